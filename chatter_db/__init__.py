@@ -1,0 +1,1 @@
+"""True numbers for LLM chat products: Postgres keeps the books."""

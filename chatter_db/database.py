@@ -1,0 +1,90 @@
+"""Connections to Postgres: asyncpg for applications, psycopg for the command line and writers.
+
+Any URL that libpq knows is good: `postgresql://user:password@host:port/name?sslmode=require`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import psycopg
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from chatter_db.errors import DatabaseUnavailable, UsageError
+from chatter_db.settings import settings
+
+
+@contextmanager
+def database_url(dsn: str | None = None) -> Iterator[str]:
+    """The Postgres to use: `dsn`, else CHATTER_DATABASE_URL, else the embedded server.
+
+    The embedded server runs for as long as some process is inside this context.
+
+    Raises UsageError for a URL that isn't one of Postgres, EmbeddedServerError
+    when there is no server of ours and none can be started.
+    """
+    chosen = dsn or settings().database_url
+    if chosen is not None:
+        yield _plain_url(chosen)
+        return
+    # Fails where its platform has none; someone with a server of their own
+    # shall not notice.
+    from chatter_db.embedded import lease
+
+    with lease(settings().data_dir, settings().postgres_bin) as server:
+        yield server.url
+
+
+def _plain_url(dsn: str) -> str:
+    """`dsn` without the driver that SQLAlchemy's URLs name (`postgresql+asyncpg://`)."""
+    scheme, separator, rest = dsn.partition("://")
+    if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise UsageError(
+            "The database URL must begin with postgresql://, as in "
+            "postgresql://user:password@host:5432/name "
+            "(from the argument or CHATTER_DATABASE_URL)."
+        )
+    return f"postgresql://{rest}"
+
+
+def place(url: str) -> str:
+    """`url` as host, port and database: what may be shown, since it has no password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path or '/'}"
+
+
+def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
+    """A psycopg connection. Raises DatabaseUnavailable when there is none to be had."""
+    try:
+        return psycopg.connect(url, application_name="chatter", **options)
+    except psycopg.OperationalError as error:
+        raise _unavailable(url, error) from None
+
+
+def sync_engine(url: str, **options: Any) -> Engine:
+    """A SQLAlchemy engine on psycopg; raises DatabaseUnavailable when used without a server."""
+    return create_engine("postgresql+psycopg://", creator=lambda: connect(url), **options)
+
+
+def async_engine(url: str, **options: Any) -> AsyncEngine:
+    """A SQLAlchemy engine on asyncpg; raises DatabaseUnavailable when used without a server."""
+
+    async def connect_async() -> "asyncpg.Connection[asyncpg.Record]":
+        try:
+            return await asyncpg.connect(url, server_settings={"application_name": "chatter"})
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise _unavailable(url, error) from None
+
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect_async, **options)
+
+
+def _unavailable(url: str, error: Exception) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"No connection to Postgres at {place(url)}: {str(error).strip()}\n"
+        "Check that it runs and that CHATTER_DATABASE_URL is right."
+    )
+
+

@@ -1,0 +1,40 @@
+"""Every error a user of chatter-db can meet.
+
+Each message says what is wrong, where, and what to do about it. The command
+line prints the message alone and exits with `exit_code`; a traceback means a
+bug of ours.
+"""
+
+from typing import ClassVar
+
+
+class ChatterError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(ChatterError):
+    """The caller asked for something that can't be: a bad argument, option or setting."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class DatabaseUnavailable(ChatterError):
+    """No connection to Postgres: not running, unreachable, or sign-in refused."""
+
+
+class EmbeddedServerError(ChatterError):
+    """The embedded Postgres can't be found, started or used."""
+
+
+class SchemaError(ChatterError):
+    """The schema `chatter` is missing, older or newer than this version of the code."""
+
+
+class ImportRejected(ChatterError):
+    """A file to import has lines that can't be booked; nothing of it was booked."""
+
+
+class RecordingFailed(ChatterError):
+    """Postgres refused, or did not answer, a record of the recorder."""

@@ -1,0 +1,165 @@
+"""SQLAlchemy models of the schema `chatter`.
+
+The columns are described in the database (`\\d+ chatter.messages` in psql). A
+test compares these models with the catalog, so that the two can't disagree.
+Columns marked `_kept` are written by triggers; Postgres refuses anybody else.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Computed,
+    DateTime,
+    Double,
+    FetchedValue,
+    ForeignKey,
+    MetaData,
+    Numeric,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+UserRole = Literal["user", "admin"]
+ConversationStatus = Literal["active", "archived", "deleted"]
+ExecutionStatus = Literal["running", "completed", "failed", "cancelled", "abandoned"]
+Role = Literal["system", "user", "assistant", "tool"]
+Kind = Literal["turn", "step"]
+CallStatus = Literal["completed", "failed", "cancelled"]
+UsageStatus = Literal["reported", "estimated", "unknown"]
+CostSource = Literal["provider", "computed", "imported"]
+ToolCallStatus = Literal["requested", "running", "completed", "failed", "cancelled"]
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(schema="chatter")
+    type_annotation_map = {  # noqa: RUF012 - the name and form SQLAlchemy looks for
+        str: Text,
+        int: BigInteger,
+        bool: Boolean,
+        float: Double,
+        Decimal: Numeric,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[dict[str, Any]]: JSONB,
+    }
+
+
+def _default(**options: Any) -> Any:
+    """A column that Postgres fills when the insert leaves it out."""
+    return mapped_column(options.pop("name", None), server_default=FetchedValue(), **options)
+
+
+_kept = _default
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    external_id: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[UserRole] = _default(type_=Text)
+    # `metadata` is taken by SQLAlchemy on the class, not in the table.
+    extra: Mapped[dict[str, Any]] = _default(name="metadata")
+    created_at: Mapped[datetime] = _default()
+
+
+class Conversation(Base):
+    __tablename__ = "conversations"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    external_id: Mapped[str | None]
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey(User.id, ondelete="RESTRICT"))
+    title: Mapped[str | None]
+    status: Mapped[ConversationStatus] = _default(type_=Text)
+    extra: Mapped[dict[str, Any]] = _default(name="metadata")
+    created_at: Mapped[datetime] = _default()
+    message_count: Mapped[int] = _kept()
+    prompt_tokens: Mapped[int] = _kept()
+    completion_tokens: Mapped[int] = _kept()
+    total_tokens: Mapped[int] = _kept()
+    total_cost: Mapped[Decimal] = _kept()
+    unpriced_calls: Mapped[int] = _kept()
+    last_message_at: Mapped[datetime | None] = _kept()
+
+
+class WorkflowExecution(Base):
+    __tablename__ = "workflow_executions"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    conversation_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey(Conversation.id, ondelete="RESTRICT")
+    )
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey(User.id, ondelete="RESTRICT"))
+    workflow_name: Mapped[str]
+    status: Mapped[ExecutionStatus] = _default(type_=Text)
+    correlation_id: Mapped[str | None]
+    started_at: Mapped[datetime] = _default()
+    finished_at: Mapped[datetime | None]
+    error_type: Mapped[str | None]
+    error_message: Mapped[str | None]
+    extra: Mapped[dict[str, Any]] = _default(name="metadata")
+    model_calls: Mapped[int] = _kept()
+    tool_calls: Mapped[int] = _kept()
+    prompt_tokens: Mapped[int] = _kept()
+    completion_tokens: Mapped[int] = _kept()
+    total_tokens: Mapped[int] = _kept()
+    total_cost: Mapped[Decimal] = _kept()
+
+
+class Message(Base):
+    __tablename__ = "messages"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    # References that the totals trigger checks; see sql/schema/130_messages.sql.
+    conversation_id: Mapped[UUID]
+    execution_id: Mapped[UUID | None]
+    role: Mapped[Role] = mapped_column(Text)
+    kind: Mapped[Kind] = _default(type_=Text)
+    content: Mapped[str | None]
+    tool_calls: Mapped[list[dict[str, Any]] | None]
+    tool_call_id: Mapped[str | None]
+    provider_used: Mapped[str | None]
+    model_used: Mapped[str | None]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    total_tokens: Mapped[int | None] = _default()
+    cache_read_tokens: Mapped[int | None]
+    cache_write_tokens: Mapped[int | None]
+    reasoning_tokens: Mapped[int | None]
+    cost: Mapped[Decimal | None]
+    cost_source: Mapped[CostSource | None] = mapped_column(Text)
+    usage_status: Mapped[UsageStatus | None] = _default(type_=Text)
+    usage: Mapped[dict[str, Any] | None]
+    response_time_ms: Mapped[float | None]
+    time_to_first_token_ms: Mapped[float | None]
+    finish_reason: Mapped[str | None]
+    status: Mapped[CallStatus] = _default(type_=Text)
+    error_type: Mapped[str | None]
+    error_message: Mapped[str | None]
+    correlation_id: Mapped[str | None]
+    extra: Mapped[dict[str, Any]] = _default(name="metadata")
+    created_at: Mapped[datetime] = _default()
+    model_call: Mapped[bool] = mapped_column(Computed("", persisted=True))
+
+
+class ToolCall(Base):
+    __tablename__ = "tool_calls"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    execution_id: Mapped[UUID] = mapped_column(
+        ForeignKey(WorkflowExecution.id, ondelete="RESTRICT")
+    )
+    message_id: Mapped[UUID | None] = mapped_column(ForeignKey(Message.id, ondelete="SET NULL"))
+    tool_call_id: Mapped[str | None]
+    tool_name: Mapped[str]
+    status: Mapped[ToolCallStatus] = _default(type_=Text)
+    started_at: Mapped[datetime | None]
+    duration_ms: Mapped[float | None]
+    error_type: Mapped[str | None]
+    error_message: Mapped[str | None]

@@ -1,0 +1,61 @@
+"""Settings, read from environment variables that begin with `CHATTER_`."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chatter_db.errors import UsageError
+
+
+def default_data_dir() -> Path:
+    """Where the embedded server keeps its data unless told otherwise.
+
+    Postgres refuses to run as root, and the user it runs as instead can't
+    enter root's home; so root's data lies under /var/lib.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/chatter-db")
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "chatter-db"
+
+
+class Settings(BaseSettings):
+    """One field per environment variable; the README lists them all."""
+
+    model_config = SettingsConfigDict(env_prefix="CHATTER_", env_ignore_empty=True)
+
+    database_url: str | None = Field(
+        default=None,
+        description="Postgres to use, as a URL; the embedded server when unset.",
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Directory of the embedded server's data.",
+    )
+    postgres_bin: Path | None = Field(
+        default=None,
+        description="Directory with Postgres binaries (initdb, postgres) for the embedded server.",
+    )
+    model: str = Field(
+        default="offline",
+        description="Chat model of the workflow, such as openai:gpt-4o-mini; offline needs no key.",
+    )
+
+
+@lru_cache
+def settings() -> Settings:
+    """The process's settings, read once.
+
+    Raises UsageError when a variable holds a value that can't be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"CHATTER_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise UsageError("Bad setting. " + "; ".join(lines)) from None

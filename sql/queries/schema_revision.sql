@@ -1,0 +1,2 @@
+-- The revision of the migrated schema.
+select version_num from chatter.alembic_version

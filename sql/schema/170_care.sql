@@ -1,0 +1,152 @@
+-- Care: what an operator or an application needs beyond plain statements.
+
+-- Locks conversations in id order, as the totals triggers do. A transaction of
+-- several statements over several conversations, or one that changes existing
+-- messages after writing new ones, calls this first and can't deadlock.
+create function chatter.lock_conversations(variadic p_conversation_ids uuid[]) returns void
+language sql volatile
+set search_path = ''
+as $$
+  select from chatter.conversations as c
+  where c.id = any (p_conversation_ids)
+  order by c.id
+  for no key update
+$$;
+
+comment on function chatter.lock_conversations(uuid[]) is
+  'Locks conversations in id order; call it first in a transaction of several statements, to rule out deadlocks.';
+
+-- Erases what was said and keeps what was spent. False if there is no such
+-- conversation; repeating it changes nothing.
+create function chatter.erase_conversation(p_conversation_id uuid) returns boolean
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  perform chatter.lock_conversations(p_conversation_id);
+
+  update chatter.conversations as c
+  set status = 'deleted', title = null, metadata = '{}'
+  where c.id = p_conversation_id;
+  if not found then
+    return false;
+  end if;
+
+  update chatter.messages as m
+  set content = null, tool_calls = null, error_message = null, metadata = '{}'
+  where m.conversation_id = p_conversation_id
+    and (m.content, m.tool_calls, m.error_message, m.metadata)
+      is distinct from (null::text, null::jsonb, null::text, '{}'::jsonb);
+
+  update chatter.tool_calls as t
+  set error_message = null
+  from chatter.workflow_executions as e
+  where e.id = t.execution_id
+    and e.conversation_id = p_conversation_id
+    and t.error_message is not null;
+
+  update chatter.workflow_executions as e
+  set error_message = null, metadata = '{}'
+  where e.conversation_id = p_conversation_id
+    and (e.error_message is not null or e.metadata <> '{}');
+  return true;
+end
+$$;
+
+comment on function chatter.erase_conversation(uuid) is
+  'Marks a conversation deleted and erases its texts; its tokens and cost stay in the books.';
+
+-- Mends totals that differ from their rows, which takes a session that switched
+-- triggers off. Returns what it changed. Safe beside writers: a row is locked
+-- first and recounted by a later statement, so it counts exactly the messages
+-- whose deltas are already in; those still waiting for the lock add theirs after.
+create function chatter.recount() returns table (mended_table text, mended_id uuid)
+language plpgsql volatile
+set search_path = ''
+set chatter.maintenance = 'on'
+as $$
+declare
+  v_ids uuid[];
+begin
+  select array_agg(locked.id) into v_ids
+  from (
+    select c.id
+    from chatter.conversations as c
+    order by c.id
+    for no key update
+  ) as locked;
+
+  return query
+  update chatter.conversations as c
+  set message_count = r.message_count,
+      prompt_tokens = r.prompt_tokens,
+      completion_tokens = r.completion_tokens,
+      total_tokens = r.total_tokens,
+      total_cost = r.total_cost,
+      unpriced_calls = r.unpriced_calls,
+      last_message_at = r.last_message_at
+  from (
+    select
+      k.id,
+      count(m.id) filter (where m.kind = 'turn') as message_count,
+      coalesce(sum(m.prompt_tokens), 0) as prompt_tokens,
+      coalesce(sum(m.completion_tokens), 0) as completion_tokens,
+      coalesce(sum(m.total_tokens), 0) as total_tokens,
+      coalesce(sum(m.cost), 0) as total_cost,
+      count(m.id) filter (where m.model_call and m.cost is null) as unpriced_calls,
+      max(m.created_at) as last_message_at
+    from unnest(v_ids) as k (id)
+      left join chatter.messages as m on m.conversation_id = k.id
+    group by k.id
+  ) as r
+  where c.id = r.id
+    and (
+      c.message_count, c.prompt_tokens, c.completion_tokens, c.total_tokens, c.total_cost,
+      c.unpriced_calls, c.last_message_at
+    ) is distinct from (
+      r.message_count, r.prompt_tokens, r.completion_tokens, r.total_tokens, r.total_cost,
+      r.unpriced_calls, r.last_message_at
+    )
+  returning 'conversations', c.id;
+
+  select array_agg(locked.id) into v_ids
+  from (
+    select e.id
+    from chatter.workflow_executions as e
+    order by e.id
+    for no key update
+  ) as locked;
+
+  return query
+  update chatter.workflow_executions as e
+  set model_calls = r.model_calls,
+      tool_calls = r.tool_calls,
+      prompt_tokens = r.prompt_tokens,
+      completion_tokens = r.completion_tokens,
+      total_tokens = r.total_tokens,
+      total_cost = r.total_cost
+  from (
+    select
+      k.id,
+      count(m.id) filter (where m.model_call) as model_calls,
+      (select count(*) from chatter.tool_calls as t where t.execution_id = k.id) as tool_calls,
+      coalesce(sum(m.prompt_tokens), 0) as prompt_tokens,
+      coalesce(sum(m.completion_tokens), 0) as completion_tokens,
+      coalesce(sum(m.total_tokens), 0) as total_tokens,
+      coalesce(sum(m.cost), 0) as total_cost
+    from unnest(v_ids) as k (id)
+      left join chatter.messages as m on m.execution_id = k.id
+    group by k.id
+  ) as r
+  where e.id = r.id
+    and (
+      e.model_calls, e.tool_calls, e.prompt_tokens, e.completion_tokens, e.total_tokens, e.total_cost
+    ) is distinct from (
+      r.model_calls, r.tool_calls, r.prompt_tokens, r.completion_tokens, r.total_tokens, r.total_cost
+    )
+  returning 'workflow_executions', e.id;
+end
+$$;
+
+comment on function chatter.recount() is
+  'Mends totals that differ from their rows and returns what it changed; for owners, after triggers were switched off. Locks all conversations while it runs.';

@@ -1,0 +1,158 @@
+-- Roles. They have no login of their own: grant one to the user your app signs
+-- in as (`grant chatter_app to my_app_login`).
+--
+-- A migrating user who may not create roles gets a warning and a schema
+-- without them. When somebody with the right has created them, the owner runs
+-- `select chatter.grant_roles();`, which is the one place where grants are.
+
+do $$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['chatter_app', 'chatter_reader', 'chatter_worker'] loop
+    if pg_catalog.to_regrole(v_role) is null then
+      begin
+        execute pg_catalog.format('create role %I nologin', v_role);
+      exception
+        -- Roles belong to the whole server: a migration of another database
+        -- may have made it this very moment.
+        when duplicate_object or unique_violation then
+          null;
+        when insufficient_privilege then
+          raise warning 'role % was not created: % may not create roles', v_role, current_user
+            using hint = 'The schema works without it. To have least-privilege roles, let an '
+              'administrator create it, then run as owner: select chatter.grant_roles();';
+      end;
+    end if;
+  end loop;
+end
+$$;
+
+create function chatter.grant_roles() returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_role text;
+begin
+  -- Postgres lets everybody execute new functions; here nobody does unless named.
+  revoke all on all functions in schema chatter from public;
+
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant usage on schema chatter to chatter_app;
+    grant execute on function
+      chatter.clock(), chatter.uuid7(), chatter.lock_conversations(uuid[]),
+      chatter.erase_conversation(uuid)
+    to chatter_app;
+    grant select on
+      chatter.users, chatter.conversations, chatter.workflow_executions, chatter.messages,
+      chatter.tool_calls
+    to chatter_app;
+    grant insert (id, external_id, role, metadata, created_at) on chatter.users to chatter_app;
+    grant update (metadata) on chatter.users to chatter_app;
+    grant insert (id, external_id, user_id, title, status, metadata, created_at)
+      on chatter.conversations to chatter_app;
+    grant update (title, status, metadata) on chatter.conversations to chatter_app;
+    grant insert (
+      id, conversation_id, user_id, workflow_name, status, correlation_id, started_at, finished_at,
+      error_type, error_message, metadata
+    ) on chatter.workflow_executions to chatter_app;
+    grant update (status, finished_at, error_type, error_message, metadata)
+      on chatter.workflow_executions to chatter_app;
+    grant insert (
+      id, conversation_id, execution_id, role, kind, content, tool_calls, tool_call_id,
+      provider_used, model_used, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, cost_source, usage_status,
+      usage, response_time_ms, time_to_first_token_ms, finish_reason, status, error_type,
+      error_message, correlation_id, metadata, created_at
+    ) on chatter.messages to chatter_app;
+    grant update (
+      conversation_id, execution_id, role, kind, content, tool_calls, tool_call_id,
+      provider_used, model_used, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, cost_source, usage_status,
+      usage, response_time_ms, time_to_first_token_ms, finish_reason, status, error_type,
+      error_message, correlation_id, metadata
+    ) on chatter.messages to chatter_app;
+    grant insert (
+      id, execution_id, message_id, tool_call_id, tool_name, status, started_at, duration_ms,
+      error_type, error_message
+    ) on chatter.tool_calls to chatter_app;
+    grant update (status, started_at, duration_ms, error_type, error_message)
+      on chatter.tool_calls to chatter_app;
+  end if;
+
+  -- Readers see every figure and no text that a person or a model wrote.
+  if pg_catalog.to_regrole('chatter_reader') is not null then
+    grant usage on schema chatter to chatter_reader;
+    grant select (id, external_id, role, created_at) on chatter.users to chatter_reader;
+    grant select (
+      id, external_id, user_id, status, created_at, message_count, prompt_tokens,
+      completion_tokens, total_tokens, total_cost, unpriced_calls, last_message_at
+    ) on chatter.conversations to chatter_reader;
+    grant select (
+      id, conversation_id, user_id, workflow_name, status, correlation_id, started_at,
+      finished_at, error_type, model_calls, tool_calls, prompt_tokens, completion_tokens,
+      total_tokens, total_cost
+    ) on chatter.workflow_executions to chatter_reader;
+    grant select (
+      id, conversation_id, execution_id, role, kind, tool_call_id, provider_used, model_used,
+      prompt_tokens, completion_tokens, total_tokens, cache_read_tokens, cache_write_tokens,
+      reasoning_tokens, cost, cost_source, usage_status, usage, response_time_ms,
+      time_to_first_token_ms, finish_reason, status, error_type, correlation_id, created_at,
+      model_call
+    ) on chatter.messages to chatter_reader;
+    grant select (
+      id, execution_id, message_id, tool_call_id, tool_name, status, started_at, duration_ms,
+      error_type
+    ) on chatter.tool_calls to chatter_reader;
+  end if;
+
+  -- Everybody may ask which version the schema has. The table is Alembic's and
+  -- is missing where the files of sql/schema were loaded by hand.
+  foreach v_role in array array['chatter_app', 'chatter_reader', 'chatter_worker'] loop
+    if pg_catalog.to_regrole(v_role) is not null
+      and pg_catalog.to_regclass('chatter.alembic_version') is not null
+    then
+      execute pg_catalog.format('grant select on chatter.alembic_version to %I', v_role);
+    end if;
+  end loop;
+
+  -- Workers close executions whose process died.
+  if pg_catalog.to_regrole('chatter_worker') is not null then
+    grant usage on schema chatter to chatter_worker;
+    grant execute on function chatter.clock() to chatter_worker;
+    grant select on chatter.workflow_executions to chatter_worker;
+    grant update (status, finished_at, error_type, error_message)
+      on chatter.workflow_executions to chatter_worker;
+  end if;
+end
+$$;
+
+comment on function chatter.grant_roles() is
+  'Gives chatter_app, chatter_reader and chatter_worker their rights, as far as these roles exist; safe to repeat.';
+
+do $$
+declare
+  v_role record;
+begin
+  for v_role in
+    select r.name, r.purpose
+    from (values
+      ('chatter_app', 'Writes raw columns of chatter; no total, no delete. Grant it to the login of your app.'),
+      ('chatter_reader', 'Reads the figures of chatter, no message text. Grant it to dashboards and analysts.'),
+      ('chatter_worker', 'Background work of chatter: closes abandoned executions.')
+    ) as r (name, purpose)
+    where pg_catalog.to_regrole(r.name) is not null
+  loop
+    begin
+      execute pg_catalog.format('comment on role %I is %L', v_role.name, v_role.purpose);
+    exception
+      -- Made by an administrator: not ours to describe.
+      when insufficient_privilege then
+        null;
+    end;
+  end loop;
+end
+$$;
+
+select chatter.grant_roles();

@@ -1,0 +1,83 @@
+"""Real Postgres for every test: one server per version, one migrated template, a clone per test."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+from chatter_db import migrating
+from chatter_db.embedded import lease, wait_until_stopped
+from pytest_postgresql import factories
+
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+SERVERS = ["pg18", "pg15"] if (DEBIAN_15 / "postgres").exists() else ["pg18"]
+
+
+@contextmanager
+def throwaway_server(binaries: Path | None = None) -> Iterator[SimpleNamespace]:
+    """A server of our own: in memory where there is room, and not durable."""
+    base = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    directory = Path(tempfile.mkdtemp(prefix="chatter-tests-", dir=base))
+    directory.chmod(0o755)
+    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    try:
+        with lease(directory / "data", binaries, settings=settings) as server:
+            # The shape pytest-postgresql wants of a server it depends on.
+            yield SimpleNamespace(
+                host="127.0.0.1",
+                port=server.port,
+                user="chatter",
+                password=psycopg.conninfo.conninfo_to_dict(server.url)["password"],
+                options="",
+                maintenance_dbname="postgres",
+                template_dbname=None,
+                dbname="tests",
+            )
+        wait_until_stopped(directory / "data")
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def pg18() -> Iterator[SimpleNamespace]:
+    """The embedded Postgres 18."""
+    with throwaway_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pg15() -> Iterator[SimpleNamespace]:
+    """Debian's Postgres 15."""
+    with throwaway_server(DEBIAN_15) as server:
+        yield server
+
+
+def migrate_template(**connection: str | int) -> None:
+    """Migrates the template database, as a user would."""
+    migrating.migrate("postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**connection))
+
+
+template_pg18 = factories.postgresql_noproc(depends_on="pg18", load=[migrate_template])
+template_pg15 = factories.postgresql_noproc(depends_on="pg15", load=[migrate_template])
+migrated_pg18 = factories.postgresql("template_pg18")
+migrated_pg15 = factories.postgresql("template_pg15")
+
+
+@pytest.fixture(params=SERVERS)
+def url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of this test alone, on every server there is."""
+    info = request.getfixturevalue(f"migrated_{request.param}").info
+    return f"postgresql://{info.user}:{info.password}@{info.host}:{info.port}/{info.dbname}"
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """An autocommit connection to `url`, as the owner of the schema."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
