@@ -86,5 +86,3 @@ def _unavailable(url: str, error: Exception) -> DatabaseUnavailable:
         f"No connection to Postgres at {place(url)}: {str(error).strip()}\n"
         "Check that it runs and that CHATTER_DATABASE_URL is right."
     )
-
-

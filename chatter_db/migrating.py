@@ -72,7 +72,8 @@ def current_revision(connection: Connection) -> str | None:
     """The revision of the schema behind `connection`, None if it was never migrated."""
     if not connection.scalar(query("schema_exists")):
         return None
-    return connection.scalar(query("schema_revision"))
+    revision: str | None = connection.scalar(query("schema_revision"))
+    return revision
 
 
 def require_known(revision: str | None) -> None:

@@ -40,7 +40,9 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 elif context.is_offline_mode():
-    raise CommandError("No --sql here: the migrations are SQL files, read them in migrations/versions.")
+    raise CommandError(
+        "No --sql here: the migrations are SQL files, read them in migrations/versions."
+    )
 else:
     try:
         with database.database_url() as url:

@@ -2,16 +2,19 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
 import pytest
-from chatter_db import migrating
+from chatter_db import Chatter, database, migrating
 from chatter_db.embedded import lease, wait_until_stopped
 from pytest_postgresql import factories
+
+from chatter_db.queries import checks
+from tests.providers import openai
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 
@@ -81,3 +84,32 @@ def db(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """An autocommit connection to `url`, as the owner of the schema."""
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+async def chatter(url: str) -> AsyncIterator[Chatter]:
+    """The books at `url`, open."""
+    async with Chatter.connect(url) as opened:
+        yield opened
+        assert opened.lost_records == 0
+
+
+@pytest.fixture
+def provider() -> Iterator[openai.Provider]:
+    """An OpenAI-compatible provider on loopback."""
+    with openai.running() as running:
+        yield running
+
+
+@pytest.fixture
+def books_hold(url: str) -> Callable[[], None]:
+    """Asserts that every check of the books finds nothing."""
+
+    def assert_holds() -> None:
+        engine = database.sync_engine(url)
+        with engine.connect() as connection:
+            for check in checks():
+                assert connection.execute(check.statement).all() == [], check.title
+        engine.dispose()
+
+    return assert_holds

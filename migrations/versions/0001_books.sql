@@ -18,7 +18,15 @@
 -- should inline it into every row (a SET clause forbids that); those name
 -- everything in full instead.
 
-create schema if not exists chatter;
+-- Not `if not exists`, which asks for the right to create a schema even where
+-- an administrator has made this one for us.
+do $do$
+begin
+  if pg_catalog.to_regnamespace('chatter') is null then
+    create schema chatter;
+  end if;
+end
+$do$;
 
 comment on schema chatter is
   'The books of an LLM chat product. Applications write raw columns of messages; triggers keep every total.';
@@ -198,6 +206,9 @@ create table chatter.workflow_executions (
 -- The runs of a conversation in order; also serves the foreign key.
 create index workflow_executions_conversation_id_started_at_idx
   on chatter.workflow_executions (conversation_id, started_at);
+-- A user's runs, newest first; without it the foreign key reads every run.
+create index workflow_executions_user_id_started_at_idx
+  on chatter.workflow_executions (user_id, started_at desc);
 -- The newest runs, for monitoring.
 create index workflow_executions_started_at_idx on chatter.workflow_executions (started_at);
 -- What runs now: few rows of many.
@@ -244,6 +255,7 @@ comment on column chatter.workflow_executions.total_tokens is 'Kept by trigger: 
 comment on column chatter.workflow_executions.total_cost is
   'Kept by trigger: sum of the known costs of the run''s message rows, in US dollars, exact.';
 comment on index chatter.workflow_executions_conversation_id_started_at_idx is 'The runs of a conversation in order.';
+comment on index chatter.workflow_executions_user_id_started_at_idx is 'A user''s runs, newest first.';
 comment on index chatter.workflow_executions_started_at_idx is 'The newest runs.';
 comment on index chatter.workflow_executions_running_idx is 'What runs now.';
 comment on function chatter.tg_workflow_executions__finish() is
@@ -253,7 +265,6 @@ comment on trigger _100_finish on chatter.workflow_executions is
 -- Messages: the ledger. One row per turn (what a person wrote or was shown) and
 -- per step (everything else a run paid for or exchanged). One model call is
 -- one row. Applications write these columns and nothing else; all totals follow.
-
 --
 -- conversation_id and execution_id are references without `references`: the
 -- totals trigger (150) updates both parents anyway and so knows, once per
@@ -344,17 +355,15 @@ begin
     end;
   end if;
   if new.usage_status is null and (new.role = 'assistant' or new.model_used is not null) then
-    new.usage_status := case
-      when new.prompt_tokens is null and new.completion_tokens is null then 'unknown'
-      else 'reported'
-    end;
+    -- A provider that states no more than the total has reported.
+    new.usage_status := case when new.total_tokens is null then 'unknown' else 'reported' end;
   end if;
   return new;
 end
 $$;
 
 create trigger _100_complete
-  before insert on chatter.messages
+  before insert or update on chatter.messages
   for each row
   when (
     (new.total_tokens is null and (new.prompt_tokens is not null or new.completion_tokens is not null))
@@ -369,9 +378,7 @@ language plpgsql volatile
 set search_path = ''
 as $$
 begin
-  if old.total_tokens is null
-    or old.total_tokens = coalesce(old.prompt_tokens, 0) + coalesce(old.completion_tokens, 0)
-  then
+  if old.total_tokens = coalesce(old.prompt_tokens, 0) + coalesce(old.completion_tokens, 0) then
     new.total_tokens := case
       when new.prompt_tokens is null then new.completion_tokens
       else new.prompt_tokens + coalesce(new.completion_tokens, 0)
@@ -490,15 +497,21 @@ comment on index chatter.tool_calls_message_id_idx is 'The tool calls of a reply
 --    the row and adds to what it finds.
 -- 2. One lock order: conversations before executions, each in id order, `for no
 --    key update` (which lets the foreign-key checks of other inserters pass).
---    Single statements therefore can't deadlock on totals, however many
---    conversations they touch. A transaction of several statements takes its
---    conversations first: chatter.lock_conversations().
+--    A statement that only inserts therefore can't deadlock on totals, however
+--    many conversations it touches. These take their conversations first, with
+--    chatter.lock_conversations(): a transaction of several statements; a
+--    statement of several operations over several conversations (ON CONFLICT DO
+--    UPDATE, MERGE), because Postgres runs their triggers one after the other;
+--    and a change or deletion of messages that others may be changing too,
+--    because Postgres locks a message before a trigger can lock its conversation.
+--    Who doesn't may get 40P01 and loses nothing by trying again.
 -- 3. Per statement, not per row: one update of a conversation for a thousand
 --    new messages.
 --
 -- The parents are references checked here: an update that finds fewer parents
--- than the rows name is a foreign-key violation. It can't race with a deletion of
--- the parent, because both need the parent's row lock.
+-- than the new rows name is a foreign-key violation. It can't race with a deletion of
+-- the parent, because both need the parent's row lock. Rows that leave need no
+-- parent, or a message that lost its own could not be deleted.
 --
 -- Functions are `security definer`, since the app's role must not be able to
 -- write a total itself.
@@ -561,6 +574,7 @@ set search_path = ''
 as $$
 declare
   v_found bigint;
+  v_missing text;
 begin
   -- The common case, new rows of one conversation, needs no lock ahead: the
   -- update below takes it. Elsewhere the lock comes first, in a statement of
@@ -611,11 +625,13 @@ begin
 
   get diagnostics v_found = row_count;
   if v_found < (select count(distinct d.conversation_id) from unnest(p_deltas) as d) then
-    perform chatter.refuse_missing_parent('conversation_id', 'conversations', (
-      select min(d.conversation_id::text)
-      from unnest(p_deltas) as d
-      where not exists (select from chatter.conversations as c where c.id = d.conversation_id)
-    ));
+    select min(d.conversation_id::text) into v_missing
+    from unnest(p_deltas) as d
+    where d.newest_after is not null
+      and not exists (select from chatter.conversations as c where c.id = d.conversation_id);
+    if v_missing is not null then
+      perform chatter.refuse_missing_parent('conversation_id', 'conversations', v_missing);
+    end if;
   end if;
 
   if not exists (select from unnest(p_deltas) as d where d.execution_id is not null) then
@@ -649,12 +665,14 @@ begin
 
   get diagnostics v_found = row_count;
   if v_found < (select count(distinct d.execution_id) from unnest(p_deltas) as d) then
-    perform chatter.refuse_missing_parent('execution_id', 'workflow_executions', (
-      select min(d.execution_id::text)
-      from unnest(p_deltas) as d
-      where d.execution_id is not null
-        and not exists (select from chatter.workflow_executions as e where e.id = d.execution_id)
-    ));
+    select min(d.execution_id::text) into v_missing
+    from unnest(p_deltas) as d
+    where d.newest_after is not null
+      and d.execution_id is not null
+      and not exists (select from chatter.workflow_executions as e where e.id = d.execution_id);
+    if v_missing is not null then
+      perform chatter.refuse_missing_parent('execution_id', 'workflow_executions', v_missing);
+    end if;
   end if;
 end
 $$;
@@ -1052,9 +1070,10 @@ comment on trigger _000_refuse_truncate on chatter.messages is 'Refuses TRUNCATE
 comment on trigger _000_refuse_truncate on chatter.tool_calls is 'Refuses TRUNCATE.';
 -- Care: what an operator or an application needs beyond plain statements.
 
--- Locks conversations in id order, as the totals triggers do. A transaction of
--- several statements over several conversations, or one that changes existing
--- messages after writing new ones, calls this first and can't deadlock.
+-- Locks conversations in id order, as the totals triggers do. Transactions of
+-- several statements, and those that change or delete messages which others may be
+-- changing, can't deadlock with each other if each calls this first, once, for all
+-- its conversations (both ends of a move) and then picks its messages by them.
 create function chatter.lock_conversations(variadic p_conversation_ids uuid[]) returns void
 language sql volatile
 set search_path = ''
@@ -1347,6 +1366,10 @@ begin
       ('chatter_worker', 'Background work of chatter: closes abandoned executions.')
     ) as r (name, purpose)
     where pg_catalog.to_regrole(r.name) is not null
+      -- Not twice: of two databases that are migrated at once, one would fail
+      -- with "tuple concurrently updated".
+      and pg_catalog.shobj_description(pg_catalog.to_regrole(r.name), 'pg_authid')
+        is distinct from r.purpose
   loop
     begin
       execute pg_catalog.format('comment on role %I is %L', v_role.name, v_role.purpose);

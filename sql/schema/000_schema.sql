@@ -18,7 +18,15 @@
 -- should inline it into every row (a SET clause forbids that); those name
 -- everything in full instead.
 
-create schema if not exists chatter;
+-- Not `if not exists`, which asks for the right to create a schema even where
+-- an administrator has made this one for us.
+do $do$
+begin
+  if pg_catalog.to_regnamespace('chatter') is null then
+    create schema chatter;
+  end if;
+end
+$do$;
 
 comment on schema chatter is
   'The books of an LLM chat product. Applications write raw columns of messages; triggers keep every total.';

@@ -37,6 +37,9 @@ create table chatter.workflow_executions (
 -- The runs of a conversation in order; also serves the foreign key.
 create index workflow_executions_conversation_id_started_at_idx
   on chatter.workflow_executions (conversation_id, started_at);
+-- A user's runs, newest first; without it the foreign key reads every run.
+create index workflow_executions_user_id_started_at_idx
+  on chatter.workflow_executions (user_id, started_at desc);
 -- The newest runs, for monitoring.
 create index workflow_executions_started_at_idx on chatter.workflow_executions (started_at);
 -- What runs now: few rows of many.
@@ -83,6 +86,7 @@ comment on column chatter.workflow_executions.total_tokens is 'Kept by trigger: 
 comment on column chatter.workflow_executions.total_cost is
   'Kept by trigger: sum of the known costs of the run''s message rows, in US dollars, exact.';
 comment on index chatter.workflow_executions_conversation_id_started_at_idx is 'The runs of a conversation in order.';
+comment on index chatter.workflow_executions_user_id_started_at_idx is 'A user''s runs, newest first.';
 comment on index chatter.workflow_executions_started_at_idx is 'The newest runs.';
 comment on index chatter.workflow_executions_running_idx is 'What runs now.';
 comment on function chatter.tg_workflow_executions__finish() is

@@ -1,7 +1,6 @@
 -- Messages: the ledger. One row per turn (what a person wrote or was shown) and
 -- per step (everything else a run paid for or exchanged). One model call is
 -- one row. Applications write these columns and nothing else; all totals follow.
-
 --
 -- conversation_id and execution_id are references without `references`: the
 -- totals trigger (150) updates both parents anyway and so knows, once per
@@ -92,17 +91,15 @@ begin
     end;
   end if;
   if new.usage_status is null and (new.role = 'assistant' or new.model_used is not null) then
-    new.usage_status := case
-      when new.prompt_tokens is null and new.completion_tokens is null then 'unknown'
-      else 'reported'
-    end;
+    -- A provider that states no more than the total has reported.
+    new.usage_status := case when new.total_tokens is null then 'unknown' else 'reported' end;
   end if;
   return new;
 end
 $$;
 
 create trigger _100_complete
-  before insert on chatter.messages
+  before insert or update on chatter.messages
   for each row
   when (
     (new.total_tokens is null and (new.prompt_tokens is not null or new.completion_tokens is not null))
@@ -117,9 +114,7 @@ language plpgsql volatile
 set search_path = ''
 as $$
 begin
-  if old.total_tokens is null
-    or old.total_tokens = coalesce(old.prompt_tokens, 0) + coalesce(old.completion_tokens, 0)
-  then
+  if old.total_tokens = coalesce(old.prompt_tokens, 0) + coalesce(old.completion_tokens, 0) then
     new.total_tokens := case
       when new.prompt_tokens is null then new.completion_tokens
       else new.prompt_tokens + coalesce(new.completion_tokens, 0)

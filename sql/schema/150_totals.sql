@@ -7,15 +7,21 @@
 --    the row and adds to what it finds.
 -- 2. One lock order: conversations before executions, each in id order, `for no
 --    key update` (which lets the foreign-key checks of other inserters pass).
---    Single statements therefore can't deadlock on totals, however many
---    conversations they touch. A transaction of several statements takes its
---    conversations first: chatter.lock_conversations().
+--    A statement that only inserts therefore can't deadlock on totals, however
+--    many conversations it touches. These take their conversations first, with
+--    chatter.lock_conversations(): a transaction of several statements; a
+--    statement of several operations over several conversations (ON CONFLICT DO
+--    UPDATE, MERGE), because Postgres runs their triggers one after the other;
+--    and a change or deletion of messages that others may be changing too,
+--    because Postgres locks a message before a trigger can lock its conversation.
+--    Who doesn't may get 40P01 and loses nothing by trying again.
 -- 3. Per statement, not per row: one update of a conversation for a thousand
 --    new messages.
 --
 -- The parents are references checked here: an update that finds fewer parents
--- than the rows name is a foreign-key violation. It can't race with a deletion of
--- the parent, because both need the parent's row lock.
+-- than the new rows name is a foreign-key violation. It can't race with a deletion of
+-- the parent, because both need the parent's row lock. Rows that leave need no
+-- parent, or a message that lost its own could not be deleted.
 --
 -- Functions are `security definer`, since the app's role must not be able to
 -- write a total itself.
@@ -78,6 +84,7 @@ set search_path = ''
 as $$
 declare
   v_found bigint;
+  v_missing text;
 begin
   -- The common case, new rows of one conversation, needs no lock ahead: the
   -- update below takes it. Elsewhere the lock comes first, in a statement of
@@ -128,11 +135,13 @@ begin
 
   get diagnostics v_found = row_count;
   if v_found < (select count(distinct d.conversation_id) from unnest(p_deltas) as d) then
-    perform chatter.refuse_missing_parent('conversation_id', 'conversations', (
-      select min(d.conversation_id::text)
-      from unnest(p_deltas) as d
-      where not exists (select from chatter.conversations as c where c.id = d.conversation_id)
-    ));
+    select min(d.conversation_id::text) into v_missing
+    from unnest(p_deltas) as d
+    where d.newest_after is not null
+      and not exists (select from chatter.conversations as c where c.id = d.conversation_id);
+    if v_missing is not null then
+      perform chatter.refuse_missing_parent('conversation_id', 'conversations', v_missing);
+    end if;
   end if;
 
   if not exists (select from unnest(p_deltas) as d where d.execution_id is not null) then
@@ -166,12 +175,14 @@ begin
 
   get diagnostics v_found = row_count;
   if v_found < (select count(distinct d.execution_id) from unnest(p_deltas) as d) then
-    perform chatter.refuse_missing_parent('execution_id', 'workflow_executions', (
-      select min(d.execution_id::text)
-      from unnest(p_deltas) as d
-      where d.execution_id is not null
-        and not exists (select from chatter.workflow_executions as e where e.id = d.execution_id)
-    ));
+    select min(d.execution_id::text) into v_missing
+    from unnest(p_deltas) as d
+    where d.newest_after is not null
+      and d.execution_id is not null
+      and not exists (select from chatter.workflow_executions as e where e.id = d.execution_id);
+    if v_missing is not null then
+      perform chatter.refuse_missing_parent('execution_id', 'workflow_executions', v_missing);
+    end if;
   end if;
 end
 $$;

@@ -1,8 +1,9 @@
 -- Care: what an operator or an application needs beyond plain statements.
 
--- Locks conversations in id order, as the totals triggers do. A transaction of
--- several statements over several conversations, or one that changes existing
--- messages after writing new ones, calls this first and can't deadlock.
+-- Locks conversations in id order, as the totals triggers do. Transactions of
+-- several statements, and those that change or delete messages which others may be
+-- changing, can't deadlock with each other if each calls this first, once, for all
+-- its conversations (both ends of a move) and then picks its messages by them.
 create function chatter.lock_conversations(variadic p_conversation_ids uuid[]) returns void
 language sql volatile
 set search_path = ''

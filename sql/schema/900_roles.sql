@@ -143,6 +143,10 @@ begin
       ('chatter_worker', 'Background work of chatter: closes abandoned executions.')
     ) as r (name, purpose)
     where pg_catalog.to_regrole(r.name) is not null
+      -- Not twice: of two databases that are migrated at once, one would fail
+      -- with "tuple concurrently updated".
+      and pg_catalog.shobj_description(pg_catalog.to_regrole(r.name), 'pg_authid')
+        is distinct from r.purpose
   loop
     begin
       execute pg_catalog.format('comment on role %I is %L', v_role.name, v_role.purpose);

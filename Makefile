@@ -1,0 +1,51 @@
+# chatter-db. `make` prints this help.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench lock clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
+	  awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+run: $(READY) ## See it work: embedded Postgres, a LangGraph chat, a real usage trace
+	@$(BIN)/chatter demo
+
+test: $(READY) ## Run the test suite on every Postgres there is
+	@$(BIN)/pytest -n 2 $(ARGS)
+
+lint: $(READY) ## Linters, types, import contract
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/sqlfluff lint --disable-progress-bar sql
+
+format: $(READY) ## Format the Python code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## Measure: ratios against the bare table, in one run
+	@$(BIN)/python tests/benchmarks/bench_writes.py
+	@$(BIN)/python tests/benchmarks/bench_import.py
+
+lock: ## Renew the hashed lock from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --upgrade -q \
+	  --extra server --extra embedded --group dev -o .ci/requirements.lock
+
+clean: ## Remove what this file made (not the embedded server's data)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+
+# The hashes pin every package; our own comes last, without asking for more.
+$(READY): .ci/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "chatter-db needs Python 3.11 or newer; set PYTHON=... (this is " + sys.version.split()[0] + ")")'
+	@echo "Setting up $(VENV) (once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@

@@ -1,0 +1,53 @@
+"""The command `chatter`: one file per command, each thin.
+
+Exit codes: 0 good, 1 found something wrong, 2 wrong use.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from chatter_db.cli.check import check
+from chatter_db.cli.demo import demo
+from chatter_db.cli.import_ import import_command
+from chatter_db.cli.migrate import migrate
+from chatter_db.cli.psql import psql
+from chatter_db.cli.status import status
+from chatter_db.errors import ChatterError
+
+app = typer.Typer(
+    name="chatter",
+    help="True numbers for LLM chat products: Postgres keeps the books.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(migrate)
+app.command()(demo)
+app.command("import")(import_command)
+app.command()(check)
+app.command()(status)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"chatter-db {version('chatter-db')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command; a user's mistake ends in a message, never in a traceback."""
+    try:
+        app()
+    except ChatterError as error:
+        Console(stderr=True).print(f"[red]Error:[/] {error}", highlight=False, markup=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,35 @@
+"""How every command gets to the books."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from chatter_db import database, migrating
+from chatter_db.settings import settings
+
+errors = Console(stderr=True)
+
+
+@contextmanager
+def migrated_url() -> Iterator[str]:
+    """The database of the settings, its schema current.
+
+    The embedded server's is migrated on the way; a server of the user's own
+    never without `chatter migrate`.
+    """
+    with database.database_url() as url:
+        if settings().database_url is None:
+            migrating.migrate(url, notice=warn)
+        engine = database.sync_engine(url)
+        try:
+            with engine.connect() as connection:
+                migrating.require_current(connection)
+        finally:
+            engine.dispose()
+        yield url
+
+
+def warn(message: str) -> None:
+    """Prints a warning of Postgres to the terminal."""
+    errors.print(f"[yellow]Warning:[/] {message}", highlight=False)

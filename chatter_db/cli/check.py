@@ -1,0 +1,59 @@
+"""`chatter check`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+MAX_ROWS_SHOWN = 20
+
+
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Check the books' invariants: totals equal their rows, and the rest of sql/checks.
+
+    Prints what differs and how to mend it. Exit code 1 if anything does.
+    """
+
+    from chatter_db import database
+    from chatter_db.cli.books import migrated_url
+    from chatter_db.queries import checks
+
+    with migrated_url() as url:
+        engine = database.sync_engine(url)
+        # One snapshot for all checks: beside busy writers, too, each must hold.
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            found = {c: _rows(connection, c.statement) for c in checks()}
+        engine.dispose()
+
+    wrong = {c: rows for c, rows in found.items() if rows}
+    if as_json:
+        typer.echo(json.dumps({c.name: rows for c, rows in found.items()}, default=str))
+    else:
+        for c, rows in found.items():
+            _report(c.title, c.mend, rows)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _rows(connection: Any, statement: Any) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def _report(title: str, mend: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not rows:
+        console.print(f"[green]good[/]   {title}")
+        return
+    console.print(f"[red]wrong[/]  {title} {len(rows)} row(s) differ:")
+    table = Table(*rows[0])
+    for row in rows[:MAX_ROWS_SHOWN]:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)
+    if len(rows) > MAX_ROWS_SHOWN:
+        console.print(f"... and {len(rows) - MAX_ROWS_SHOWN} more; --json shows all.")
+    console.print(f"       To mend it: {mend}", highlight=False, markup=False)

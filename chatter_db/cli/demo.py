@@ -1,0 +1,147 @@
+"""`chatter demo`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from chatter_db.ledger import Chatter
+
+QUESTIONS = (
+    "What is 12 * (3 + 4) / 7?",
+    "And what time is it now?",
+    "Thank you, that is all.",
+)
+
+
+def demo() -> None:
+    """See it work: a chat with tools and a real usage trace, booked by Postgres."""
+    import asyncio
+
+    asyncio.run(_demo())
+
+
+async def _demo() -> None:
+    from rich.console import Console
+
+    from chatter_db import database
+    from chatter_db.ledger import Chatter
+    from chatter_db.settings import settings
+
+    console = Console(highlight=False)
+    async with Chatter.connect() as chatter:
+        console.rule("The books")
+        console.print(f"Postgres at {database.place(chatter.url)}, schema chatter migrated.")
+        console.rule(f"A chat with tools, model {settings().model}")
+        await _chat(console, chatter)
+        console.rule("A real usage trace: 1,644 model calls of coding sessions, 2024 to 2026")
+        _import_trace(console, chatter)
+        console.rule("What it cost")
+        async with chatter.session() as session:
+            await _print_query(console, session, "Dearest conversations", "dearest_conversations")
+            await _print_query(console, session, "Dearest models", "dearest_models")
+    console.rule("Next")
+    chatter_command = _command()
+    for command, purpose in (
+        ("status", "where the books are and what is in them"),
+        ("check", "whether every total equals its rows"),
+        ("psql", "SQL on the books; try: \\d+ chatter.messages"),
+        ("import FILE", "your own usage, JSON Lines or CSV"),
+    ):
+        console.print(f"  [bold]{chatter_command} {command:<12}[/] {purpose}")
+    console.print("  Your own app: see “Five minutes” in README.md")
+
+
+async def _chat(console: "Console", chatter: "Chatter") -> None:
+    from chatter_db.models import Conversation
+    from chatter_db.queries import query
+    from chatter_db.workflow import execute_chat_workflow
+
+    conversation = await chatter.create_conversation(user="demo", title="A first chat")
+    for question in QUESTIONS:
+        response = await execute_chat_workflow(
+            question, conversation_id=conversation.id, user="demo", chatter=chatter
+        )
+        async with chatter.session() as session:
+            rows = await session.execute(
+                query("run_messages"), {"execution_id": response.execution_id}
+            )
+            for row in rows.all():
+                _print_message(console, row)
+    async with chatter.session() as session:
+        booked = await session.get_one(Conversation, conversation.id)
+    console.print(
+        f"\nThe conversation, totalled by triggers: [bold]{booked.message_count} messages, "
+        f"{booked.prompt_tokens} prompt + {booked.completion_tokens} completion tokens, "
+        f"${booked.total_cost.normalize():f}[/] (the offline model's play tariff)."
+    )
+
+
+def _print_message(console: "Console", row: Any) -> None:
+    text = row.content or ", ".join(
+        f"{call['name']}({call['args']})" for call in row.tool_calls or ()
+    )
+    figures = ""
+    if row.model_used:
+        cost = f"${row.cost.normalize():f}" if row.cost is not None else "no known price"
+        figures = f"  [dim]{row.prompt_tokens} + {row.completion_tokens} tokens, {cost}[/]"
+    indent = "" if row.kind == "turn" else "  "
+    console.print(f"{indent}[cyan]{row.role:>9}[/] [dim]{row.kind}[/]  {text}{figures}")
+
+
+def _import_trace(console: "Console", chatter: "Chatter") -> None:
+    from chatter_db.importing import import_file
+
+    trace = Path(__file__).parent.parent / "demo" / "aider_trace.csv"
+    report = import_file(chatter.url, trace)
+    console.print(
+        f"{report.booked:,} calls booked, {report.already_there:,} were there already, "
+        f"in {report.seconds:.2f} s. Source and licence: {trace.parent / 'README.md'}"
+    )
+
+
+async def _print_query(
+    console: "Console", session: "AsyncSession", title: str, name: str, limit: int = 8
+) -> None:
+    from rich.table import Table
+
+    from chatter_db.queries import query
+
+    result = await session.execute(query(name), {"limit": limit})
+    table = Table(title=title, title_justify="left")
+    for column in result.keys():  # noqa: SIM118 - a result is no mapping
+        table.add_column(column.replace("_", " "))
+    for row in result.all():
+        table.add_row(*(_shown(value) for value in row))
+    console.print(table)
+
+
+def _shown(value: Any) -> str:
+    from datetime import datetime
+    from decimal import Decimal
+
+    match value:
+        case None:
+            return ""
+        case int():
+            return f"{value:,}"
+        case Decimal():
+            return f"${value:,.6f}"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M}"
+        case _:
+            return str(value)
+
+
+def _command() -> str:
+    """How this very program was called, so that the next commands can be pasted."""
+    import os
+    import sys
+
+    program = Path(sys.argv[0])
+    try:
+        return os.fspath(program.relative_to(Path.cwd()))
+    except ValueError:
+        return program.name

@@ -1,0 +1,38 @@
+"""`chatter psql`."""
+
+import os
+import shutil
+import signal
+import subprocess
+
+import typer
+
+
+def psql(context: typer.Context) -> None:
+    """Open psql on the books; arguments go on to it (chatter psql -- -c 'select 1').
+
+    Uses the psql on PATH, else the embedded server's own.
+    """
+    from psycopg.conninfo import conninfo_to_dict
+
+    from chatter_db.cli.books import migrated_url
+    from chatter_db.embedded import find_program
+    from chatter_db.settings import settings
+
+    with migrated_url() as url:
+        program = shutil.which("psql") or find_program("psql", settings().postgres_bin)
+        # By environment, not by argument: arguments can be read by everybody.
+        parameters = conninfo_to_dict(url)
+        names = {"dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD"}
+        environment = {
+            names.get(key, f"PG{key.upper()}"): str(value) for key, value in parameters.items()
+        }
+        # Ctrl-C is for psql, which cancels its query and stays.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            done = subprocess.run(
+                [program, *context.args], env={**os.environ, **environment}, check=False
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+    raise typer.Exit(done.returncode)

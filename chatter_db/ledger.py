@@ -1,0 +1,232 @@
+"""`Chatter`: a connection to the books, with the few verbs of the public surface."""
+
+import asyncio
+import atexit
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any, Self
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+from chatter_db import database, migrating
+from chatter_db.errors import UsageError
+from chatter_db.models import Conversation, User
+from chatter_db.recorder import Recorder, Writer
+from chatter_db.settings import settings
+
+
+class Chatter:
+    """The books of one database. Use it as a context manager, async or not.
+
+        async with Chatter.connect(dsn) as chatter:
+            run = chatter.recorder(conversation="support-42", user="ada")
+            await graph.ainvoke(inputs, config={"callbacks": [run]})
+
+    One per process is enough; it is safe to share between threads and event loops.
+    """
+
+    def __init__(self, dsn: str | None = None) -> None:
+        self._dsn = dsn
+        self._open = ExitStack()
+        self._url: str | None = None
+        self._sync_engine: Engine | None = None
+        self._engines: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncEngine] = (
+            WeakKeyDictionary()
+        )
+        self._writer: Writer | None = None
+
+    @classmethod
+    def connect(cls, dsn: str | None = None) -> Self:
+        """The books at `dsn`, else at CHATTER_DATABASE_URL, else in the embedded server.
+
+        Entering the context raises UsageError for a URL that isn't Postgres's,
+        DatabaseUnavailable if nobody answers there, SchemaError if the schema is
+        missing, older or newer than this code. The embedded server is started
+        and migrated as needed.
+        """
+        return cls(dsn)
+
+    def __enter__(self) -> Self:
+        if self._url is not None:
+            raise UsageError("This Chatter is already open.")
+        with ExitStack() as opening:
+            url = opening.enter_context(database.database_url(self._dsn))
+            if self._dsn is None and settings().database_url is None:
+                migrating.migrate(url)
+            engine = database.sync_engine(url)
+            opening.callback(engine.dispose)
+            with engine.connect() as connection:
+                migrating.require_current(connection)
+            self._writer = Writer(url)
+            opening.callback(self._writer.close)
+            self._url, self._sync_engine = url, engine
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._url = self._sync_engine = self._writer = None
+        self._open.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *exception: object) -> None:
+        engine = self._engines.pop(asyncio.get_running_loop(), None)
+        if engine is not None:
+            await engine.dispose()
+        await asyncio.to_thread(self.__exit__, *exception)
+
+    @property
+    def url(self) -> str:
+        """Where the books are, password included. Raises UsageError unless open."""
+        if self._url is None:
+            raise UsageError(
+                "This Chatter is not open. Use: async with Chatter.connect() as chatter"
+            )
+        return self._url
+
+    @property
+    def lost_records(self) -> int:
+        """Records that could not be booked since this Chatter was opened; each was logged."""
+        return self._opened_writer().lost
+
+    def recorder(
+        self,
+        *,
+        conversation: str | UUID | None = None,
+        user: str | None = None,
+        workflow: str | None = None,
+        correlation_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        content: bool = True,
+    ) -> Recorder:
+        """A LangChain callback handler that books the runs it is attached to.
+
+        `conversation` is your own id of it (a string), or ours (a UUID); without
+        one, LangGraph's `thread_id`, else a new conversation per run. `user` is
+        your own id of the person. `workflow` defaults to the graph's name,
+        `correlation_id` to the run's id. With `content=False` the books get the
+        figures and no text.
+
+        Raises UsageError for an argument that can't be used.
+        """
+        return Recorder(
+            self._opened_writer(),
+            conversation=conversation,
+            user=user,
+            workflow=workflow,
+            correlation_id=correlation_id,
+            metadata=metadata,
+            content=content,
+        )
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A SQLAlchemy session on asyncpg: `await session.get(Message, id)`."""
+        loop = asyncio.get_running_loop()
+        # Connections of asyncpg belong to the event loop they were made in.
+        engine = self._engines.get(loop)
+        if engine is None:
+            engine = self._engines[loop] = database.async_engine(self.url)
+        async with AsyncSession(engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def sync_session(self) -> Iterator[Session]:
+        """A SQLAlchemy session on psycopg, for code without an event loop."""
+        url = self.url
+        assert self._sync_engine is not None, url
+        with Session(self._sync_engine, expire_on_commit=False) as session:
+            yield session
+
+    async def create_conversation(
+        self,
+        *,
+        user: str | None = None,
+        external_id: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Conversation:
+        """A new conversation of `user` (made if new), under your own id if you give one.
+
+        Raises UsageError if the user has a conversation of that `external_id`.
+        """
+        async with self.session() as session, session.begin():
+            owner = await _user(session, user) if user is not None else None
+            if external_id is not None and await session.scalar(
+                select(Conversation.id).where(
+                    Conversation.external_id == external_id,
+                    Conversation.user_id.is_not_distinct_from(owner),
+                )
+            ):
+                raise UsageError(f"There is already a conversation {external_id!r} of this user.")
+            conversation = Conversation(
+                user_id=owner, external_id=external_id, title=title, extra=dict(metadata or {})
+            )
+            session.add(conversation)
+            await session.flush()
+            await session.refresh(conversation)
+            return conversation
+
+    async def delete_conversation(self, conversation_id: UUID) -> bool:
+        """Erases the texts of a conversation; its tokens and cost stay in the books.
+
+        False if there is no such conversation.
+        """
+        async with self.session() as session, session.begin():
+            erased: bool | None = await session.scalar(
+                select(func.chatter.erase_conversation(conversation_id))
+            )
+            return bool(erased)
+
+    def _opened_writer(self) -> Writer:
+        url = self.url
+        assert self._writer is not None, url
+        return self._writer
+
+
+async def _user(session: AsyncSession, external_id: str) -> UUID:
+    from sqlalchemy.dialects.postgresql import insert
+
+    await session.execute(
+        insert(User)
+        .values(external_id=external_id)
+        .on_conflict_do_nothing(index_elements=[User.external_id])
+    )
+    found = await session.scalar(select(User.id).where(User.external_id == external_id))
+    assert found is not None
+    return found
+
+
+_default: Chatter | None = None
+_default_lock = threading.Lock()
+
+
+def _open_default() -> Chatter:
+    global _default  # noqa: PLW0603 - one per process is the point
+    with _default_lock:
+        if _default is None:
+            _default = Chatter.connect().__enter__()
+            atexit.register(close_default)
+        return _default
+
+
+async def default_chatter() -> Chatter:
+    """The process's own Chatter on its settings: opened at first use, closed at exit."""
+    if _default is not None:
+        return _default
+    return await asyncio.to_thread(_open_default)
+
+
+def close_default() -> None:
+    """Closes the process's own Chatter, if it was opened."""
+    global _default  # noqa: PLW0603
+    with _default_lock:
+        if _default is not None:
+            _default.__exit__(None, None, None)
+            _default = None

@@ -1,0 +1,125 @@
+"""What the recorder hands to the writer: one struct per kind of statement.
+
+The fields are the columns of `sql/queries/record_*.sql`, which take a batch of
+them as one JSON array. Money travels as decimal text.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from chatter_db.models import (
+    CallStatus,
+    CostSource,
+    ExecutionStatus,
+    Kind,
+    Role,
+    ToolCallStatus,
+    UsageStatus,
+)
+
+MAX_CONTENT_BYTES = 8 * 1024 * 1024
+"""The limit of chatter.messages.content."""
+
+
+class RunStarted(Struct, frozen=True):
+    """A run begins: its execution, with the user and conversation it belongs to.
+
+    `conversation_id` names a conversation of ours: an existing one, or one to be
+    made if `new_conversation`. Else `conversation_external_id` is the host's name.
+    """
+
+    execution_id: UUID
+    conversation_id: UUID | None
+    new_conversation: bool
+    conversation_external_id: str | None
+    user_external_id: str | None
+    workflow_name: str
+    correlation_id: str
+    started_at: datetime
+    metadata: dict[str, Any]
+
+
+class MessageRow(Struct, frozen=True, kw_only=True):
+    """A row of chatter.messages; the conversation is the execution's."""
+
+    id: UUID
+    execution_id: UUID
+    role: Role
+    kind: Kind
+    content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    provider_used: str | None = None
+    model_used: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost: Decimal | None = None
+    cost_source: CostSource | None = None
+    usage_status: UsageStatus | None = None
+    usage: dict[str, Any] | None = None
+    response_time_ms: float | None = None
+    time_to_first_token_ms: float | None = None
+    finish_reason: str | None = None
+    status: CallStatus = "completed"
+    error_type: str | None = None
+    error_message: str | None = None
+    correlation_id: str
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+class ToolCallRow(Struct, frozen=True):
+    """A tool call that a model's reply asked for."""
+
+    id: UUID
+    execution_id: UUID
+    message_id: UUID
+    tool_call_id: str | None
+    tool_name: str
+
+
+class ToolRun(Struct, frozen=True, kw_only=True):
+    """What became of a tool call."""
+
+    id: UUID
+    execution_id: UUID
+    status: ToolCallStatus
+    started_at: datetime
+    duration_ms: float | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+class RunEnded(Struct, frozen=True, kw_only=True):
+    """A run is over. `answer_id` is the reply that was shown, which makes it a turn."""
+
+    execution_id: UUID
+    status: ExecutionStatus
+    finished_at: datetime
+    error_type: str | None = None
+    error_message: str | None = None
+    answer_id: UUID | None = None
+
+
+Record = RunStarted | MessageRow | ToolCallRow | ToolRun | RunEnded
+
+
+def storable(text: str) -> str:
+    """`text` as Postgres takes it: no NUL, no lone surrogate, at most 8 MiB.
+
+    What has no place in a UTF-8 text becomes U+FFFD; a text beyond the limit is
+    cut, and says so at its end.
+    """
+    data = text.replace("\0", "\ufffd").encode("utf-8", "replace")
+    if len(data) <= MAX_CONTENT_BYTES:
+        return data.decode()
+    note = f"\n[cut by the recorder: {len(data)} bytes]".encode()
+    return (data[: MAX_CONTENT_BYTES - len(note)] + note).decode("utf-8", "ignore")

@@ -1,0 +1,223 @@
+"""Writes records into the books: one thread, one connection, whatever is ready in one commit.
+
+Callers of any thread and any event loop submit records and get a future that is
+done when the record is durable. While one commit is on its way the next records
+gather, so that eight busy graphs cost hardly more commits than one.
+"""
+
+import logging
+import queue
+import re
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from chatter_db import database
+from chatter_db.errors import DatabaseUnavailable, RecordingFailed
+from chatter_db.queries import query
+from chatter_db.recorder.records import (
+    MessageRow,
+    Record,
+    RunEnded,
+    RunStarted,
+    ToolCallRow,
+    ToolRun,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 1000
+"""Records in one commit, at most."""
+
+RETRY_FOR_SECONDS = 10.0
+"""How long a record waits for a database that went away before it is given up."""
+
+# What Postgres promises to accept when tried again: connection gone, shut down,
+# deadlock, serialization failure, lock or statement timeout.
+_TRANSIENT = re.compile(r"^(08|57P0|40001|40P01|55P03|57014|53)")
+
+
+class Booked(msgspec.Struct, frozen=True):
+    """What a caller learns of its record: the conversation it was booked under."""
+
+    conversation_id: UUID | None = None
+
+
+class Writer:
+    """The one writer of a process. Thread-safe."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = database.sync_engine(url, pool_size=1, pool_pre_ping=True)
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="chatter-writer", daemon=True)
+        self._thread.start()
+        self.lost = 0
+        """Records that could not be booked; each was logged as an error."""
+
+    def submit(self, records: Sequence[Record]) -> "Future[Booked]":
+        """Hands over `records`, to be booked together and in order.
+
+        The future is done when they are committed. It fails with
+        RecordingFailed if Postgres refuses them, or does not answer for
+        RETRY_FOR_SECONDS.
+        """
+        if not self._thread.is_alive():
+            raise RecordingFailed("The recorder was used after its Chatter was closed.")
+        entry = _Entry(records)
+        self._queue.put(entry)
+        return entry.future
+
+    def close(self) -> None:
+        """Books what was submitted, then stops."""
+        self._queue.put(None)
+        self._thread.join()
+        self._engine.dispose()
+
+    def _run(self) -> None:
+        while True:
+            batch, stop = self._gather()
+            if batch:
+                self._book(batch)
+            if stop:
+                return
+
+    def _gather(self) -> "tuple[list[_Entry], bool]":
+        """Waits for an entry and takes along what else is ready."""
+        entry = self._queue.get()
+        batch: list[_Entry] = []
+        size = 0
+        while entry is not None:
+            batch.append(entry)
+            size += len(entry.records)
+            if size >= MAX_BATCH or self._queue.empty():
+                return batch, False
+            entry = self._queue.get()
+        return batch, True
+
+    def _book(self, batch: "list[_Entry]") -> None:
+        """Books `batch`; if Postgres refuses it, entry by entry, so that one bad one is alone."""
+        try:
+            booked = self._transact([record for entry in batch for record in entry.records])
+        except (DBAPIError, DatabaseUnavailable, msgspec.MsgspecError, ValueError) as error:
+            if len(batch) > 1 and not isinstance(error, DatabaseUnavailable):
+                for entry in batch:
+                    self._book([entry])
+                return
+            for entry in batch:
+                self._give_up(entry, error)
+            return
+        for entry in batch:
+            entry.future.set_result(Booked(booked.get(entry.execution_id)))
+
+    def _transact(self, records: list[Record]) -> dict[UUID, UUID]:
+        """One transaction, repeated while the trouble may pass; conversation by execution."""
+        deadline = time.monotonic() + RETRY_FOR_SECONDS
+        pause = 0.05
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    return _write(connection, records)
+            except (DBAPIError, DatabaseUnavailable) as error:
+                if not _passing(error) or time.monotonic() + pause > deadline:
+                    raise
+                log.warning("Recording waits %.2f s for Postgres: %s", pause, error)
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    def _give_up(self, entry: "_Entry", error: Exception) -> None:
+        self.lost += len(entry.records)
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        failure = RecordingFailed(
+            f"{len(entry.records)} record(s) of execution {entry.execution_id} could not be "
+            f"booked: {str(cause).strip()}"
+        )
+        # Loud, because LangChain only warns of a handler that raises. Figures are
+        # what would be lost; texts stay out of logs.
+        log.error("%s; lost: %s", failure, "; ".join(_figures(entry.records)))
+        entry.future.set_exception(failure)
+
+
+class _Entry:
+    """Records submitted together, and the future of their caller."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+        self.future: Future[Booked] = Future()
+        # A caller that is cancelled while it waits must not cancel the booking.
+        self.future.set_running_or_notify_cancel()
+
+    @property
+    def execution_id(self) -> UUID:
+        return _execution_ids(self.records)[0]
+
+
+def _write(connection: Connection, records: list[Record]) -> dict[UUID, UUID]:
+    starts = [r for r in records if isinstance(r, RunStarted)]
+    messages = [r for r in records if isinstance(r, MessageRow)]
+    tool_calls = [r for r in records if isinstance(r, ToolCallRow)]
+    # A tool that began and ended within the batch: the last word counts.
+    tool_runs = list({r.id: r for r in records if isinstance(r, ToolRun)}.values())
+    ends = [r for r in records if isinstance(r, RunEnded)]
+
+    if starts:
+        rows = _json(starts)
+        for name in ("users", "conversations", "new_conversations", "runs"):
+            connection.execute(query(f"record_{name}"), {"rows": rows})
+    execution_ids = _execution_ids(records)
+    if len(records) > 1:
+        connection.execute(query("lock_run_conversations"), {"execution_ids": execution_ids})
+    if messages:
+        connection.execute(query("record_messages"), {"rows": _json(messages)})
+    if tool_calls:
+        connection.execute(query("record_tool_calls"), {"rows": _json(tool_calls)})
+    if tool_runs:
+        connection.execute(query("record_tool_runs"), {"rows": _json(tool_runs)})
+    if ends:
+        rows = _json(ends)
+        connection.execute(query("record_answers"), {"rows": rows})
+        connection.execute(query("record_run_ends"), {"rows": rows})
+    if not starts:
+        return {}
+    found = connection.execute(query("run_conversations"), {"execution_ids": execution_ids})
+    return {row.id: row.conversation_id for row in found}
+
+
+def _execution_ids(records: Iterable[Record]) -> list[UUID]:
+    return list({record.execution_id: None for record in records})
+
+
+def _json(records: Sequence[Record]) -> str:
+    """`records` as a JSON array that jsonb takes: NUL escapes become U+FFFD."""
+    data = msgspec.json.encode(records, enc_hook=str)
+    return _NUL.sub(rb"\1\\ufffd", data).decode()
+
+
+# \u0000, but not the end of an escaped backslash followed by the letters u0000.
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _passing(error: Exception) -> bool:
+    if isinstance(error, DatabaseUnavailable):
+        return True
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None)
+        return error.connection_invalidated or bool(state and _TRANSIENT.match(state))
+    return False
+
+
+def _figures(records: Iterable[Record]) -> Iterable[str]:
+    for record in records:
+        if isinstance(record, MessageRow):
+            yield (
+                f"message {record.id} {record.role} {record.model_used} "
+                f"prompt_tokens={record.prompt_tokens} "
+                f"completion_tokens={record.completion_tokens} cost={record.cost}"
+            )
+        else:
+            yield type(record).__name__

@@ -1,0 +1,19 @@
+"""The chat workflow: a LangGraph graph whose history and books are in Postgres.
+
+execute -> graph -> nodes -> (tools, offline), read in that order.
+"""
+
+from chatter_db.workflow.execute import ChatResponse, execute_chat_workflow
+from chatter_db.workflow.graph import chat_graph
+from chatter_db.workflow.nodes import ChatState, HistoryNode, ModelNode
+from chatter_db.workflow.offline import OfflineChatModel
+
+__all__ = [
+    "ChatResponse",
+    "ChatState",
+    "HistoryNode",
+    "ModelNode",
+    "OfflineChatModel",
+    "chat_graph",
+    "execute_chat_workflow",
+]

@@ -1,0 +1,120 @@
+"""One turn of a conversation: question in, answer out, everything booked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import HumanMessage
+from langchain_core.tools import BaseTool
+from langchain_core.utils.uuid import uuid7
+
+from chatter_db.errors import RecordingFailed, UsageError
+from chatter_db.ledger import Chatter, default_chatter
+from chatter_db.models import Conversation, Message, WorkflowExecution
+from chatter_db.recorder import RunOutcome
+from chatter_db.settings import settings
+from chatter_db.workflow.graph import chat_graph
+from chatter_db.workflow.offline import OfflineChatModel
+from chatter_db.workflow.tools import TOOLS
+
+
+@dataclass(frozen=True)
+class ChatResponse:
+    """The answer, and where it stands in the books.
+
+    Tokens and cost are the whole run's, tools and all; the answer's own are on
+    its row `message_id`.
+    """
+
+    content: str
+    message_id: UUID
+    conversation_id: UUID
+    execution_id: UUID
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal
+
+
+async def execute_chat_workflow(
+    message: str,
+    *,
+    conversation_id: UUID | None = None,
+    user: str | None = None,
+    model: str | BaseChatModel | None = None,
+    tools: Sequence[BaseTool] = TOOLS,
+    workflow: str = "chat",
+    correlation_id: str | None = None,
+    chatter: Chatter | None = None,
+) -> ChatResponse:
+    """Answers `message` with the chat graph, in the conversation given or a new one.
+
+    `model` is a chat model, or the name of one such as `openai:gpt-4o-mini`;
+    by default CHATTER_MODEL. `chatter` is by default the process's own.
+
+    Raises UsageError for an empty message, an unknown model or conversation,
+    RecordingFailed if the answer could not be booked, and whatever error the
+    model raised; the books then show the failed run.
+    """
+    if not message.strip():
+        raise UsageError("message is empty.")
+    chatter = chatter or await default_chatter()
+    chat_model = model if isinstance(model, BaseChatModel) else chat_model_named(model)
+    if conversation_id is None:
+        conversation_id = (await chatter.create_conversation(user=user)).id
+    else:
+        async with chatter.session() as session:
+            if await session.get(Conversation, conversation_id) is None:
+                raise UsageError(f"There is no conversation {conversation_id}.")
+    run = chatter.recorder(
+        conversation=conversation_id, user=user, workflow=workflow, correlation_id=correlation_id
+    )
+    graph = chat_graph(chat_model, tools, chatter)
+    execution_id = uuid7()
+    await graph.ainvoke(
+        {"messages": [HumanMessage(message)]},
+        config={
+            "callbacks": [run],
+            "run_id": execution_id,
+            "configurable": {"conversation_id": conversation_id, "execution_id": execution_id},
+        },
+    )
+    return await _response(chatter, run.last_run)
+
+
+def chat_model_named(name: str | None = None) -> BaseChatModel:
+    """The chat model of that name, by default CHATTER_MODEL; `offline` needs no provider.
+
+    Raises UsageError if LangChain knows no such model, or lacks its package or key.
+    """
+    name = name or settings().model
+    if name == "offline":
+        return OfflineChatModel()
+    from langchain.chat_models import init_chat_model
+
+    try:
+        # stream_usage: OpenAI-compatible servers report no usage on streams unless asked.
+        options: dict[str, Any] = {"stream_usage": True} if name.startswith("openai:") else {}
+        model: BaseChatModel = init_chat_model(name, **options)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"Model {name!r} can't be used: {error}") from error
+    return model
+
+
+async def _response(chatter: Chatter, outcome: RunOutcome | None) -> ChatResponse:
+    async with chatter.session() as session:
+        answer = await session.get(Message, outcome.message_id) if outcome else None
+        if outcome is None or answer is None:
+            raise RecordingFailed("The answer was given but could not be booked; see the log.")
+        execution = await session.get_one(WorkflowExecution, outcome.execution_id)
+        return ChatResponse(
+            content=answer.content or "",
+            message_id=answer.id,
+            conversation_id=answer.conversation_id,
+            execution_id=execution.id,
+            prompt_tokens=execution.prompt_tokens,
+            completion_tokens=execution.completion_tokens,
+            cost=execution.total_cost,
+        )

@@ -1,0 +1,6 @@
+-- Replies that turned out to be what the person was shown.
+update chatter.messages as m
+set kind = 'turn'
+from jsonb_to_recordset(cast(:rows as jsonb)) as r (answer_id uuid)
+where m.id = r.answer_id
+  and m.kind <> 'turn'

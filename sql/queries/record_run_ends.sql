@@ -1,0 +1,15 @@
+-- Ends of runs. An end that was booked stays: a repeated record changes nothing.
+update chatter.workflow_executions as e
+set status = r.status,
+    finished_at = r.finished_at,
+    error_type = r.error_type,
+    error_message = r.error_message
+from jsonb_to_recordset(cast(:rows as jsonb)) as r (
+    execution_id uuid,
+    status text,
+    finished_at timestamptz,
+    error_type text,
+    error_message text
+  )
+where e.id = r.execution_id
+  and e.status = 'running'

@@ -1,0 +1,28 @@
+-- Executions, under the conversation of their host's name or of our id. A
+-- conversation that was given by an id we don't have fails its foreign key.
+insert into chatter.workflow_executions (
+  id, conversation_id, user_id, workflow_name, correlation_id, started_at, metadata
+)
+select
+  r.execution_id,
+  coalesce(r.conversation_id, named.id),
+  coalesce(u.id, given.user_id),
+  r.workflow_name,
+  r.correlation_id,
+  r.started_at,
+  r.metadata
+from jsonb_to_recordset(cast(:rows as jsonb)) as r (
+    execution_id uuid,
+    conversation_id uuid,
+    conversation_external_id text,
+    user_external_id text,
+    workflow_name text,
+    correlation_id text,
+    started_at timestamptz,
+    metadata jsonb
+  )
+  left join chatter.users as u on u.external_id = r.user_external_id
+  left join chatter.conversations as given on given.id = r.conversation_id
+  left join chatter.conversations as named
+    on named.external_id = r.conversation_external_id and named.user_id is not distinct from u.id
+on conflict (id) do nothing

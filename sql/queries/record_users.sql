@@ -1,0 +1,8 @@
+-- Users the books don't know yet. In order of name, so that two writers with the
+-- same new users wait for each other instead of locking each other out.
+insert into chatter.users (external_id)
+select distinct r.user_external_id
+from jsonb_to_recordset(cast(:rows as jsonb)) as r (user_external_id text)
+where r.user_external_id is not null
+order by r.user_external_id
+on conflict (external_id) do nothing

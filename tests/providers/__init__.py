@@ -1,0 +1,1 @@
+"""Model providers on loopback: real HTTP, real bills."""

@@ -1,0 +1,1 @@
+"""The recorder against real graphs, real HTTP providers and real Postgres."""
