@@ -16,7 +16,7 @@ from chatter_db.errors import (
     SchemaError,
     UsageError,
 )
-from chatter_db.ledger import Chatter, default_chatter
+from chatter_db.ledger import Chatter, close_default_chatter, default_chatter
 from chatter_db.models import Conversation, Message, ToolCall, User, WorkflowExecution
 from chatter_db.monitoring import get_monitoring_service
 from chatter_db.recorder import Recorder
@@ -40,6 +40,7 @@ __all__ = [
     "UsageError",
     "User",
     "WorkflowExecution",
+    "close_default_chatter",
     "default_chatter",
     "execute_chat_workflow",
     "get_monitoring_service",

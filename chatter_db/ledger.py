@@ -212,7 +212,7 @@ def _open_default() -> Chatter:
     with _default_lock:
         if _default is None:
             _default = Chatter.connect().__enter__()
-            atexit.register(close_default)
+            atexit.register(_close_at_exit)
         return _default
 
 
@@ -223,10 +223,21 @@ async def default_chatter() -> Chatter:
     return await asyncio.to_thread(_open_default)
 
 
-def close_default() -> None:
-    """Closes the process's own Chatter, if it was opened."""
+async def close_default_chatter() -> None:
+    """Closes the process's own Chatter, for an app that shuts down in order; no-op if closed."""
+    chatter = _take_default()
+    if chatter is not None:
+        await chatter.__aexit__(None, None, None)
+
+
+def _close_at_exit() -> None:
+    chatter = _take_default()
+    if chatter is not None:
+        chatter.__exit__(None, None, None)
+
+
+def _take_default() -> Chatter | None:
     global _default  # noqa: PLW0603
     with _default_lock:
-        if _default is not None:
-            _default.__exit__(None, None, None)
-            _default = None
+        chatter, _default = _default, None
+    return chatter

@@ -72,7 +72,7 @@ class MonitoringService:
         async with self._chatter.session() as session:
             # One snapshot for both answers.
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            by_status = dict((await session.execute(counts)).tuples().all())
+            by_status = {row[0]: row[1] for row in await session.execute(counts)}
             rows = (await session.scalars(latest)).all()
         return WorkflowStats(by_status, [_operation(row) for row in reversed(rows)])
 

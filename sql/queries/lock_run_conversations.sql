@@ -2,5 +2,5 @@
 select chatter.lock_conversations(variadic array(
   select e.conversation_id
   from chatter.workflow_executions as e
-  where e.id = any (:execution_ids)
+  where e.id = any(:execution_ids)
 ))

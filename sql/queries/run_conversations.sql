@@ -1,4 +1,4 @@
 -- The conversations that runs were booked under.
 select e.id, e.conversation_id
 from chatter.workflow_executions as e
-where e.id = any (:execution_ids)
+where e.id = any(:execution_ids)

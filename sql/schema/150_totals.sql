@@ -346,7 +346,7 @@ begin
   end if;
 
   perform from chatter.workflow_executions as e
-    where e.id = any (v_executions)
+    where e.id = any(v_executions)
     order by e.id
     for no key update;
 

@@ -9,7 +9,7 @@ language sql volatile
 set search_path = ''
 as $$
   select from chatter.conversations as c
-  where c.id = any (p_conversation_ids)
+  where c.id = any(p_conversation_ids)
   order by c.id
   for no key update
 $$;
@@ -64,7 +64,6 @@ comment on function chatter.erase_conversation(uuid) is
 create function chatter.recount() returns table (mended_table text, mended_id uuid)
 language plpgsql volatile
 set search_path = ''
-set chatter.maintenance = 'on'
 as $$
 declare
   v_ids uuid[];
@@ -148,6 +147,9 @@ begin
   returning 'workflow_executions', e.id;
 end
 $$;
+
+-- Opens the totals (160) for as long as the function runs.
+alter function chatter.recount() set chatter.maintenance = 'on'; -- noqa: PRS
 
 comment on function chatter.recount() is
   'Mends totals that differ from their rows and returns what it changed; for owners, after triggers were switched off. Locks all conversations while it runs.';

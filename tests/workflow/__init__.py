@@ -1,0 +1,1 @@
+"""The chat workflow, as its users call it."""

@@ -1,0 +1,155 @@
+"""What the audit of the first backend asked for, on real Postgres and the real compiled graph."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from sqlalchemy import select
+
+from chatter_db import (
+    Chatter,
+    Conversation,
+    Message,
+    UsageError,
+    WorkflowExecution,
+    close_default_chatter,
+    execute_chat_workflow,
+    get_monitoring_service,
+)
+from chatter_db.settings import settings
+from chatter_db.workflow import OfflineChatModel
+from tests.providers.openai import Provider, Reply
+from tests.recorder.test_recorder import model_of
+
+
+@pytest.fixture
+async def own_settings(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The process's own Chatter, on `url` by environment variable."""
+    monkeypatch.setenv("CHATTER_DATABASE_URL", url)
+    settings.cache_clear()
+    yield
+    await close_default_chatter()
+    settings.cache_clear()
+
+
+async def test_message_rows_have_their_token_fields(chatter: Chatter) -> None:
+    response = await execute_chat_workflow("What is 6 * 7?", chatter=chatter)
+    async with chatter.session() as db:
+        message = await db.get(Message, response.message_id)
+    assert message is not None
+    assert message.prompt_tokens is not None and message.prompt_tokens > 0
+    assert message.completion_tokens is not None and message.completion_tokens > 0
+    assert message.cost is not None and message.cost > 0
+    assert message.provider_used is not None
+    assert message.content == response.content == "The calculate tool says: 42."
+
+
+async def test_monitoring_sees_the_execution(chatter: Chatter) -> None:
+    response = await execute_chat_workflow("What is 6 * 7?", chatter=chatter)
+    monitoring = await get_monitoring_service(chatter)
+    stats = await monitoring.get_workflow_stats()
+    assert len(stats.workflow_ops) == stats.total == 1
+    last = stats.workflow_ops[-1]
+    assert last.token_usage == response.prompt_tokens + response.completion_tokens > 0
+    assert (last.model_calls, last.tool_calls, last.status) == (2, 1, "completed")
+    assert last.duration_ms is not None and last.duration_ms > 0
+    assert stats.active == 0
+
+
+async def test_three_turns_make_six_messages(
+    chatter: Chatter, books_hold: Callable[[], None]
+) -> None:
+    conversation = await chatter.create_conversation(user="ada")
+    for text in ("What is 6 * 7?", "What time is it?", "Thanks."):
+        response = await execute_chat_workflow(
+            text, conversation_id=conversation.id, user="ada", chatter=chatter
+        )
+    assert "message number 3" in response.content
+    async with chatter.session() as db:
+        booked = await db.get_one(Conversation, conversation.id)
+    assert booked.message_count == 6
+    assert booked.total_tokens > 0
+    assert booked.total_cost > 0
+    assert booked.unpriced_calls == 0
+    books_hold()
+
+
+@pytest.mark.usefixtures("own_settings")
+async def test_without_a_chatter_the_processes_own_serves() -> None:
+    response = await execute_chat_workflow("Hello")
+    stats = await (await get_monitoring_service()).get_workflow_stats()
+    assert stats.workflow_ops[-1].execution_id == response.execution_id
+    assert stats.workflow_ops[-1].token_usage > 0
+
+
+async def test_the_history_is_loaded_and_the_question_is_not_doubled(
+    chatter: Chatter, provider: Provider
+) -> None:
+    conversation = await chatter.create_conversation()
+    for _ in range(2):
+        await execute_chat_workflow(
+            "Same?", conversation_id=conversation.id, model=model_of(provider), chatter=chatter
+        )
+    sent = [(m["role"], m["content"]) for m in provider.requests[-1]["messages"]]
+    assert sent == [("user", "Same?"), ("assistant", "All right."), ("user", "Same?")]
+
+
+async def test_a_failing_model_fails_the_run_and_the_next_one_works(
+    chatter: Chatter, provider: Provider
+) -> None:
+    conversation = await chatter.create_conversation()
+    provider.script = [Reply(status=500), Reply("Here again.")]
+    model = model_of(provider)
+    with pytest.raises(Exception, match="scripted failure"):
+        await execute_chat_workflow(
+            "Hi", conversation_id=conversation.id, model=model, chatter=chatter
+        )
+    response = await execute_chat_workflow(
+        "Hi", conversation_id=conversation.id, model=model, chatter=chatter
+    )
+    assert response.content == "Here again."
+    async with chatter.session() as db:
+        statuses = (await db.scalars(select(WorkflowExecution.status))).all()
+        texts = (await db.scalars(select(Message.content).filter_by(role="assistant"))).all()
+    assert sorted(statuses) == ["completed", "failed"]
+    assert sorted(texts, key=str) == ["Here again.", None]
+
+
+async def test_a_deleted_conversation_keeps_its_figures(chatter: Chatter) -> None:
+    response = await execute_chat_workflow("Something private", chatter=chatter)
+    assert await chatter.delete_conversation(response.conversation_id)
+    assert not await chatter.delete_conversation(response.message_id)
+    async with chatter.session() as db:
+        conversation = await db.get_one(Conversation, response.conversation_id)
+        contents = (await db.scalars(select(Message.content))).all()
+    assert (conversation.status, conversation.message_count) == ("deleted", 2)
+    assert conversation.total_tokens > 0
+    assert set(contents) == {None}
+
+
+async def test_wrong_arguments_are_named(chatter: Chatter) -> None:
+    with pytest.raises(UsageError, match="message is empty"):
+        await execute_chat_workflow("  ", chatter=chatter)
+    stranger = (await execute_chat_workflow("Hi", chatter=chatter)).message_id
+    with pytest.raises(UsageError, match="There is no conversation"):
+        await execute_chat_workflow("Hi", conversation_id=stranger, chatter=chatter)
+    with pytest.raises(UsageError, match="Model 'nobody:nothing' can't be used"):
+        await execute_chat_workflow("Hi", model="nobody:nothing", chatter=chatter)
+    await chatter.create_conversation(external_id="one")
+    with pytest.raises(UsageError, match="already a conversation 'one'"):
+        await chatter.create_conversation(external_id="one")
+    with pytest.raises(UsageError, match="limit must be from 1"):
+        await (await get_monitoring_service(chatter)).get_workflow_stats(limit=0)
+
+
+async def test_the_offline_model_streams_what_it_invokes() -> None:
+    model = OfflineChatModel()
+    whole = await model.ainvoke("How are you?")
+    chunks = [chunk async for chunk in model.astream("How are you?")]
+    merged = chunks[0]
+    for chunk in chunks[1:]:
+        merged = merged + chunk
+    assert len(chunks) > 3
+    assert merged.content == whole.content
+    assert merged.usage_metadata == whole.usage_metadata
+    assert whole.usage_metadata is not None
+    assert whole.usage_metadata["input_tokens"] == 4
