@@ -64,9 +64,12 @@ def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
         raise _unavailable(url, error) from None
 
 
+# hide_parameters: an error must not quote what people said.
 def sync_engine(url: str, **options: Any) -> Engine:
     """A SQLAlchemy engine on psycopg; raises DatabaseUnavailable when used without a server."""
-    return create_engine("postgresql+psycopg://", creator=lambda: connect(url), **options)
+    return create_engine(
+        "postgresql+psycopg://", creator=lambda: connect(url), hide_parameters=True, **options
+    )
 
 
 def async_engine(url: str, **options: Any) -> AsyncEngine:
@@ -78,7 +81,9 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _unavailable(url, error) from None
 
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect_async, **options)
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect_async, hide_parameters=True, **options
+    )
 
 
 def _unavailable(url: str, error: Exception) -> DatabaseUnavailable:

@@ -237,7 +237,7 @@ def _close_at_exit() -> None:
 
 
 def _take_default() -> Chatter | None:
-    global _default  # noqa: PLW0603
+    global _default
     with _default_lock:
         chatter, _default = _default, None
     return chatter

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -34,7 +35,6 @@ from chatter_db.recorder.records import (
     RunStarted,
     ToolCallRow,
     ToolRun,
-    storable,
 )
 from chatter_db.recorder.rows import (
     CANCELLED,
@@ -269,7 +269,7 @@ class Recorder(BaseCallbackHandler):
             execution_id=run_id,
             conversation_id=given or (None if named else uuid7()),
             new_conversation=given is None and not named,
-            conversation_external_id=str(named)[:MAX_NAME] if named else None,
+            conversation_external_id=_fitting(str(named)) if named else None,
             user_external_id=self._user,
             workflow_name=(self._workflow or name or "workflow")[:MAX_NAME],
             correlation_id=run.correlation_id,
@@ -282,7 +282,7 @@ class Recorder(BaseCallbackHandler):
                 execution_id=run_id,
                 role="user",
                 kind="turn",
-                content=storable(str(message.text)) if self._content else None,
+                content=str(message.text) if self._content else None,
                 correlation_id=run.correlation_id,
                 metadata={},
                 created_at=at,
@@ -422,6 +422,14 @@ class Recorder(BaseCallbackHandler):
 
     async def _submit(self, records: Sequence[Record]) -> Booked:
         return await asyncio.wrap_future(self._writer.submit(records))
+
+
+def _fitting(name: str) -> str:
+    """`name` within the limit; what is too long ends in a digest, so that it stays itself."""
+    if len(name) <= MAX_NAME:
+        return name
+    digest = blake2b(name.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return f"{name[: MAX_NAME - 33]}-{digest}"
 
 
 def _require_name(argument: str, value: object) -> None:

@@ -4,11 +4,14 @@ The fields are the columns of `sql/queries/record_*.sql`, which take a batch of
 them as one JSON array. Money travels as decimal text.
 """
 
+import re
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 from chatter_db.models import (
@@ -112,14 +115,33 @@ class RunEnded(Struct, frozen=True, kw_only=True):
 Record = RunStarted | MessageRow | ToolCallRow | ToolRun | RunEnded
 
 
-def storable(text: str) -> str:
-    """`text` as Postgres takes it: no NUL, no lone surrogate, at most 8 MiB.
+def as_json(records: Sequence[Record]) -> str:
+    """`records` as a JSON array that Postgres takes, whatever their texts hold."""
+    rows = msgspec.to_builtins(records, enc_hook=str)
+    return msgspec.json.encode(_storable(rows)).decode()
 
-    What has no place in a UTF-8 text becomes U+FFFD; a text beyond the limit is
-    cut, and says so at its end.
-    """
-    data = text.replace("\0", "\ufffd").encode("utf-8", "replace")
+
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return _storable_text(value)
+        case dict():
+            return {_storable_text(str(key)): _storable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_storable(item) for item in value]
+        case _:
+            return value
+
+
+def _storable_text(text: str) -> str:
+    """`text` without NUL and lone surrogates (they become U+FFFD), cut at 8 MiB with a note."""
+    if text.isascii() and "\0" not in text and len(text) <= MAX_CONTENT_BYTES:
+        return text
+    data = _NOT_STORABLE.sub("\ufffd", text).encode()
     if len(data) <= MAX_CONTENT_BYTES:
         return data.decode()
     note = f"\n[cut by the recorder: {len(data)} bytes]".encode()
-    return (data[: MAX_CONTENT_BYTES - len(note)] + note).decode("utf-8", "ignore")
+    return data[: MAX_CONTENT_BYTES - len(note)].decode("utf-8", "ignore") + note.decode()
+
+
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from chatter_db.models import CallStatus, Kind
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.pricing import cost_of
-from chatter_db.recorder.records import MessageRow, Record, ToolRun, storable
+from chatter_db.recorder.records import MessageRow, Record, ToolRun
 from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
 from chatter_db.recorder.usage import Usage
 
@@ -45,7 +45,7 @@ def reply(
         execution_id=run.id,
         role="assistant",
         kind=kind,
-        content=storable(str(message.text)) if content else None,
+        content=str(message.text) if content else None,
         tool_calls=[dict(asked) for asked in message.tool_calls] or None if content else None,
         provider_used=provider,
         model_used=model,
@@ -113,7 +113,7 @@ def tool_run(run: Run, tool: ToolExecution, output: Any, error: BaseException | 
     failed = error is not None or (isinstance(output, ToolMessage) and output.status == "error")
     described = error_columns(error)
     if failed and isinstance(output, ToolMessage):
-        described = {"error_type": "ToolError", "error_message": storable(str(output.text))}
+        described = {"error_type": "ToolError", "error_message": str(output.text)}
     assert tool.row_id is not None
     return ToolRun(
         id=tool.row_id,
@@ -131,7 +131,7 @@ def tool_result(run: Run, run_id: UUID, output: ToolMessage, *, content: bool) -
         execution_id=run.id,
         role="tool",
         kind="step",
-        content=storable(str(output.text)) if content else None,
+        content=str(output.text) if content else None,
         tool_call_id=output.tool_call_id,
         status="failed" if output.status == "error" else "completed",
         correlation_id=run.correlation_id,
@@ -143,4 +143,4 @@ def tool_result(run: Run, run_id: UUID, output: ToolMessage, *, content: bool) -
 def error_columns(error: BaseException | None) -> dict[str, str | None]:
     if error is None:
         return {"error_type": None, "error_message": None}
-    return {"error_type": type(error).__name__, "error_message": storable(str(error))[:10_000]}
+    return {"error_type": type(error).__name__, "error_message": str(error)[:10_000]}

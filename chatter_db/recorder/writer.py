@@ -28,6 +28,7 @@ from chatter_db.recorder.records import (
     RunStarted,
     ToolCallRow,
     ToolRun,
+    as_json,
 )
 
 log = logging.getLogger(__name__)
@@ -126,16 +127,15 @@ class Writer:
             except (DBAPIError, DatabaseUnavailable) as error:
                 if not _passing(error) or time.monotonic() + pause > deadline:
                     raise
-                log.warning("Recording waits %.2f s for Postgres: %s", pause, error)
+                log.warning("Recording waits %.2f s for Postgres: %s", pause, _reason(error))
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
 
     def _give_up(self, entry: "_Entry", error: Exception) -> None:
         self.lost += len(entry.records)
-        cause = error.orig if isinstance(error, DBAPIError) else error
         failure = RecordingFailed(
             f"{len(entry.records)} record(s) of execution {entry.execution_id} could not be "
-            f"booked: {str(cause).strip()}"
+            f"booked: {_reason(error)}"
         )
         # Loud, because LangChain only warns of a handler that raises. Figures are
         # what would be lost; texts stay out of logs.
@@ -166,20 +166,20 @@ def _write(connection: Connection, records: list[Record]) -> dict[UUID, UUID]:
     ends = [r for r in records if isinstance(r, RunEnded)]
 
     if starts:
-        rows = _json(starts)
+        rows = as_json(starts)
         for name in ("users", "conversations", "new_conversations", "runs"):
             connection.execute(query(f"record_{name}"), {"rows": rows})
     execution_ids = _execution_ids(records)
     if len(records) > 1:
         connection.execute(query("lock_run_conversations"), {"execution_ids": execution_ids})
     if messages:
-        connection.execute(query("record_messages"), {"rows": _json(messages)})
+        connection.execute(query("record_messages"), {"rows": as_json(messages)})
     if tool_calls:
-        connection.execute(query("record_tool_calls"), {"rows": _json(tool_calls)})
+        connection.execute(query("record_tool_calls"), {"rows": as_json(tool_calls)})
     if tool_runs:
-        connection.execute(query("record_tool_runs"), {"rows": _json(tool_runs)})
+        connection.execute(query("record_tool_runs"), {"rows": as_json(tool_runs)})
     if ends:
-        rows = _json(ends)
+        rows = as_json(ends)
         connection.execute(query("record_answers"), {"rows": rows})
         connection.execute(query("record_run_ends"), {"rows": rows})
     if not starts:
@@ -192,16 +192,6 @@ def _execution_ids(records: Iterable[Record]) -> list[UUID]:
     return list({record.execution_id: None for record in records})
 
 
-def _json(records: Sequence[Record]) -> str:
-    """`records` as a JSON array that jsonb takes: NUL escapes become U+FFFD."""
-    data = msgspec.json.encode(records, enc_hook=str)
-    return _NUL.sub(rb"\1\\ufffd", data).decode()
-
-
-# \u0000, but not the end of an escaped backslash followed by the letters u0000.
-_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
-
-
 def _passing(error: Exception) -> bool:
     if isinstance(error, DatabaseUnavailable):
         return True
@@ -209,6 +199,14 @@ def _passing(error: Exception) -> bool:
         state = getattr(error.orig, "sqlstate", None)
         return error.connection_invalidated or bool(state and _TRANSIENT.match(state))
     return False
+
+
+def _reason(error: Exception) -> str:
+    """What Postgres said, without its DETAIL: that quotes the row, text and all."""
+    if not isinstance(error, DBAPIError):
+        return str(error)
+    diagnosis = getattr(error.orig, "diag", None)
+    return getattr(diagnosis, "message_primary", None) or str(error.orig).partition("\n")[0]
 
 
 def _figures(records: Iterable[Record]) -> Iterable[str]:

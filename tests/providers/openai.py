@@ -45,13 +45,21 @@ class Provider:
         return self.script.pop(0) if self.script else Reply("All right.")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Room for a burst of clients; the default of 5 resets connections.
+    request_queue_size = 256
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.provider = Provider(f"http://127.0.0.1:{self.server_address[1]}/v1")
+
+
 @contextmanager
 def running() -> Iterator[Provider]:
     """Starts a provider on a free port of loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    provider = Provider(f"http://127.0.0.1:{server.server_address[1]}/v1")
-    server.provider = provider  # type: ignore[attr-defined]
+    server = _Server(("127.0.0.1", 0), _Handler)
+    provider = server.provider
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -68,7 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
         request = json.loads(self.rfile.read(length))
-        provider: Provider = self.server.provider  # type: ignore[attr-defined]
+        assert isinstance(self.server, _Server)
+        provider = self.server.provider
         reply = provider.reply(request)
         if reply.status != 200:
             self._send(

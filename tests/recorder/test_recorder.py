@@ -339,7 +339,7 @@ async def test_text_that_postgres_refuses_is_booked_all_the_same(
     provider.script = [Reply("a\0b \\u0000 \ud800 c")]
     await ainvoke(agent(model_of(provider)), chatter.recorder(metadata={"odd": "x\0y"}))
     answer = (await rows(chatter, role="assistant"))[0]
-    assert answer.content == "a\ufffdb \\u0000 ? c"
+    assert answer.content == "a\ufffdb \\u0000 \ufffd c"
     assert (await only(chatter, Execution)).extra == {"odd": "x\ufffdy"}
 
 

@@ -1,0 +1,229 @@
+"""The writer under trouble: least privilege, lost connections, records Postgres refuses."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from langchain_core.messages import HumanMessage
+
+from chatter_db import Chatter, RecordingFailed
+from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted
+from chatter_db.recorder.writer import Writer
+from tests.providers.openai import Provider, Reply
+from tests.recorder.test_recorder import agent, model_of, rows
+
+
+def start(**changes: Any) -> RunStarted:
+    fields: dict[str, Any] = {
+        "execution_id": uuid4(),
+        "conversation_id": None,
+        "new_conversation": False,
+        "conversation_external_id": "c",
+        "user_external_id": None,
+        "workflow_name": "test",
+        "correlation_id": "x",
+        "started_at": datetime.now(UTC),
+        "metadata": {},
+    }
+    return RunStarted(**{**fields, **changes})
+
+
+def message(run: RunStarted, **changes: Any) -> MessageRow:
+    fields: dict[str, Any] = {
+        "id": uuid4(),
+        "execution_id": run.execution_id,
+        "role": "assistant",
+        "kind": "step",
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "usage_status": "reported",
+        "correlation_id": "x",
+        "metadata": {},
+        "created_at": datetime.now(UTC),
+    }
+    return MessageRow(**{**fields, **changes})
+
+
+@pytest.fixture
+def writer(url: str) -> Any:
+    opened = Writer(url)
+    yield opened
+    opened.close()
+
+
+async def test_an_app_role_without_more_rights_is_enough(
+    url: str, db: psycopg.Connection[Any], provider: Provider, books_hold: Callable[[], None]
+) -> None:
+    """The app's login can't write a total, and the totals are right all the same."""
+    login = f"App-{uuid4().hex[:8]}"
+    identifier = psycopg.sql.Identifier(login)
+    db.execute(
+        psycopg.sql.SQL("create role {} login password 'app' in role chatter_app").format(identifier)
+    )
+    try:
+        place = urlsplit(url)
+        app_url = f"postgresql://{login}:app@{place.hostname}:{place.port}{place.path}"
+        provider.script = [Reply(tools=(("weather", {"city": "Rome"}),)), Reply("Wet.")]
+        async with Chatter.connect(app_url) as chatter:
+            run = chatter.recorder(conversation="c", user="u")
+            await agent(model_of(provider)).ainvoke(
+                {"messages": [HumanMessage("Rain?")]}, config={"callbacks": [run]}
+            )
+            assert chatter.lost_records == 0
+            assert run.last_run is not None and run.last_run.conversation_id is not None
+            assert await chatter.delete_conversation(run.last_run.conversation_id)
+        totals = db.execute("select message_count, total_tokens from chatter.conversations")
+        assert totals.fetchall() == [(2, 30)]
+        books_hold()
+    finally:
+        db.execute(psycopg.sql.SQL("drop role {}").format(identifier))
+
+
+def test_a_repeated_record_changes_nothing(writer: Writer, db: psycopg.Connection[Any]) -> None:
+    run = start()
+    row = message(run)
+    end = RunEnded(execution_id=run.execution_id, status="completed", finished_at=datetime.now(UTC))
+    for _ in range(2):
+        writer.submit([run, row, end]).result()
+    totals = db.execute("select prompt_tokens, completion_tokens from chatter.conversations")
+    assert totals.fetchall() == [(10, 5)]
+
+
+def test_what_is_ready_together_shares_a_commit(
+    writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    run = start()
+    writer.submit([run]).result()
+    with db.transaction():
+        # The first row waits for this lock; the others gather behind it.
+        db.execute("select chatter.lock_conversations(id) from chatter.conversations")
+        futures = [writer.submit([message(run)]) for _ in range(50)]
+    for future in futures:
+        future.result()
+    commits = db.execute("select count(distinct xmin::text), count(*) from chatter.messages")
+    transactions, booked = commits.fetchone() or (0, 0)
+    assert booked == 50
+    assert transactions <= 3
+
+
+def test_a_refused_record_is_alone(
+    writer: Writer, db: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = start()
+    writer.submit([run]).result()
+    with db.transaction():
+        db.execute("select chatter.lock_conversations(id) from chatter.conversations")
+        futures = [writer.submit([message(run)]) for _ in range(3)]
+        refused = writer.submit([message(run, prompt_tokens=-1, content="secret")])
+        futures += [writer.submit([message(run)]) for _ in range(3)]
+    for future in futures:
+        future.result()
+    with pytest.raises(RecordingFailed, match="messages_prompt_tokens_check"):
+        refused.result()
+    assert writer.lost == 1
+    assert "prompt_tokens=-1" in caplog.text
+    assert "secret" not in caplog.text
+    assert db.execute("select prompt_tokens from chatter.conversations").fetchall() == [(60,)]
+
+
+async def test_a_connection_that_dies_costs_no_record(
+    url: str, db: psycopg.Connection[Any], provider: Provider
+) -> None:
+    graph = agent(model_of(provider))
+    async with Chatter.connect(url) as chatter:
+
+        async def turn() -> None:
+            await graph.ainvoke(
+                {"messages": [HumanMessage("Hi")]}, config={"callbacks": [chatter.recorder()]}
+            )
+
+        for _ in range(5):
+            await asyncio.gather(
+                turn(),
+                asyncio.to_thread(
+                    db.execute,
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where application_name = 'chatter' and datname = current_database()",
+                ),
+            )
+        assert chatter.lost_records == 0
+        assert len([m for m in await rows(chatter) if m.model_call]) == 5
+
+
+def test_a_serialization_failure_is_tried_again(
+    writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    """A database whose default is REPEATABLE READ gives 40001 where two writers meet."""
+    with db.transaction():
+        db.execute("alter database {} set default_transaction_isolation = 'repeatable read'".format(
+            db.info.dbname))
+    fresh = Writer(
+        f"postgresql://{db.info.user}:{db.info.password}@{db.info.host}:{db.info.port}/{db.info.dbname}"
+    )
+    run = start()
+    fresh.submit([run]).result()
+    with db.transaction():
+        db.execute(
+            "insert into chatter.messages (conversation_id, role) "
+            "select id, 'user' from chatter.conversations"
+        )
+        future = fresh.submit([message(run)])
+        wait_until_blocked(db)
+    future.result()
+    fresh.close()
+    assert db.execute("select message_count, prompt_tokens from chatter.conversations").fetchall() == [
+        (1, 10)
+    ]
+
+
+def wait_until_blocked(db: psycopg.Connection[Any]) -> None:
+    """Returns when another session waits for a lock of this one."""
+    import time
+
+    deadline = time.monotonic() + 10
+    blocked = "select exists (select from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid)))"
+    while not (db.execute(blocked).fetchone() or (False,))[0]:
+        assert time.monotonic() < deadline, "nobody waits"
+
+
+def test_a_writer_that_was_closed_says_so(url: str) -> None:
+    closed = Writer(url)
+    closed.close()
+    with pytest.raises(RecordingFailed, match="after its Chatter was closed"):
+        closed.submit([start()])
+
+
+def test_what_was_submitted_is_booked_before_closing(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    writer = Writer(url)
+    run = start()
+    writer.submit([run])
+    for _ in range(100):
+        writer.submit([message(run)])
+    writer.close()
+    assert db.execute("select count(*) from chatter.messages").fetchall() == [(100,)]
+
+
+def test_texts_of_any_kind_are_booked(writer: Writer, db: psycopg.Connection[Any]) -> None:
+    run = start(conversation_external_id="\ud800\0x")
+    row = message(
+        run,
+        content="é" * 5_000_000,
+        tool_calls=[{"args": {"k\0": "\udfff"}}],
+        usage={"odd": float("nan"), "n": {"deep": [1, None, True]}},
+    )
+    writer.submit([run, row]).result()
+    stored = db.execute(
+        "select octet_length(content), right(content, 40), tool_calls, usage from chatter.messages"
+    ).fetchone()
+    assert stored is not None
+    assert stored[0] <= 8 * 1024 * 1024
+    assert stored[1].endswith("[cut by the recorder: 10000000 bytes]")
+    assert stored[2] == [{"args": {"k\ufffd": "\ufffd"}}]
+    assert stored[3] == {"odd": None, "n": {"deep": [1, None, True]}}
