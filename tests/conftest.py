@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
-from chatter_db import Chatter, database, migrating
-from chatter_db.embedded import lease, wait_until_stopped
 from pytest_postgresql import factories
 
+from chatter_db import Chatter, database, migrating
+from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.queries import checks
 from tests.providers import openai
 

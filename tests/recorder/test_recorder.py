@@ -69,12 +69,14 @@ async def ainvoke(graph: Graph, run: Recorder) -> None:
 
 
 async def invoke(graph: Graph, run: Recorder) -> None:
-    await asyncio.to_thread(
-        graph.invoke, {"messages": [HumanMessage("Rain?")]}, config={"callbacks": [run]}
-    )
+    await asyncio.to_thread(invoke_in_this_thread, graph, run)
 
 
 async def invoke_on_the_loop(graph: Graph, run: Recorder) -> None:
+    invoke_in_this_thread(graph, run)
+
+
+def invoke_in_this_thread(graph: Graph, run: Recorder) -> None:
     graph.invoke({"messages": [HumanMessage("Rain?")]}, config={"callbacks": [run]})
 
 
@@ -165,9 +167,7 @@ async def test_a_tool_loop_books_every_call_once(
     books_hold()
 
 
-async def test_two_calls_with_equal_counts_both_count(
-    chatter: Chatter, provider: Provider
-) -> None:
+async def test_two_calls_with_equal_counts_both_count(chatter: Chatter, provider: Provider) -> None:
     """The audited backend took them for one: 15 of 30."""
     provider.script = [Reply("one", prompt_tokens=10, completion_tokens=5)] * 2
     model = model_of(provider)
@@ -226,7 +226,12 @@ async def test_a_failing_model_is_a_failed_run_and_no_answer(
 
     asked, call = await rows(chatter)
     assert asked.role == "user"
-    assert (call.role, call.kind, call.status, call.content) == ("assistant", "step", "failed", None)
+    assert (call.role, call.kind, call.status, call.content) == (
+        "assistant",
+        "step",
+        "failed",
+        None,
+    )
     assert call.error_type == "OpenAIAPIError"
     assert "scripted failure" in (call.error_message or "")
     assert (call.usage_status, call.prompt_tokens, call.cost) == ("unknown", None, None)
@@ -315,9 +320,7 @@ async def test_one_recorder_serves_runs_at_once(
     books_hold()
 
 
-async def test_only_what_is_new_in_the_input_is_asked(
-    chatter: Chatter, provider: Provider
-) -> None:
+async def test_only_what_is_new_in_the_input_is_asked(chatter: Chatter, provider: Provider) -> None:
     history = [("user", "Hi"), ("assistant", "Hello"), ("user", "And now?")]
     await agent(model_of(provider)).ainvoke(
         {"messages": history}, config={"callbacks": [chatter.recorder()]}

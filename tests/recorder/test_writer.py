@@ -63,7 +63,9 @@ async def test_an_app_role_without_more_rights_is_enough(
     login = f"App-{uuid4().hex[:8]}"
     identifier = psycopg.sql.Identifier(login)
     db.execute(
-        psycopg.sql.SQL("create role {} login password 'app' in role chatter_app").format(identifier)
+        psycopg.sql.SQL("create role {} login password 'app' in role chatter_app").format(
+            identifier
+        )
     )
     try:
         place = urlsplit(url)
@@ -159,9 +161,11 @@ def test_a_serialization_failure_is_tried_again(
     writer: Writer, db: psycopg.Connection[Any]
 ) -> None:
     """A database whose default is REPEATABLE READ gives 40001 where two writers meet."""
-    with db.transaction():
-        db.execute("alter database {} set default_transaction_isolation = 'repeatable read'".format(
-            db.info.dbname))
+    db.execute(
+        psycopg.sql.SQL(
+            "alter database {} set default_transaction_isolation = 'repeatable read'"
+        ).format(psycopg.sql.Identifier(db.info.dbname))
+    )
     fresh = Writer(
         f"postgresql://{db.info.user}:{db.info.password}@{db.info.host}:{db.info.port}/{db.info.dbname}"
     )
@@ -176,9 +180,9 @@ def test_a_serialization_failure_is_tried_again(
         wait_until_blocked(db)
     future.result()
     fresh.close()
-    assert db.execute("select message_count, prompt_tokens from chatter.conversations").fetchall() == [
-        (1, 10)
-    ]
+    assert db.execute(
+        "select message_count, prompt_tokens from chatter.conversations"
+    ).fetchall() == [(1, 10)]
 
 
 def wait_until_blocked(db: psycopg.Connection[Any]) -> None:
@@ -186,7 +190,10 @@ def wait_until_blocked(db: psycopg.Connection[Any]) -> None:
     import time
 
     deadline = time.monotonic() + 10
-    blocked = "select exists (select from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid)))"
+    blocked = (
+        "select exists (select from pg_stat_activity "
+        "where pg_backend_pid() = any(pg_blocking_pids(pid)))"
+    )
     while not (db.execute(blocked).fetchone() or (False,))[0]:
         assert time.monotonic() < deadline, "nobody waits"
 
@@ -198,9 +205,7 @@ def test_a_writer_that_was_closed_says_so(url: str) -> None:
         closed.submit([start()])
 
 
-def test_what_was_submitted_is_booked_before_closing(
-    url: str, db: psycopg.Connection[Any]
-) -> None:
+def test_what_was_submitted_is_booked_before_closing(url: str, db: psycopg.Connection[Any]) -> None:
     writer = Writer(url)
     run = start()
     writer.submit([run])

@@ -1,0 +1,1 @@
+"""The command `chatter`, run as a program."""

@@ -1,0 +1,136 @@
+"""What a user of the command sees, with its exit codes."""
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.cli.conftest import Run
+
+COMMANDS = ["migrate", "demo", "import", "check", "status", "psql"]
+
+
+def assert_no_traceback(output: str) -> None:
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(chatter_command: Run, command: str) -> None:
+    done = chatter_command(command, "--help")
+    assert done.returncode == 0
+    assert f"chatter {command}" in done.stdout
+
+
+def test_the_help_names_every_command(chatter_command: Run) -> None:
+    done = chatter_command("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert command in done.stdout
+
+
+def test_version(chatter_command: Run) -> None:
+    assert chatter_command("--version").stdout.startswith("chatter-db 0.")
+
+
+def test_an_unknown_command_is_wrong_use(chatter_command: Run) -> None:
+    done = chatter_command("frobnicate")
+    assert done.returncode == 2
+    assert_no_traceback(done.stderr)
+
+
+@pytest.mark.parametrize("command", ["migrate", "status", "check", "demo"])
+def test_a_url_of_something_else_is_wrong_use(chatter_command: Run, command: str) -> None:
+    done = chatter_command(command, url="mysql://user:secret@localhost/db")
+    assert done.returncode == 2
+    assert "must begin with postgresql://" in done.stderr
+    assert "secret" not in done.stderr
+    assert_no_traceback(done.stderr)
+
+
+@pytest.mark.parametrize("command", ["migrate", "status", "check", "demo"])
+def test_an_unreachable_server_is_named_without_its_password(
+    chatter_command: Run, command: str
+) -> None:
+    done = chatter_command(command, url="postgresql://user:secret@127.0.0.1:1/db")
+    assert done.returncode == 1
+    assert "No connection to Postgres at 127.0.0.1:1/db" in done.stderr
+    assert "secret" not in done.stderr
+    assert_no_traceback(done.stderr)
+
+
+def test_migrate_says_what_it_did(chatter_command: Run, db: psycopg.Connection[Any]) -> None:
+    name = f"{db.info.dbname}_new"
+    db.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    try:
+        url = f"postgresql://{db.info.user}:{db.info.password}@{db.info.host}:{db.info.port}/{name}"
+        needs = chatter_command("status", url=url)
+        assert (needs.returncode, "Run: chatter migrate" in needs.stderr) == (1, True)
+        assert "migrated to version 0001" in chatter_command("migrate", url=url).stdout
+        assert "is at version 0001 already" in chatter_command("migrate", url=url).stdout
+    finally:
+        db.execute(sql.SQL("drop database {}").format(sql.Identifier(name)))
+
+
+def test_check_finds_what_a_session_without_triggers_did(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
+    assert chatter_command("check", url=url).returncode == 0
+    db.execute("insert into chatter.conversations (external_id) values ('c')")
+    db.execute("set session_replication_role = replica")
+    db.execute(
+        "insert into chatter.messages (conversation_id, role, prompt_tokens, total_tokens) "
+        "select id, 'user', 7, 7 from chatter.conversations"
+    )
+    done = chatter_command("check", url=url)
+    assert done.returncode == 1
+    assert "wrong" in done.stdout and "prompt_tokens" in done.stdout
+    assert "To mend it: select * from chatter.recount();" in done.stdout
+    found = json.loads(chatter_command("check", "--json", url=url).stdout)
+    assert {row["total"]: row["recounted"] for row in found["conversation_totals"]}[
+        "prompt_tokens"
+    ] == "7"
+    db.execute("set session_replication_role = origin")
+    db.execute("select * from chatter.recount()")
+    assert chatter_command("check", url=url).returncode == 0
+
+
+def test_status_shows_the_state(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("insert into chatter.conversations (external_id) values ('c')")
+    db.execute(
+        "insert into chatter.messages (conversation_id, role, prompt_tokens, cost) "
+        "select id, 'assistant', 1234, 0.5 from chatter.conversations"
+    )
+    db.execute(
+        "insert into chatter.messages (conversation_id, role) "
+        "select id, 'assistant' from chatter.conversations"
+    )
+    shown = chatter_command("status", url=url)
+    assert shown.returncode == 0
+    assert "1,234" in shown.stdout
+    assert "1 model calls have no known price" in shown.stdout
+    facts = json.loads(chatter_command("status", "--json", url=url).stdout)
+    assert (facts["messages"], facts["cost"], facts["unknown_usage"]) == (2, "0.5", 1)
+    assert (facts["schema_version"], facts["server"]) == ("0001", "yours")
+
+
+def test_psql_gets_its_arguments(chatter_command: Run, url: str) -> None:
+    done = chatter_command("psql", "--", "-Atc", "select count(*) from chatter.messages", url=url)
+    assert (done.returncode, done.stdout) == (0, "0\n")
+    assert chatter_command("psql", "--", "-c", "select nonsense", url=url).returncode == 1
+
+
+def test_the_demonstration(chatter_command: Run, url: str, db: psycopg.Connection[Any]) -> None:
+    done = chatter_command("demo", url=url)
+    assert done.returncode == 0, done.stderr
+    assert "1,644 calls booked" in done.stdout
+    assert "The calculate tool says: 12." in done.stdout
+    assert "aider-1409" in done.stdout
+    totals = db.execute("select sum(total_cost), count(*) from chatter.conversations").fetchone()
+    assert totals is not None and totals[1] == 777
+    again = chatter_command("demo", url=url)
+    assert "0 calls booked, 1,644 were there already" in again.stdout
+    assert chatter_command("check", url=url).returncode == 0
