@@ -34,7 +34,7 @@ def database_url(dsn: str | None = None) -> Iterator[str]:
     # shall not notice.
     from chatter_db.embedded import lease
 
-    with lease(settings().data_dir, settings().postgres_bin) as server:
+    with lease() as server:
         yield server.url
 
 

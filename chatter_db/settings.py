@@ -15,11 +15,20 @@ def default_data_dir() -> Path:
 
     Postgres refuses to run as root, and the user it runs as instead can't
     enter root's home; so root's data lies under /var/lib.
+
+    Raises UsageError for a user without a home.
     """
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/chatter-db")
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "chatter-db"
+    if base := os.environ.get("XDG_DATA_HOME"):
+        return Path(base) / "chatter-db"
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where this doesn't
+    if not home.is_absolute() or home == Path("/"):
+        raise UsageError(
+            "This user has no home directory for the embedded server's data. "
+            "Set CHATTER_DATA_DIR, or CHATTER_DATABASE_URL to use a Postgres of your own."
+        )
+    return home / ".local" / "share" / "chatter-db"
 
 
 class Settings(BaseSettings):
@@ -31,9 +40,9 @@ class Settings(BaseSettings):
         default=None,
         description="Postgres to use, as a URL; the embedded server when unset.",
     )
-    data_dir: Path = Field(
-        default_factory=default_data_dir,
-        description="Directory of the embedded server's data.",
+    data_dir: Path | None = Field(
+        default=None,
+        description="Directory of the embedded server's data; see default_data_dir when unset.",
     )
     postgres_bin: Path | None = Field(
         default=None,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from chatter_db.cli.check import check
 from chatter_db.cli.demo import demo
@@ -49,5 +50,5 @@ def main() -> None:
     try:
         app()
     except ChatterError as error:
-        Console(stderr=True).print(f"[red]Error:[/] {error}", highlight=False, markup=True)
+        Console(stderr=True).print("[red]Error:[/]", escape(str(error)), highlight=False)
         sys.exit(error.exit_code)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 
 from chatter_db import database, migrating
 from chatter_db.settings import settings
@@ -32,4 +33,4 @@ def migrated_url() -> Iterator[str]:
 
 def warn(message: str) -> None:
     """Prints a warning of Postgres to the terminal."""
-    errors.print(f"[yellow]Warning:[/] {message}", highlight=False)
+    errors.print("[yellow]Warning:[/]", escape(message), highlight=False)

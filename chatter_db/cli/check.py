@@ -43,6 +43,7 @@ def _rows(connection: Any, statement: Any) -> list[dict[str, Any]]:
 
 def _report(title: str, mend: str, rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -52,7 +53,7 @@ def _report(title: str, mend: str, rows: list[dict[str, Any]]) -> None:
     console.print(f"[red]wrong[/]  {title} {len(rows)} row(s) differ:")
     table = Table(*rows[0])
     for row in rows[:MAX_ROWS_SHOWN]:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
     console.print(table)
     if len(rows) > MAX_ROWS_SHOWN:
         console.print(f"... and {len(rows) - MAX_ROWS_SHOWN} more; --json shows all.")

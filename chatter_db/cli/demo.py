@@ -80,6 +80,8 @@ async def _chat(console: "Console", chatter: "Chatter") -> None:
 
 
 def _print_message(console: "Console", row: Any) -> None:
+    from rich.markup import escape
+
     text = row.content or ", ".join(
         f"{call['name']}({call['args']})" for call in row.tool_calls or ()
     )
@@ -88,7 +90,7 @@ def _print_message(console: "Console", row: Any) -> None:
         cost = f"${row.cost.normalize():f}" if row.cost is not None else "no known price"
         figures = f"  [dim]{row.prompt_tokens} + {row.completion_tokens} tokens, {cost}[/]"
     indent = "" if row.kind == "turn" else "  "
-    console.print(f"{indent}[cyan]{row.role:>9}[/] [dim]{row.kind}[/]  {text}{figures}")
+    console.print(f"{indent}[cyan]{row.role:>9}[/] [dim]{row.kind}[/]  {escape(text)}{figures}")
 
 
 def _import_trace(console: "Console", chatter: "Chatter") -> None:
@@ -122,6 +124,8 @@ def _shown(value: Any) -> str:
     from datetime import datetime
     from decimal import Decimal
 
+    from rich.markup import escape
+
     match value:
         case None:
             return ""
@@ -132,7 +136,7 @@ def _shown(value: Any) -> str:
         case datetime():
             return f"{value:%Y-%m-%d %H:%M}"
         case _:
-            return str(value)
+            return escape(str(value))
 
 
 def _command() -> str:

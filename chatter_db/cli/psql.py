@@ -1,7 +1,6 @@
 """`chatter psql`."""
 
 import os
-import shutil
 import signal
 import subprocess
 
@@ -16,11 +15,11 @@ def psql(context: typer.Context) -> None:
     from psycopg.conninfo import conninfo_to_dict
 
     from chatter_db.cli.books import migrated_url
-    from chatter_db.embedded import find_program
+    from chatter_db.embedded import find_client
     from chatter_db.settings import settings
 
     with migrated_url() as url:
-        program = shutil.which("psql") or find_program("psql", settings().postgres_bin)
+        program = find_client("psql", settings().postgres_bin)
         # By environment, not by argument: arguments can be read by everybody.
         parameters = conninfo_to_dict(url)
         names = {"dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD"}
