@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from chatter_db import database, migrating
 from chatter_db.errors import UsageError
 from chatter_db.models import Conversation, User
-from chatter_db.recorder import Recorder, Writer
-from chatter_db.settings import settings
+from chatter_db.recorder import Recorder, Writer, open_spool
+from chatter_db.settings import default_data_dir, settings
 
 
 class Chatter:
@@ -62,7 +62,7 @@ class Chatter:
             opening.callback(engine.dispose)
             with engine.connect() as connection:
                 migrating.require_current(connection)
-            self._writer = Writer(url)
+            self._writer = Writer(url, open_spool(self._name(url)))
             opening.callback(self._writer.close)
             self._url, self._sync_engine = url, engine
             self._open = opening.pop_all()
@@ -92,7 +92,10 @@ class Chatter:
 
     @property
     def lost_records(self) -> int:
-        """Records that could not be booked since this Chatter was opened; each was logged."""
+        """Records refused by Postgres or lost to a full spool since this was opened.
+
+        Each was logged as an error. Records that wait in the spool are not lost.
+        """
         return self._opened_writer().lost
 
     def recorder(
@@ -183,6 +186,12 @@ class Chatter:
                 select(func.chatter.erase_conversation(conversation_id))
             )
             return bool(erased)
+
+    def _name(self, url: str) -> str:
+        """The database's name for the spool: the embedded server has another port each time."""
+        if self._dsn is None and settings().database_url is None:
+            return f"embedded {settings().data_dir or default_data_dir()}"
+        return database.place(url)
 
     def _opened_writer(self) -> Writer:
         url = self.url

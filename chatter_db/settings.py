@@ -48,6 +48,15 @@ class Settings(BaseSettings):
         default=None,
         description="Directory with Postgres binaries (initdb, postgres) for the embedded server.",
     )
+    spool_dir: Path | None = Field(
+        default=None,
+        description="Directory for records that wait for Postgres; the user's state directory.",
+    )
+    spool_limit_mb: int = Field(
+        default=256,
+        ge=1,
+        description="How much may wait there, in MiB, before records are lost.",
+    )
     model: str = Field(
         default="offline",
         description="Chat model of the workflow, such as openai:gpt-4o-mini; offline needs no key.",

@@ -14,6 +14,7 @@ from pytest_postgresql import factories
 from chatter_db import Chatter, database, migrating
 from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.queries import checks
+from chatter_db.settings import settings
 from tests.providers import openai
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
@@ -84,6 +85,15 @@ def db(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """An autocommit connection to `url`, as the owner of the schema."""
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture(autouse=True)
+def spool_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A spool of the test's own."""
+    monkeypatch.setenv("CHATTER_SPOOL_DIR", str(tmp_path / "spool"))
+    settings.cache_clear()
+    yield tmp_path / "spool"
+    settings.cache_clear()
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """The recorder: from LangChain's callbacks to rows in the books.
 
-callbacks -> usage -> pricing -> records -> writer, read in that order.
+callbacks -> turns, rows -> usage, pricing -> records -> writer -> spool, read in
+that order.
 """
 
 from chatter_db.recorder.callbacks import Recorder, RunOutcome
+from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 
-__all__ = ["Recorder", "RunOutcome", "Writer"]
+__all__ = ["Recorder", "RunOutcome", "Writer", "open_spool"]

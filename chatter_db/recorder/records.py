@@ -28,7 +28,7 @@ MAX_CONTENT_BYTES = 8 * 1024 * 1024
 """The limit of chatter.messages.content."""
 
 
-class RunStarted(Struct, frozen=True):
+class RunStarted(Struct, frozen=True, tag=True):
     """A run begins: its execution, with the user and conversation it belongs to.
 
     `conversation_id` names a conversation of ours: an existing one, or one to be
@@ -46,7 +46,7 @@ class RunStarted(Struct, frozen=True):
     metadata: dict[str, Any]
 
 
-class MessageRow(Struct, frozen=True, kw_only=True):
+class MessageRow(Struct, frozen=True, kw_only=True, tag=True):
     """A row of chatter.messages; the conversation is the execution's."""
 
     id: UUID
@@ -79,7 +79,7 @@ class MessageRow(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class ToolCallRow(Struct, frozen=True):
+class ToolCallRow(Struct, frozen=True, tag=True):
     """A tool call that a model's reply asked for."""
 
     id: UUID
@@ -89,7 +89,7 @@ class ToolCallRow(Struct, frozen=True):
     tool_name: str
 
 
-class ToolRun(Struct, frozen=True, kw_only=True):
+class ToolRun(Struct, frozen=True, kw_only=True, tag=True):
     """What became of a tool call."""
 
     id: UUID
@@ -101,7 +101,7 @@ class ToolRun(Struct, frozen=True, kw_only=True):
     error_message: str | None = None
 
 
-class RunEnded(Struct, frozen=True, kw_only=True):
+class RunEnded(Struct, frozen=True, kw_only=True, tag=True):
     """A run is over. `answer_id` is the reply that was shown, which makes it a turn."""
 
     execution_id: UUID

@@ -2,7 +2,8 @@
 
 Callers of any thread and any event loop submit records and get a future that is
 done when the record is durable. While one commit is on its way the next records
-gather, so that eight busy graphs cost hardly more commits than one.
+gather, so that eight busy graphs cost hardly more commits than one. With Postgres away, records
+go to the spool, and from there into the books when it is back.
 """
 
 import logging
@@ -30,14 +31,27 @@ from chatter_db.recorder.records import (
     ToolRun,
     as_json,
 )
+from chatter_db.recorder.spool import Spool, SpoolFull
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 1000
 """Records in one commit, at most."""
 
-RETRY_FOR_SECONDS = 10.0
-"""How long a record waits for a database that went away before it is given up."""
+RETRY_FOR_SECONDS = 1.0
+"""How long a record waits for a database that went away before it goes to the spool."""
+
+MAX_PAUSE_SECONDS = 2.0
+"""The longest pause between two attempts to book what waits in the spool."""
+
+# A server that vanished without a word is noticed within seconds.
+_CONNECTION = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
 
 # What Postgres promises to accept when tried again: connection gone, shut down,
 # deadlock, serialization failure, lock or statement timeout.
@@ -51,22 +65,26 @@ class Booked(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """The one writer of a process. Thread-safe."""
+    """The one writer of a process for a database. Thread-safe."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = database.sync_engine(url, pool_size=1, pool_pre_ping=True)
+    def __init__(self, url: str, spool: Spool) -> None:
+        self._engine = database.sync_engine(
+            url, connection=_CONNECTION, pool_size=1, pool_pre_ping=True
+        )
+        self._spool = spool
+        self._pause = 0.0
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="chatter-writer", daemon=True)
         self._thread.start()
         self.lost = 0
-        """Records that could not be booked; each was logged as an error."""
+        """Records refused by Postgres or lost to a full spool; each was logged as an error."""
 
     def submit(self, records: Sequence[Record]) -> "Future[Booked]":
         """Hands over `records`, to be booked together and in order.
 
-        The future is done when they are committed. It fails with
-        RecordingFailed if Postgres refuses them, or does not answer for
-        RETRY_FOR_SECONDS.
+        The future is done when they are committed or, with Postgres away for
+        RETRY_FOR_SECONDS, durable in the spool. It fails with RecordingFailed
+        if Postgres refuses them or the spool can't take them.
         """
         if not self._thread.is_alive():
             raise RecordingFailed("The recorder was used after its Chatter was closed.")
@@ -75,51 +93,112 @@ class Writer:
         return entry.future
 
     def close(self) -> None:
-        """Books what was submitted, then stops."""
+        """Books what was submitted, then stops. What Postgres can't take now stays spooled."""
         self._queue.put(None)
         self._thread.join()
         self._engine.dispose()
+        if self._spool.waiting:
+            log.error(
+                "Records wait in the spool %s; they are booked when this database is next opened.",
+                self._spool.directory,
+            )
+        self._spool.close()
 
     def _run(self) -> None:
-        while True:
+        stop = False
+        while not stop:
             batch, stop = self._gather()
-            if batch:
-                self._book(batch)
-            if stop:
-                return
+            try:
+                # What waits goes first: the order of a conversation is the order of its rows.
+                if self._spool.waiting:
+                    self._keep(batch)
+                    self._book_spool()
+                elif batch:
+                    self._book(batch)
+            except Exception as error:
+                # A bug of ours. The callers must hear of it, and the writer must live on.
+                log.exception("The recorder's writer failed")
+                for entry in batch:
+                    if not entry.future.done():
+                        self._give_up(entry, error)
 
     def _gather(self) -> "tuple[list[_Entry], bool]":
-        """Waits for an entry and takes along what else is ready."""
-        entry = self._queue.get()
+        """Waits for an entry and takes along what else is ready.
+
+        While records wait in the spool, it returns after a pause without any.
+        """
         batch: list[_Entry] = []
         size = 0
-        while entry is not None:
-            batch.append(entry)
-            size += len(entry.records)
-            if size >= MAX_BATCH or self._queue.empty():
-                return batch, False
-            entry = self._queue.get()
+        try:
+            entry = self._queue.get(timeout=self._pause if self._spool.waiting else None)
+            while entry is not None:
+                batch.append(entry)
+                size += len(entry.records)
+                if size >= MAX_BATCH:
+                    return batch, False
+                entry = self._queue.get_nowait()
+        except queue.Empty:
+            return batch, False
         return batch, True
 
     def _book(self, batch: "list[_Entry]") -> None:
-        """Books `batch`; if Postgres refuses it, entry by entry, so that one bad one is alone."""
+        """Books `batch`, into the spool if Postgres is away.
+
+        If Postgres refuses it, entry by entry, so that one bad one is alone.
+        """
         try:
-            booked = self._transact([record for entry in batch for record in entry.records])
-        except (DBAPIError, DatabaseUnavailable, msgspec.MsgspecError, ValueError) as error:
-            if len(batch) > 1 and not isinstance(error, DatabaseUnavailable):
+            booked = self._transact(_records(batch), RETRY_FOR_SECONDS)
+        except (DBAPIError, DatabaseUnavailable) as error:
+            if _passing(error):
+                log.error(
+                    "Recording goes to the spool %s: %s", self._spool.directory, _reason(error)
+                )
+                self._keep(batch)
+            elif len(batch) > 1:
                 for entry in batch:
                     self._book([entry])
-                return
-            for entry in batch:
-                self._give_up(entry, error)
+            else:
+                self._refuse(batch[0].records, error, batch[0])
             return
         for entry in batch:
             entry.future.set_result(Booked(booked.get(entry.execution_id)))
 
-    def _transact(self, records: list[Record]) -> dict[UUID, UUID]:
-        """One transaction, repeated while the trouble may pass; conversation by execution."""
-        deadline = time.monotonic() + RETRY_FOR_SECONDS
-        pause = 0.05
+    def _keep(self, batch: "list[_Entry]") -> None:
+        for entry in batch:
+            try:
+                self._spool.append(entry.records)
+            except (SpoolFull, OSError) as error:
+                self._give_up(entry, error)
+            else:
+                entry.future.set_result(Booked())
+
+    def _book_spool(self) -> None:
+        """Books what waits in the spool; if Postgres is still away, pauses longer next time."""
+        count = 0
+        try:
+            for records in self._spool.entries():
+                self._book_again(records)
+                count += len(records)
+        except (DBAPIError, DatabaseUnavailable) as error:
+            self._pause = min(max(self._pause * 2, 0.05), MAX_PAUSE_SECONDS)
+            log.warning("Next try in %.2f s: %s", self._pause, _reason(error))
+            return
+        self._spool.forget()
+        self._pause = 0.0
+        log.warning("%d records of the spool are booked.", count)
+
+    def _book_again(self, records: list[Record]) -> None:
+        try:
+            self._transact(records, 0)
+        except DBAPIError as error:
+            if _passing(error):
+                raise
+            self._refuse(records, error)
+
+    def _transact(self, records: list[Record], patience: float) -> dict[UUID, UUID]:
+        """One transaction, repeated for `patience` seconds; conversation by execution."""
+        deadline = time.monotonic() + patience
+        pause = 0.02
         while True:
             try:
                 with self._engine.begin() as connection:
@@ -127,9 +206,16 @@ class Writer:
             except (DBAPIError, DatabaseUnavailable) as error:
                 if not _passing(error) or time.monotonic() + pause > deadline:
                     raise
-                log.warning("Recording waits %.2f s for Postgres: %s", pause, _reason(error))
                 time.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                pause *= 2
+
+    def _refuse(
+        self, records: Sequence[Record], error: Exception, entry: "_Entry | None" = None
+    ) -> None:
+        """Puts records aside that Postgres will never take."""
+        path = self._spool.refuse(records)
+        log.error("Records that Postgres refused are in %s", path)
+        self._give_up(entry or _Entry(records), error)
 
     def _give_up(self, entry: "_Entry", error: Exception) -> None:
         self.lost += len(entry.records)
@@ -155,6 +241,10 @@ class _Entry:
     @property
     def execution_id(self) -> UUID:
         return _execution_ids(self.records)[0]
+
+
+def _records(batch: Iterable[_Entry]) -> list[Record]:
+    return [record for entry in batch for record in entry.records]
 
 
 def _write(connection: Connection, records: list[Record]) -> dict[UUID, UUID]:
@@ -204,7 +294,7 @@ def _passing(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     """What Postgres said, without its DETAIL: that quotes the row, text and all."""
     if not isinstance(error, DBAPIError):
-        return str(error)
+        return str(error).partition("\n")[0]
     diagnosis = getattr(error.orig, "diag", None)
     return getattr(diagnosis, "message_primary", None) or str(error.orig).partition("\n")[0]
 

@@ -22,7 +22,14 @@ def chatter_command(tmp_path: Path) -> Run:
         given = {"CHATTER_DATABASE_URL": url} if url else {}
         return subprocess.run(
             [Path(sys.executable).with_name("chatter"), *arguments],
-            env={**kept, "HOME": str(tmp_path), "COLUMNS": "200", **given, **environment},
+            env={
+                **kept,
+                "HOME": str(tmp_path),
+                "COLUMNS": "200",
+                "CHATTER_SPOOL_DIR": str(tmp_path / "spool"),
+                **given,
+                **environment,
+            },
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -1,8 +1,11 @@
 """The writer under trouble: least privilege, lost connections, records Postgres refuses."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,6 +16,7 @@ from langchain_core.messages import HumanMessage
 
 from chatter_db import Chatter, RecordingFailed
 from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted
+from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.providers.openai import Provider, Reply
 from tests.recorder.test_recorder import agent, model_of, rows
@@ -51,7 +55,7 @@ def message(run: RunStarted, **changes: Any) -> MessageRow:
 
 @pytest.fixture
 def writer(url: str) -> Any:
-    opened = Writer(url)
+    opened = Writer(url, open_spool("test"))
     yield opened
     opened.close()
 
@@ -167,7 +171,8 @@ def test_a_serialization_failure_is_tried_again(
         ).format(psycopg.sql.Identifier(db.info.dbname))
     )
     fresh = Writer(
-        f"postgresql://{db.info.user}:{db.info.password}@{db.info.host}:{db.info.port}/{db.info.dbname}"
+        f"postgresql://{db.info.user}:{db.info.password}@{db.info.host}:{db.info.port}/{db.info.dbname}",
+        open_spool("fresh"),
     )
     run = start()
     fresh.submit([run]).result()
@@ -187,8 +192,6 @@ def test_a_serialization_failure_is_tried_again(
 
 def wait_until_blocked(db: psycopg.Connection[Any]) -> None:
     """Returns when another session waits for a lock of this one."""
-    import time
-
     deadline = time.monotonic() + 10
     blocked = (
         "select exists (select from pg_stat_activity "
@@ -199,14 +202,14 @@ def wait_until_blocked(db: psycopg.Connection[Any]) -> None:
 
 
 def test_a_writer_that_was_closed_says_so(url: str) -> None:
-    closed = Writer(url)
+    closed = Writer(url, open_spool("test"))
     closed.close()
     with pytest.raises(RecordingFailed, match="after its Chatter was closed"):
         closed.submit([start()])
 
 
 def test_what_was_submitted_is_booked_before_closing(url: str, db: psycopg.Connection[Any]) -> None:
-    writer = Writer(url)
+    writer = Writer(url, open_spool("test"))
     run = start()
     writer.submit([run])
     for _ in range(100):
@@ -232,3 +235,150 @@ def test_texts_of_any_kind_are_booked(writer: Writer, db: psycopg.Connection[Any
     assert stored[1].endswith("[cut by the recorder: 10000000 bytes]")
     assert stored[2] == [{"args": {"k\ufffd": "\ufffd"}}]
     assert stored[3] == {"odd": None, "n": {"deep": [1, None, True]}}
+
+
+def away(url: str) -> str:
+    """The address of a server that isn't there, under the same spool's name."""
+    place = urlsplit(url)
+    return f"postgresql://{place.username}:{place.password}@127.0.0.1:1{place.path}"
+
+
+def booked_calls(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    return db.execute(
+        "select count(*), sum(prompt_tokens) from chatter.messages where model_call"
+    ).fetchall()
+
+
+def test_with_postgres_away_records_wait_on_disk(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path, books_hold: Callable[[], None]
+) -> None:
+    """The caller goes on; the next writer books what waited, once, in order."""
+    lonely = Writer(away(url), open_spool("test"))
+    run = start()
+    answer = message(run)
+    end = RunEnded(
+        execution_id=run.execution_id,
+        status="completed",
+        finished_at=datetime.now(UTC),
+        answer_id=answer.id,
+    )
+    for records in ([run], [answer], [message(run, prompt_tokens=7)], [end]):
+        lonely.submit(records).result(timeout=20)
+    lonely.close()
+    (segment,) = spool_dir.glob("*/*.jsonl")
+    assert segment.stat().st_mode & 0o777 == 0o600
+    assert segment.parent.stat().st_mode & 0o777 == 0o700
+    copy = segment.read_bytes()
+
+    def book() -> None:
+        writer = Writer(url, open_spool("test"))
+        wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
+        assert writer.lost == 0
+        writer.close()
+
+    book()
+    totals = db.execute("select message_count, prompt_tokens from chatter.conversations")
+    assert totals.fetchall() == [(1, 17)]
+    # A crash after the commit and before the removal: the same segment again.
+    segment.write_bytes(copy + b'[{"half a li')
+    book()
+    assert booked_calls(db) == [(2, 17)]
+    books_hold()
+
+
+def test_new_records_queue_up_behind_the_waiting_ones(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path
+) -> None:
+    lonely = Writer(away(url), open_spool("test"))
+    run = start()
+    lonely.submit([run]).result(timeout=20)
+    lonely.close()
+    writer = Writer(url, open_spool("test"))
+    futures = [writer.submit([message(run)]) for _ in range(20)]
+    for future in futures:
+        future.result(timeout=20)
+    writer.close()
+    assert booked_calls(db) == [(20, 200)]
+
+
+def test_a_living_process_keeps_its_segment(url: str, spool_dir: Path) -> None:
+    lonely = Writer(away(url), open_spool("test"))
+    lonely.submit([start()]).result(timeout=20)
+    with closing(open_spool("test")) as another:
+        assert not another.waiting
+    lonely.close()
+    with closing(open_spool("test")) as heir:
+        assert heir.waiting
+
+
+def test_a_full_spool_is_loud(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lonely = Writer(away(url), Spool(tmp_path, limit_bytes=1000))
+    run = start()
+    lonely.submit([run]).result(timeout=20)
+    with pytest.raises(RecordingFailed, match="has reached its limit"):
+        lonely.submit([message(run, content="x" * 1000)]).result(timeout=20)
+    assert lonely.lost == 1
+    assert "prompt_tokens=10" in caplog.text
+    lonely.close()
+
+
+def test_what_postgres_refuses_is_put_aside(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path
+) -> None:
+    lonely = Writer(away(url), open_spool("test"))
+    run = start()
+    for records in ([run], [message(run, prompt_tokens=-1)], [message(run)]):
+        lonely.submit(records).result(timeout=20)
+    lonely.close()
+    writer = Writer(url, open_spool("test"))
+    wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
+    assert writer.lost == 1
+    writer.close()
+    (refused,) = spool_dir.glob("*/refused.json-lines")
+    assert '"prompt_tokens":-1' in refused.read_text()
+    assert booked_calls(db) == [(1, 10)]
+
+
+async def test_an_outage_in_the_middle_of_runs_loses_nothing(
+    url: str, db: psycopg.Connection[Any], provider: Provider, books_hold: Callable[[], None]
+) -> None:
+    """The database refuses connections for a while; every answered call has one row."""
+    graph = agent(model_of(provider))
+    name = psycopg.sql.Identifier(db.info.dbname)
+    outside = f"{url.rsplit('/', 1)[0]}/postgres"
+    async with Chatter.connect(url) as chatter:
+
+        async def turns() -> None:
+            for _ in range(4):
+                await graph.ainvoke(
+                    {"messages": [HumanMessage("Hi")]},
+                    config={"callbacks": [chatter.recorder(conversation="c")]},
+                )
+
+        runs = asyncio.gather(*(turns() for _ in range(5)))
+        await asyncio.sleep(0)
+        with psycopg.connect(outside, autocommit=True) as admin:
+            admin.execute(psycopg.sql.SQL("alter database {} allow_connections false").format(name))
+            admin.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where application_name = 'chatter' and datname = %s",
+                [db.info.dbname],
+            )
+            await runs
+            admin.execute(psycopg.sql.SQL("alter database {} allow_connections true").format(name))
+    async with Chatter.connect(url) as chatter:
+        assert chatter.lost_records == 0
+    assert len(provider.billed) == 20
+    assert booked_calls(db) == [(20, 200)]
+    statuses = db.execute("select distinct status from chatter.workflow_executions")
+    assert statuses.fetchall() == [("completed",)]
+    totals = db.execute("select message_count from chatter.conversations")
+    assert totals.fetchall() == [(40,)]
+    books_hold()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,175 @@
+"""Records that wait on disk while Postgres is away.
+
+A directory per database, private to its user. Every process appends to a segment
+of its own and holds its lock; a segment whose lock is free was left by a process
+that died, and is adopted by the next one that opens the spool. A record counts
+as kept when it is on the disk (fsync), and may be booked twice after a crash:
+booking is idempotent.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+from langchain_core.utils.uuid import uuid7
+
+from chatter_db.errors import UsageError
+from chatter_db.recorder.records import Record, as_json
+from chatter_db.settings import settings
+
+if sys.platform != "win32":
+    import fcntl
+
+log = logging.getLogger(__name__)
+
+_decoder = msgspec.json.Decoder(list[Record])
+
+
+class SpoolFull(Exception):
+    """The spool has reached its limit."""
+
+
+class Spool:
+    """The spool of one database in one process; for one thread at a time."""
+
+    def __init__(self, directory: Path, limit_bytes: int) -> None:
+        self._directory = directory
+        self._limit = limit_bytes
+        self._segments = [s for path in sorted(directory.glob("*.jsonl")) if (s := _adopt(path))]
+        self._own: _Segment | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where the segments are."""
+        return self._directory
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are records to book."""
+        return any(segment.unread for segment in self._segments)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Keeps `records`, in order, durably. Raises SpoolFull, or OSError if the disk won't."""
+        line = as_json(records).encode() + b"\n"
+        if sum(segment.size for segment in self._segments) + len(line) > self._limit:
+            raise SpoolFull(
+                f"The spool {self._directory} has reached its limit of {self._limit} bytes "
+                "(CHATTER_SPOOL_LIMIT_MB)."
+            )
+        if self._own is None:
+            own = _adopt(self._directory / f"{uuid7()}.jsonl")
+            assert own is not None, "a new segment is nobody else's"
+            self._own = own
+            self._segments.append(own)
+        self._own.append(line)
+
+    def entries(self) -> Iterator[list[Record]]:
+        """What waits, oldest first. Call `forget` when all of it is booked."""
+        for segment in self._segments:
+            yield from segment.entries()
+
+    def forget(self) -> None:
+        """Removes everything that `entries` has given."""
+        for segment in self._segments:
+            segment.remove()
+        self._segments.clear()
+        self._own = None
+
+    def refuse(self, records: Sequence[Record]) -> Path:
+        """Puts records that Postgres refused aside, for an operator; the file they are in."""
+        path = self._directory / "refused.json-lines"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+            file.write(as_json(records).encode() + b"\n")
+        return path
+
+    def close(self) -> None:
+        """Lets go of the segments; what waits is adopted by the next process."""
+        for segment in self._segments:
+            segment.close()
+        self._segments.clear()
+
+
+class _Segment:
+    """A file of entries, one JSON array a line, locked by this process."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._file = os.fdopen(descriptor, "r+b")
+        self.size = os.fstat(descriptor).st_size
+        self.unread = self.size > 0
+
+    def append(self, line: bytes) -> None:
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.size += len(line)
+        self.unread = True
+
+    def entries(self) -> Iterator[list[Record]]:
+        self._file.seek(0)
+        for number, line in enumerate(self._file, 1):
+            try:
+                yield _decoder.decode(line)
+            except msgspec.MsgspecError as error:
+                # The end of a segment whose process died while it wrote: its caller
+                # never heard that the record was kept.
+                log.error("Spool %s, line %d can't be read: %s", self._path, number, error)
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _adopt(path: Path) -> _Segment | None:
+    """The segment at `path`, locked; None if a living process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return _Segment(path, descriptor)
+
+
+def open_spool(database: str) -> Spool:
+    """The spool for `database` (a name that stays the same from start to start).
+
+    Under CHATTER_SPOOL_DIR, else the user's state directory, else a temporary one.
+
+    Raises UsageError if none can be used.
+    """
+    name = blake2b(database.encode(), digest_size=8).hexdigest()
+    chosen = settings().spool_dir
+    failures = []
+    for base in [chosen] if chosen else [_state_dir(), _temporary_dir()]:
+        directory = base / name
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if directory.stat().st_uid != os.getuid():
+                raise PermissionError(f"{directory} belongs to somebody else")
+            return Spool(directory, settings().spool_limit_mb * 1024 * 1024)
+        except OSError as error:
+            failures.append(str(error))
+    raise UsageError(
+        f"No directory for the recorder's spool: {'; '.join(failures)}. Set CHATTER_SPOOL_DIR."
+    )
+
+
+def _state_dir() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/chatter-db-spool")
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111
+    return Path(base) / "chatter-db" / "spool"
+
+
+def _temporary_dir() -> Path:
+    return Path(tempfile.gettempdir()) / f"chatter-db-spool-{os.getuid()}"
