@@ -48,13 +48,13 @@ def _report(title: str, mend: str, rows: list[dict[str, Any]]) -> None:
 
     console = Console()
     if not rows:
-        console.print(f"[green]good[/]   {title}")
+        console.print(f"[green]good[/]   {title}", soft_wrap=True)
         return
-    console.print(f"[red]wrong[/]  {title} {len(rows)} row(s) differ:")
+    console.print(f"[red]wrong[/]  {title} {len(rows)} row(s) differ:", soft_wrap=True)
     table = Table(*rows[0])
     for row in rows[:MAX_ROWS_SHOWN]:
         table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
     console.print(table)
     if len(rows) > MAX_ROWS_SHOWN:
         console.print(f"... and {len(rows) - MAX_ROWS_SHOWN} more; --json shows all.")
-    console.print(f"       To mend it: {mend}", highlight=False, markup=False)
+    console.print(f"       To mend it: {mend}", highlight=False, markup=False, soft_wrap=True)
