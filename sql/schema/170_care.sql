@@ -67,7 +67,12 @@ set search_path = ''
 as $$
 declare
   v_ids uuid[];
+  v_before text := coalesce(pg_catalog.current_setting('chatter.maintenance', true), '');
 begin
+  -- Opens the totals (160) until the function ends or fails. Not as a SET clause
+  -- of the function: only a superuser may create that.
+  perform pg_catalog.set_config('chatter.maintenance', 'on', true);
+
   select array_agg(locked.id) into v_ids
   from (
     select c.id
@@ -145,11 +150,10 @@ begin
       r.model_calls, r.tool_calls, r.prompt_tokens, r.completion_tokens, r.total_tokens, r.total_cost
     )
   returning 'workflow_executions', e.id;
+
+  perform pg_catalog.set_config('chatter.maintenance', v_before, true);
 end
 $$;
-
--- Opens the totals (160) for as long as the function runs.
-alter function chatter.recount() set chatter.maintenance = 'on'; -- noqa: PRS
 
 comment on function chatter.recount() is
   'Mends totals that differ from their rows and returns what it changed; for owners, after triggers were switched off. Locks all conversations while it runs.';

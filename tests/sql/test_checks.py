@@ -1,0 +1,198 @@
+"""sql/checks: each check finds what it is for, says where, and its own advice mends it."""
+
+import re
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from chatter_db.queries import checks
+
+from .books import Books
+
+NAMES = [check.name for check in checks()]
+
+
+@pytest.fixture
+def unseen(own_books: Books) -> Books:
+    """Books whose statements no trigger sees."""
+    own_books.connection.execute("set session_replication_role = replica")
+    return own_books
+
+
+def mends(books: Books, name: str) -> list[str]:
+    """The statements that a check advises."""
+    books.connection.execute("set session_replication_role = origin")
+    (check,) = (check for check in checks() if check.name == name)
+    return [part.strip() for part in check.mend.split(";") if part.strip()]
+
+
+def run(books: Books, statement: str) -> None:
+    books.connection.execute(statement)
+
+
+def test_every_check_has_a_test() -> None:
+    assert NAMES == [
+        "conversation_totals",
+        "execution_totals",
+        "message_parents",
+        "message_total_tokens",
+        "triggers_enabled",
+    ]
+
+
+@pytest.mark.parametrize("check", checks(), ids=NAMES)
+def test_a_check_says_what_holds_and_how_to_mend_it(check: object) -> None:
+    (found,) = (c for c in checks() if c is check)
+    assert re.fullmatch(r"[A-Z][^\n]+\.", found.title)
+    assert found.mend
+    assert "--" not in found.mend
+    assert found.statement.text.startswith(f"-- {found.title}\n-- Mend: {found.mend}\n")
+
+
+def test_new_books_are_right(own_books: Books) -> None:
+    assert own_books.findings() == {}
+
+
+def test_conversation_totals(unseen: Books) -> None:
+    conversation = unseen.conversation()
+    unseen.message(
+        conversation,
+        prompt_tokens=1,
+        completion_tokens=2,
+        total_tokens=3,
+        usage_status="reported",
+        cost="0.50",
+        created_at="2026-05-04 12:00:00+00",
+    )
+    unseen.message(conversation, usage_status="unknown", created_at="2026-05-04 11:00:00+00")
+    unseen.connection.execute("set time zone 'UTC'")
+    found = unseen.findings()
+    assert set(found) == {"conversation_totals"}
+    assert found["conversation_totals"] == [
+        (conversation, "completion_tokens", "0", "2"),
+        (conversation, "last_message_at", None, "2026-05-04 12:00:00+00"),
+        (conversation, "message_count", "0", "2"),
+        (conversation, "prompt_tokens", "0", "1"),
+        (conversation, "total_cost", "0", "0.5"),
+        (conversation, "total_tokens", "0", "3"),
+        (conversation, "unpriced_calls", "0", "1"),
+    ]
+    for statement in mends(unseen, "conversation_totals"):
+        run(unseen, statement)
+    assert unseen.findings() == {}
+
+
+def test_execution_totals(unseen: Books) -> None:
+    unseen.connection.execute("set session_replication_role = origin")
+    conversation = unseen.conversation()
+    execution = unseen.execution(conversation)
+    message = unseen.message(conversation, prompt_tokens=1, completion_tokens=2, cost="0.50")
+    unseen.connection.execute("set session_replication_role = replica")
+    # The conversation's sums stay right.
+    unseen.change(message, execution_id=execution)
+    unseen.tool_call(execution)
+    found = unseen.findings()
+    assert set(found) == {"execution_totals"}
+    assert found["execution_totals"] == [
+        (execution, "completion_tokens", "0", "2"),
+        (execution, "model_calls", "0", "1"),
+        (execution, "prompt_tokens", "0", "1"),
+        (execution, "tool_calls", "0", "1"),
+        (execution, "total_cost", "0", "0.5"),
+        (execution, "total_tokens", "0", "3"),
+    ]
+    for statement in mends(unseen, "execution_totals"):
+        run(unseen, statement)
+    assert unseen.findings() == {}
+
+
+def test_message_parents_mended_by_deleting(unseen: Books) -> None:
+    nowhere, no_run = uuid4(), uuid4()
+    message = unseen.message(nowhere, execution_id=no_run, role="user")
+    assert unseen.findings() == {
+        "message_parents": [(message, "conversation", nowhere), (message, "execution", no_run)]
+    }
+    (advice,) = [check.mend for check in checks() if check.name == "message_parents"]
+    assert "delete the messages" in advice
+    unseen.connection.execute("set session_replication_role = origin")
+    assert unseen.delete(message) == 1
+    assert unseen.findings() == {}
+
+
+def test_message_parents_mended_by_moving(unseen: Books) -> None:
+    message = unseen.message(uuid4(), execution_id=uuid4(), role="user")
+    unseen.connection.execute("set session_replication_role = origin")
+    conversation = unseen.conversation()
+    unseen.change(message, conversation_id=conversation, execution_id=None)
+    assert unseen.findings() == {}
+    assert unseen.totals(conversation).message_count == 1
+
+
+def test_message_parents_mended_by_inserting(unseen: Books) -> None:
+    nowhere, no_run = uuid4(), uuid4()
+    unseen.message(nowhere, execution_id=no_run, role="user")
+    unseen.connection.execute("set session_replication_role = origin")
+    unseen.conversation(id=nowhere)
+    unseen.execution(nowhere, id=no_run)
+    assert set(unseen.findings()) == {"conversation_totals"}
+    unseen.recount()
+    assert unseen.findings() == {}
+
+
+def test_message_parents_sees_one_missing_parent(unseen: Books) -> None:
+    no_run = uuid4()
+    conversation = unseen.conversation()
+    message = unseen.message(conversation, execution_id=no_run, role="user")
+    unseen.recount()
+    assert unseen.findings() == {"message_parents": [(message, "execution", no_run)]}
+
+
+def test_message_total_tokens(unseen: Books) -> None:
+    conversation = unseen.conversation()
+    no_total = unseen.message(conversation, role="user", prompt_tokens=3)
+    no_total_either = unseen.message(conversation, role="user", completion_tokens=4)
+    no_status = unseen.message(conversation, role="user", model_used="small")
+    unseen.message(conversation, role="user")
+    unseen.recount()
+    found = unseen.findings()
+    assert set(found) == {"message_total_tokens"}
+    assert found["message_total_tokens"] == sorted(
+        [
+            (no_total, 3, None, None, None),
+            (no_total_either, None, 4, None, None),
+            (no_status, None, None, None, None),
+        ]
+    )
+    for statement in mends(unseen, "message_total_tokens"):
+        run(unseen, statement)
+    assert unseen.findings() == {}
+    assert unseen.totals(conversation).total_tokens == 7
+
+
+@pytest.mark.parametrize("state", ["disable", "enable always", "enable replica"])
+def test_triggers_enabled(own_books: Books, state: str) -> None:
+    run(own_books, f"alter table chatter.messages {state} trigger _200_totals_insert")
+    found = own_books.findings()
+    assert set(found) == {"triggers_enabled"}
+    letter = {"disable": b"D", "enable always": b"A", "enable replica": b"R"}[state]
+    ((table, trigger, tgenabled),) = found["triggers_enabled"]
+    assert (table, trigger) == ("messages", "_200_totals_insert")
+    assert tgenabled in (letter, letter.decode())
+    template, *rest = mends(own_books, "triggers_enabled")
+    assert rest == ["then: select * from chatter.recount()"]
+    run(own_books, template.replace("<table>", table).replace("<trigger>", trigger))
+    own_books.recount()
+    assert own_books.findings() == {}
+
+
+def test_a_foreign_key_that_is_switched_off_is_found(own_books: Books) -> None:
+    own_books.connection.execute("alter table chatter.tool_calls disable trigger all")
+    tables = {row[0] for row in own_books.findings()["triggers_enabled"]}
+    assert "tool_calls" in tables
+
+
+def test_a_check_changes_nothing(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("set default_transaction_read_only = on")
+        assert Books(connection).findings() == {}
