@@ -101,10 +101,7 @@ $$;
 create trigger _100_complete
   before insert or update on chatter.messages
   for each row
-  when (
-    (new.total_tokens is null and (new.prompt_tokens is not null or new.completion_tokens is not null))
-    or (new.usage_status is null and (new.role = 'assistant' or new.model_used is not null))
-  )
+  when (new.total_tokens is null or new.usage_status is null)
   execute function chatter.tg_messages__complete();
 
 -- A total that was the sum of its parts stays the sum when a part is corrected;

@@ -83,12 +83,49 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
+  v_delta chatter.message_delta := p_deltas[1];
   v_found bigint;
   v_missing text;
 begin
-  -- The common case, new rows of one conversation, needs no lock ahead: the
-  -- update below takes it. Elsewhere the lock comes first, in a statement of
-  -- its own, so that the next one sees everything committed until we got it.
+  -- The common case, new rows of one conversation and one execution: the same two
+  -- updates by key. It spares a single insert two thirds of the time of the sets
+  -- below (0.29 ms to 0.09 ms), and its updates take the locks themselves.
+  if cardinality(p_deltas) = 1 and v_delta.newest_before is null then
+    update chatter.conversations as c
+    set message_count = c.message_count + v_delta.turns,
+        prompt_tokens = c.prompt_tokens + v_delta.prompt_tokens,
+        completion_tokens = c.completion_tokens + v_delta.completion_tokens,
+        total_tokens = c.total_tokens + v_delta.total_tokens,
+        total_cost = c.total_cost + v_delta.cost,
+        unpriced_calls = c.unpriced_calls + v_delta.unpriced_calls,
+        last_message_at = greatest(c.last_message_at, v_delta.newest_after)
+    where c.id = v_delta.conversation_id;
+    if not found then
+      perform chatter.refuse_missing_parent(
+        'conversation_id', 'conversations', v_delta.conversation_id::text
+      );
+    end if;
+
+    if v_delta.execution_id is not null then
+      update chatter.workflow_executions as e
+      set model_calls = e.model_calls + v_delta.model_calls,
+          prompt_tokens = e.prompt_tokens + v_delta.prompt_tokens,
+          completion_tokens = e.completion_tokens + v_delta.completion_tokens,
+          total_tokens = e.total_tokens + v_delta.total_tokens,
+          total_cost = e.total_cost + v_delta.cost
+      where e.id = v_delta.execution_id;
+      if not found then
+        perform chatter.refuse_missing_parent(
+          'execution_id', 'workflow_executions', v_delta.execution_id::text
+        );
+      end if;
+    end if;
+    return;
+  end if;
+
+  -- New rows of one conversation need no lock ahead: the update takes it.
+  -- Elsewhere the lock comes first, in a statement of its own, so that the next
+  -- one sees everything committed until we got it.
   if (select count(distinct d.conversation_id) > 1 or bool_or(d.newest_before is not null)
       from unnest(p_deltas) as d)
   then

@@ -10,6 +10,15 @@ language plpgsql volatile
 set search_path = ''
 as $$
 begin
+  -- Depth 1 is a statement of a client; our own triggers update from depth 2 on.
+  -- Asked here and not in the trigger's WHEN, which Postgres would parse anew for
+  -- every statement: that took longer than this call.
+  if tg_op = 'UPDATE' and (
+    pg_catalog.pg_trigger_depth() > 1
+    or pg_catalog.current_setting('chatter.maintenance', true) = 'on'
+  ) then
+    return null;
+  end if;
   raise exception 'totals of chatter.% are kept by triggers and can''t be written', tg_table_name
     using
       errcode = 'object_not_in_prerequisite_state',
@@ -28,11 +37,6 @@ create trigger _000_refuse_totals_update
     last_message_at
   on chatter.conversations
   for each statement
-  -- Depth 0 is a statement of a client; our own triggers update from depth 1 on.
-  when (
-    pg_catalog.pg_trigger_depth() = 0
-    and pg_catalog.current_setting('chatter.maintenance', true) is distinct from 'on'
-  )
   execute function chatter.tg_refuse_totals();
 
 create trigger _000_refuse_totals_insert
@@ -51,10 +55,6 @@ create trigger _000_refuse_totals_update
     model_calls, tool_calls, prompt_tokens, completion_tokens, total_tokens, total_cost
   on chatter.workflow_executions
   for each statement
-  when (
-    pg_catalog.pg_trigger_depth() = 0
-    and pg_catalog.current_setting('chatter.maintenance', true) is distinct from 'on'
-  )
   execute function chatter.tg_refuse_totals();
 
 create trigger _000_refuse_totals_insert
@@ -141,16 +141,15 @@ $$;
 
 comment on function chatter.tg_refuse_new_id() is 'Refuses to change an id that messages refer to.';
 
+-- By column: a statement that doesn't name the id passes without a look.
 create trigger _100_refuse_new_id
-  before update on chatter.conversations
-  for each row
-  when (new.id <> old.id)
+  before update of id on chatter.conversations
+  for each statement
   execute function chatter.tg_refuse_new_id();
 
 create trigger _100_refuse_new_id
-  before update on chatter.workflow_executions
-  for each row
-  when (new.id <> old.id)
+  before update of id on chatter.workflow_executions
+  for each statement
   execute function chatter.tg_refuse_new_id();
 
 comment on trigger _100_refuse_orphans on chatter.conversations is 'Refuses to delete a conversation that has messages.';
