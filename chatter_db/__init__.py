@@ -5,23 +5,23 @@ async with Chatter.connect() as chatter:
     await graph.ainvoke(inputs, config={"callbacks": [run]})
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from chatter_db.errors import (
-    ChatterError,
-    DatabaseUnavailable,
-    EmbeddedServerError,
-    ImportRejected,
-    RecordingFailed,
-    SchemaError,
-    UsageError,
-)
-from chatter_db.ledger import Chatter, close_default_chatter, default_chatter
-from chatter_db.models import Conversation, Message, ToolCall, User, WorkflowExecution
-from chatter_db.monitoring import get_monitoring_service
-from chatter_db.recorder import Recorder
-
 if TYPE_CHECKING:
+    from chatter_db.errors import (
+        ChatterError,
+        DatabaseUnavailable,
+        EmbeddedServerError,
+        ImportRejected,
+        RecordingFailed,
+        SchemaError,
+        UsageError,
+    )
+    from chatter_db.ledger import Chatter, close_default_chatter, default_chatter
+    from chatter_db.models import Conversation, Message, ToolCall, User, WorkflowExecution
+    from chatter_db.monitoring import get_monitoring_service
+    from chatter_db.recorder import Recorder
     from chatter_db.workflow import ChatResponse, execute_chat_workflow
 
 __all__ = [
@@ -46,11 +46,15 @@ __all__ = [
     "get_monitoring_service",
 ]
 
+# Loaded when first asked for: the workflow needs LangGraph, which recording does
+# not, and the command line needs neither it nor LangChain, which takes a second.
+_ROOMS = ("errors", "ledger", "models", "monitoring", "recorder", "workflow")
+
 
 def __getattr__(name: str) -> Any:
-    """The chat workflow on demand: it needs LangGraph, which recording does not."""
-    if name in {"ChatResponse", "execute_chat_workflow"}:
-        from chatter_db import workflow
-
-        return getattr(workflow, name)
+    if name in __all__:
+        for room in _ROOMS:
+            module = import_module(f"chatter_db.{room}")
+            if hasattr(module, name):
+                return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,10 +6,10 @@ Any URL that libpq knows is good: `postgresql://user:password@host:port/name?ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -47,13 +47,25 @@ def _plain_url(dsn: str) -> str:
             "postgresql://user:password@host:5432/name "
             "(from the argument or CHATTER_DATABASE_URL)."
         )
-    return f"postgresql://{rest}"
+    url = f"postgresql://{rest}"
+    try:
+        ports = str(conninfo_to_dict(url).get("port") or "").split(",")
+    except psycopg.ProgrammingError:
+        ports = ["unreadable"]
+    if any(port and not port.isdigit() for port in ports):
+        # Not quoted: what is taken for a port may be a part of the password.
+        raise UsageError(
+            "The database URL can't be read. Special characters of user and password must be "
+            "percent-encoded (/ is %2F, @ is %40, % is %25)."
+        )
+    return url
 
 
 def place(url: str) -> str:
     """`url` as host, port and database: what may be shown, since it has no password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path or '/'}"
+    parts = conninfo_to_dict(url)
+    host, port = parts.get("host") or "localhost", parts.get("port") or 5432
+    return f"{host}:{port}/{parts.get('dbname') or ''}"
 
 
 def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:

@@ -190,7 +190,7 @@ class Recorder(BaseCallbackHandler):
             message
             if isinstance(message, AIMessage)
             else AIMessage(generation.text if generation else ""),
-            usage_of.of_result(response),
+            usage_of.of_result(response, call.chunks, provider=call.provider),
         )
 
     async def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:

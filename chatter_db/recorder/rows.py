@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from chatter_db.models import CallStatus, Kind
 from chatter_db.recorder import usage as usage_of
-from chatter_db.recorder.pricing import cost_of
+from chatter_db.recorder.pricing import Cost, cost_of
 from chatter_db.recorder.records import MessageRow, Record, ToolRun
 from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
 from chatter_db.recorder.usage import Usage
@@ -68,10 +68,20 @@ def reply(
         or stated.get("done_reason"),
         status=status,
         correlation_id=run.correlation_id,
-        metadata=call.metadata,
+        metadata=call.metadata | _figures(usage, cost),
         created_at=at,
         **error_columns(error),
     )
+
+
+def _figures(usage: Usage, cost: Cost | None) -> dict[str, Any]:
+    """What the books' columns don't hold of a call's figures."""
+    figures: dict[str, Any] = {}
+    if usage.malformed:
+        figures["usage_unread"] = list(usage.notes)
+    if cost is not None and cost.details:
+        figures["price"] = dict(cost.details)
+    return figures
 
 
 def interrupted_call(
@@ -93,7 +103,7 @@ def interrupted_call(
         run,
         call,
         message,
-        usage_of.of_message(message),
+        usage_of.of_chunks(call.chunks, provider=call.provider),
         kind="step",
         content=content and bool(call.chunks or call.text),
         status="cancelled" if cancelled else "failed",

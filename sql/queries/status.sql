@@ -16,7 +16,7 @@ select
   (select min(e.started_at) from chatter.workflow_executions as e where e.status = 'running')
     as running_since,
   (
-    select sum(pg_total_relation_size(c.oid))
+    select sum(pg_total_relation_size(c.oid))::bigint
     from pg_catalog.pg_class as c
     where c.relnamespace = 'chatter'::regnamespace and c.relkind in ('r', 'm', 'p')
   ) as bytes
@@ -24,8 +24,8 @@ from (
   select
     count(*) as messages,
     count(*) filter (where model_call) as model_calls,
-    coalesce(sum(prompt_tokens), 0) as prompt_tokens,
-    coalesce(sum(completion_tokens), 0) as completion_tokens,
+    coalesce(sum(prompt_tokens), 0)::bigint as prompt_tokens,
+    coalesce(sum(completion_tokens), 0)::bigint as completion_tokens,
     coalesce(sum(cost), 0) as cost,
     count(*) filter (where model_call and cost is null) as unpriced_calls,
     count(*) filter (where usage_status = 'unknown') as unknown_usage,

@@ -49,6 +49,15 @@ def test_a_url_of_something_else_is_wrong_use(chatter_command: Run, command: str
     assert_no_traceback(done.stderr)
 
 
+@pytest.mark.parametrize("password", ["sec/ret", "sec%zzret", "sec@ret:x/"])
+def test_a_password_that_was_not_encoded_is_not_shown(chatter_command: Run, password: str) -> None:
+    done = chatter_command("status", url=f"postgresql://user:{password}@127.0.0.1:1/db")
+    assert done.returncode == 2
+    assert "percent-encoded" in done.stderr
+    assert "sec" not in done.stderr
+    assert_no_traceback(done.stderr)
+
+
 @pytest.mark.parametrize("command", ["migrate", "status", "check", "demo"])
 def test_an_unreachable_server_is_named_without_its_password(
     chatter_command: Run, command: str

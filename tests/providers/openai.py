@@ -1,139 +1,79 @@
-"""A provider that speaks OpenAI's chat completions, answers by script and logs its bill.
+"""A provider that speaks OpenAI's protocols, answers by script and logs its bill.
 
-https://platform.openai.com/docs/api-reference/chat
+Chat completions, completions and responses:
+https://platform.openai.com/docs/api-reference
 """
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from typing import Any
 
+from tests.providers.serving import (
+    Handler,
+    Provider,
+    Recording,
+    Reply,
+    event,
+    grown,
+    serving,
+    words,
+)
 
-@dataclass(frozen=True)
-class Reply:
-    """One scripted answer."""
-
-    text: str = ""
-    tools: tuple[tuple[str, dict[str, Any]], ...] = ()
-    prompt_tokens: int = 10
-    completion_tokens: int = 5
-    status: int = 200
-    cut: bool = False
-    """End the connection in mid-stream, after the text and before the usage."""
-    hold: threading.Event | None = None
-    """Wait for this before the end of the answer (streams: after the text)."""
+__all__ = ["Provider", "Recording", "Reply", "running"]
 
 
-@dataclass
-class Provider:
-    """A running provider: its address, what it was asked, what it answers next."""
-
-    base_url: str
-    script: list[Reply] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    billed: list[Reply] = field(default_factory=list)
-    """Answers that were given with their usage: what a real provider would charge."""
-    arrived: threading.Event = field(default_factory=threading.Event)
-
-    def reply(self, request: dict[str, Any]) -> Reply:
-        self.requests.append(request)
-        self.arrived.set()
-        return self.script.pop(0) if self.script else Reply("All right.")
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # Room for a burst of clients; the default of 5 resets connections.
-    request_queue_size = 256
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.provider = Provider(f"http://127.0.0.1:{self.server_address[1]}/v1")
-
-
-@contextmanager
-def running() -> Iterator[Provider]:
+def running() -> AbstractContextManager[Provider]:
     """Starts a provider on a free port of loopback."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    provider = server.provider
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield provider
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return serving(_Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(Handler):
+    base_path = "/v1"
 
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        request = json.loads(self.rfile.read(length))
-        assert isinstance(self.server, _Server)
-        provider = self.server.provider
-        reply = provider.reply(request)
-        if reply.status != 200:
-            self._send(
-                reply.status,
-                {"error": {"message": "scripted failure", "type": "server_error", "code": None}},
+    def failure(self, reply: Reply) -> dict[str, Any]:
+        return {"error": {"message": "scripted failure", "type": "server_error", "code": None}}
+
+    def answer(self, request: dict[str, Any], reply: Reply) -> dict[str, Any]:
+        if self.path.endswith("/responses"):
+            return _response(request, reply)
+        return _completion(request, reply)
+
+    def opening(self, request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
+        if self.path.endswith("/responses"):
+            return _response_opening(request, reply)
+        return _chat_opening(request, reply)
+
+    def closing(self, request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
+        if self.path.endswith("/responses"):
+            return iter(
+                [event({"type": "response.completed", "response": _response(request, reply)})]
             )
-        elif request.get("stream"):
-            self._stream(provider, request, reply)
-        else:
-            if reply.hold is not None:
-                reply.hold.wait(30)
-            provider.billed.append(reply)
-            self._send(200, _completion(request, reply))
+        return _chat_closing(request, reply)
 
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
 
-    def _stream(self, provider: Provider, request: dict[str, Any], reply: Reply) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        try:
-            for word in reply.text.split(" "):
-                self._event(_chunk(request, {"role": "assistant", "content": word + " "}))
-            for index, (name, arguments) in enumerate(reply.tools):
-                self._event(
-                    _chunk(request, {"tool_calls": [_tool_call(index, name, arguments, True)]})
-                )
-            if reply.hold is not None:
-                reply.hold.wait(30)
-            if reply.cut:
-                return
-            self._event(_chunk(request, {}, "tool_calls" if reply.tools else "stop"))
-            if (request.get("stream_options") or {}).get("include_usage"):
-                self._event({**_chunk(request, {}), "choices": [], "usage": _usage(reply)})
-            provider.billed.append(reply)
-            self.wfile.write(b"data: [DONE]\n\n")
-        except (BrokenPipeError, ConnectionResetError):
-            return
+def _chat_opening(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
+    for word, count in zip(words(reply) or [""], [*grown(reply), 0], strict=False):
+        chunk = _chunk(request, {"role": "assistant", "content": word})
+        if reply.usage_so_far:
+            chunk["usage"] = _counts(reply.prompt_tokens, count)
+        yield event(chunk)
+    for index, (name, arguments) in enumerate(reply.tools):
+        yield event(_chunk(request, {"tool_calls": [_tool_call(index, name, arguments, True)]}))
 
-    def _event(self, body: dict[str, Any]) -> None:
-        self.wfile.write(b"data: " + json.dumps(body).encode() + b"\n\n")
-        self.wfile.flush()
 
-    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Quiet: the requests are in `provider.requests`."""
+def _chat_closing(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
+    last = _chunk(request, {}, "tool_calls" if reply.tools else "stop")
+    if reply.service_tier:
+        last["service_tier"] = reply.service_tier
+    yield event(last)
+    if reply.usage_so_far or (request.get("stream_options") or {}).get("include_usage"):
+        usage = {**_chunk(request, {}), "choices": [], "usage": _usage(reply)}
+        if reply.service_tier:
+            usage["service_tier"] = reply.service_tier
+        yield event(usage)
+    yield b"data: [DONE]\n\n"
 
 
 def _completion(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
@@ -151,6 +91,7 @@ def _completion(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
         "model": request["model"],
         "choices": [{"index": 0, "message": message, "finish_reason": reason}],
         "usage": _usage(reply),
+        "service_tier": reply.service_tier,
     }
 
 
@@ -175,9 +116,107 @@ def _tool_call(index: int, name: str, arguments: dict[str, Any], streamed: bool)
     return {"index": index, **call} if streamed else call
 
 
-def _usage(reply: Reply) -> dict[str, Any]:
+def _counts(prompt: int, completion: int) -> dict[str, Any]:
     return {
-        "prompt_tokens": reply.prompt_tokens,
-        "completion_tokens": reply.completion_tokens,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def _usage(reply: Reply) -> Any:
+    if reply.usage is not None:
+        return reply.usage
+    usage = _counts(reply.prompt_tokens, reply.completion_tokens)
+    if reply.cache_read_tokens is not None:
+        usage["prompt_tokens_details"] = {"cached_tokens": reply.cache_read_tokens}
+    if reply.reasoning_tokens is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": reply.reasoning_tokens}
+    return usage
+
+
+def _response(request: dict[str, Any], reply: Reply, *, done: bool = True) -> dict[str, Any]:
+    output: list[dict[str, Any]] = []
+    if reply.text:
+        text = {"type": "output_text", "text": reply.text, "annotations": []}
+        output.append(
+            {
+                "type": "message",
+                "id": "msg_1",
+                "role": "assistant",
+                "status": "completed",
+                "content": [text],
+            }
+        )
+    for index, (name, arguments) in enumerate(reply.tools):
+        output.append(
+            {
+                "type": "function_call",
+                "id": f"fc_{index}",
+                "call_id": f"call_{time.time_ns()}_{index}",
+                "name": name,
+                "arguments": json.dumps(arguments),
+                "status": "completed",
+            }
+        )
+    return {
+        "id": f"resp_{time.time_ns()}",
+        "object": "response",
+        "created_at": int(time.time()),
+        "model": request["model"],
+        "status": "completed" if done else "in_progress",
+        "error": None,
+        "output": output if done else [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "service_tier": reply.service_tier,
+        "usage": _response_usage(reply) if done else None,
+    }
+
+
+def _response_usage(reply: Reply) -> Any:
+    if reply.usage is not None:
+        return reply.usage
+    return {
+        "input_tokens": reply.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": reply.cache_read_tokens or 0},
+        "output_tokens": reply.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": reply.reasoning_tokens or 0},
         "total_tokens": reply.prompt_tokens + reply.completion_tokens,
     }
+
+
+def _response_opening(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
+    number = 0
+
+    def numbered(body: dict[str, Any]) -> bytes:
+        nonlocal number
+        number += 1
+        return event({"sequence_number": number, **body})
+
+    started = _response(request, reply, done=False)
+    yield numbered({"type": "response.created", "response": started})
+    for word in words(reply):
+        place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+        yield numbered(
+            {"type": "response.output_text.delta", **place, "delta": word, "logprobs": []}
+        )
+    for item in _response(request, reply)["output"]:
+        if item["type"] == "function_call":
+            index = int(bool(reply.text))
+            yield numbered(
+                {
+                    "type": "response.output_item.added",
+                    "output_index": index,
+                    "item": {**item, "arguments": "", "status": "in_progress"},
+                }
+            )
+            yield numbered(
+                {
+                    "type": "response.function_call_arguments.delta",
+                    "output_index": index,
+                    "item_id": item["id"],
+                    "delta": item["arguments"],
+                }
+            )

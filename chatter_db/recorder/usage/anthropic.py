@@ -1,0 +1,81 @@
+"""Anthropic's messages.
+
+`input_tokens` counts what was neither read from nor written to the cache; the
+prompt is the sum of the three, and a part that is left out was not used.
+
+- Usage: https://docs.claude.com/en/api/messages
+- Streams: message_start has the input's counts, message_delta cumulative ones:
+  https://docs.claude.com/en/docs/build-with-claude/streaming
+- Cache writes for 5 minutes and for 1 hour:
+  https://docs.claude.com/en/docs/build-with-claude/prompt-caching
+- Compaction, which is billed but not in the counts:
+  https://docs.claude.com/en/docs/build-with-claude/compaction
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from chatter_db.recorder.usage.counts import Reader, Usage, added, merged
+
+NAMES = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"})
+"""Names that no other family's usage has."""
+
+
+def messages(block: Reader) -> Usage:
+    """`usage` of a message, or of a whole stream of one."""
+    usage = _counts(block)
+    steps = [(entry.text("type"), entry) for entry in block.entries("iterations")]
+    searches = block.inside("server_tool_use").count("web_search_requests")
+    terms = {}
+    if block.text("service_tier") == "batch":
+        terms["processing"] = "batch"
+    if block.text("speed") == "fast":
+        terms["speed"] = "fast"
+    kinds = {"web_searches": searches} if searches else {}
+    parts: tuple[Usage, ...] = ()
+    if any(kind not in (None, "message") for kind, _ in steps):
+        # The counts are those of the answer; summaries of a long context and advice
+        # of another model were billed as well.
+        parts = tuple(
+            replace(_counts(entry), model=entry.text("model"), terms=terms) for _, entry in steps
+        )
+        parts = (replace(parts[0], kinds=kinds), *parts[1:])
+    return replace(usage, kinds=kinds, terms=terms, parts=parts)
+
+
+def of_stream(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The usage block of a stream: message_start's, overtaken by message_delta's.
+
+    message_start counts an output that has only begun. If nothing came after it
+    the output is not known.
+    """
+    start = next((e["message"] for e in events if isinstance(e.get("message"), Mapping)), None)
+    first = start.get("usage") if start is not None else None
+    later = [e["usage"] for e in events if isinstance(e.get("usage"), Mapping)]
+    if not isinstance(first, Mapping):
+        return merged(later) if later else None
+    first = {key: value for key, value in first.items() if key != "output_tokens"}
+    return merged([first, *later])
+
+
+def _counts(block: Reader) -> Usage:
+    lifetimes = block.inside("cache_creation")
+    hour = lifetimes.addend("ephemeral_1h_input_tokens")
+    read = block.addend("cache_read_input_tokens")
+    written = block.addend("cache_creation_input_tokens")
+    if not written and "cache_creation" in block:
+        # Where the split is given the plain count may be 0, as in LangChain's reading.
+        written = added(lifetimes.addend("ephemeral_5m_input_tokens"), hour)
+    prompt = added(block.count("input_tokens"), read, written)
+    completion = block.count("output_tokens")
+    known = prompt is not None
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=added(prompt, completion),
+        cache_read_tokens=read if known or "cache_read_input_tokens" in block else None,
+        cache_write_tokens=written if known or "cache_creation_input_tokens" in block else None,
+        cache_write_1h_tokens=hour or None,
+        reasoning_tokens=block.inside("output_tokens_details").count("thinking_tokens"),
+    )

@@ -1,0 +1,77 @@
+"""Gemini, by its own API and by Vertex AI.
+
+Thoughts and the prompts of tools stand beside prompt and candidates and are in
+the total; cached content is part of the prompt. Protobuf's JSON leaves out what
+is 0. In a stream every block replaces the one before.
+
+- https://ai.google.dev/api/generate-content#UsageMetadata
+- https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse
+- https://protobuf.dev/programming-guides/json/
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from chatter_db.recorder.usage.counts import Reader, Usage, added, total_of
+
+# Vertex may write the enum's number for its name.
+_MODALITIES = {"2": "image", "3": "video", "4": "audio"} | {
+    name.upper(): name for name in ("image", "video", "audio")
+}
+
+
+def gemini(metadata: Mapping[str, Any], notes: list[str], *, ended: bool = True) -> Usage:
+    """`usageMetadata`. Unless the answer has `ended`, no candidates is no zero."""
+    # The JSON has camelCase, the SDK's objects snake_case.
+    block = Reader({_snake(str(key)): value for key, value in metadata.items()}, notes)
+    thoughts = block.addend("thoughts_token_count")
+    prompt = None
+    if "prompt_token_count" in block or "tool_use_prompt_token_count" in block:
+        prompt = added(
+            block.addend("prompt_token_count"), block.addend("tool_use_prompt_token_count")
+        )
+    # The name until 2024 of what Vertex calls candidates: response tokens, in live sessions.
+    candidates = ("candidates_token_count", "response_token_count")
+    completion = None
+    if ended or thoughts or any(name in block for name in candidates):
+        completion = added(block.addend(*candidates), thoughts)
+    if prompt is None and not completion:
+        completion = None
+    known = prompt is not None or completion is not None
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total_of(block.count("total_token_count"), prompt, completion),
+        cache_read_tokens=block.addend("cached_content_token_count") if known else None,
+        reasoning_tokens=thoughts if completion is not None else None,
+        kinds=_kinds(block),
+        terms=_terms(block),
+    )
+
+
+def _kinds(block: Reader) -> dict[str, int]:
+    kinds: dict[str, int] = {}
+    for name, kind in (
+        ("prompt_tokens_details", "input_{}_tokens"),
+        ("tool_use_prompt_tokens_details", "input_{}_tokens"),
+        ("cache_tokens_details", "cache_{}_read_tokens"),
+        ("candidates_tokens_details", "output_{}_tokens"),
+    ):
+        for entry in block.entries(name):
+            modality = _MODALITIES.get(str(entry.value("modality") or entry.value("Modality")))
+            count = entry.addend("tokenCount", "token_count")
+            if modality and count:
+                key = kind.format(modality)
+                kinds[key] = kinds.get(key, 0) + count
+    return kinds
+
+
+def _terms(block: Reader) -> dict[str, str]:
+    said = f"{block.text('service_tier')} {block.text('traffic_type')}".lower()
+    tier = next((tier for tier in ("flex", "priority") if tier in said), None)
+    return {"service_tier": tier} if tier else {}
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()

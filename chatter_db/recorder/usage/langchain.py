@@ -1,0 +1,214 @@
+"""The usage that an unmodified LangChain model leaves on its message.
+
+The provider's own block, where the package keeps it, is read like the wire.
+Else there is only LangChain's reading, `usage_metadata`, with its habits:
+
+- what was not reported became 0 (langchain-anthropic reads the last event of a
+  stream only, and then has no prompt);
+- OpenAI's flex and priority tiers rename the details (`flex_cache_read`);
+- Anthropic's cache writes are 0 where they are split by lifetime;
+- langchain-openai adds up the usage of all chunks, and servers repeat theirs.
+
+https://docs.langchain.com/oss/python/langchain/messages#token-usage
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+from chatter_db.recorder.usage import ollama
+from chatter_db.recorder.usage.counts import (
+    Reader,
+    Usage,
+    added,
+    as_count,
+    as_money,
+    merged,
+    plain,
+    total_of,
+)
+from chatter_db.recorder.usage.openai import with_reasoning
+from chatter_db.recorder.usage.wire import from_wire, is_anthropic
+
+_BLOCKS = ("token_usage", "usage", "usage_metadata", "token_count")
+_TIERS = ("flex", "priority")
+_FINISHED = ("finish_reason", "stop_reason", "done_reason", "prompt_feedback", "status")
+
+# They count what each chunk adds; everybody else passes on what the server repeats.
+_COUNT_DIFFERENCES = frozenset(
+    {"google_genai", "google-genai", "google_vertexai", "vertexai", "perplexity"}
+)
+# langchain-aws says 0 of a cache that the older models it invokes say nothing of.
+_CACHE_ZEROS_INVENTED = frozenset({"bedrock", "amazon_bedrock", "anthropic_bedrock"})
+
+
+def of_result(
+    result: LLMResult, chunks: Sequence[AIMessageChunk] = (), *, provider: str | None = None
+) -> Usage:
+    """The usage of a finished call, which came in `chunks` if it was streamed.
+
+    `provider` is who was asked, in case the message doesn't say who answered. Chat
+    models state usage on their message; older completion models only in the
+    result's `llm_output`, or on the generation.
+    """
+    if _repeated(chunks, provider):
+        return of_chunks(chunks, provider=provider)
+    generation = result.generations[0][0] if result.generations and result.generations[0] else None
+    usage = Usage()
+    if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
+        usage = of_message(generation.message, provider=provider)
+    for said in (result.llm_output, generation.generation_info if generation else None):
+        if usage.status == "unknown" and said:
+            found = _stated(said, provider)
+            usage = found if found.status == "reported" or usage.raw is None else usage
+    return usage
+
+
+def of_chunks(chunks: Sequence[AIMessageChunk], *, provider: str | None = None) -> Usage:
+    """The usage of a stream as far as it came.
+
+    Usage that the server repeats is cumulative: the last one counts.
+    """
+    said = merged(chunk.response_metadata for chunk in chunks)
+    usage: UsageMetadata | None = None
+    repeated = _repeated(chunks, provider)
+    for chunk in chunks:
+        if chunk.usage_metadata:
+            usage = chunk.usage_metadata if repeated else add_usage(usage, chunk.usage_metadata)
+    return _of(usage, said, provider, spoke=any(map(_spoke, chunks)))
+
+
+def of_message(message: AIMessage, *, provider: str | None = None) -> Usage:
+    """The usage that `message` carries; all None if it carries none."""
+    # Never ask hasattr: the attribute is always there, and None says nothing was reported.
+    return _of(message.usage_metadata, message.response_metadata, provider, spoke=_spoke(message))
+
+
+def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: bool) -> Usage:
+    provider = _provider(said, asked)
+    stated = _stated(said, provider)
+    if stated.status == "reported" or not isinstance(metadata, Mapping):
+        return stated
+    usage = _read(metadata, provider)
+    if usage.completion_tokens == 0 and (spoke or not any(said.get(n) for n in _FINISHED)):
+        # It wrote something, or was cut off: 0 is what LangChain says for a missing count.
+        usage = replace(usage, completion_tokens=None, total_tokens=None)
+    return replace(
+        usage,
+        raw=stated.raw or plain(metadata),
+        terms=_tier(said, provider) | dict(usage.terms),
+        cost=stated.cost,
+        notes=(*stated.notes, *usage.notes),
+    )
+
+
+def _stated(said: Mapping[str, Any], provider: str | None) -> Usage:
+    """What the provider's own block says, where `said` (a response's metadata) has one."""
+    usage = Usage()
+    block = next((said[name] for name in _BLOCKS if said.get(name)), None)
+    if block is not None:
+        usage = from_wire(provider, {"usage": block})
+    elif any(name in said for name in ollama.NAMES):
+        usage = from_wire(provider, said)
+    if usage.raw is not None:
+        usage = replace(usage, terms=_tier(said, provider) | dict(usage.terms))
+    if usage.cost is None and provider == "openrouter":
+        # langchain-openrouter keeps it beside the tokens.
+        usage = replace(usage, cost=as_money(said.get("cost")))
+    return usage
+
+
+def _tier(said: Mapping[str, Any], provider: str | None) -> dict[str, str]:
+    """OpenAI's service tier. Anthropic's is part of its usage, and means something else."""
+    tier = said.get("service_tier")
+    if not isinstance(tier, str) or not tier or is_anthropic(provider):
+        return {}
+    return {"service_tier": tier}
+
+
+def _provider(said: Mapping[str, Any], asked: str | None) -> str | None:
+    answered = said.get("model_provider")
+    return answered if isinstance(answered, str) and answered else asked
+
+
+def _read(metadata: Mapping[str, Any], provider: str | None) -> Usage:
+    """LangChain's UsageMetadata, without what it makes up."""
+    block = Reader(metadata)
+    inputs, outputs = block.inside("input_token_details"), block.inside("output_token_details")
+    # No prompt is empty: 0 is what LangChain says for a missing count.
+    prompt = block.count("input_tokens") or None
+    reasoning = _detail(outputs, "reasoning")
+    total = block.count("total_tokens") or None
+    # LangChain's own sum tells nothing if a part of it is missing.
+    total = total if prompt is not None else None
+    completion = with_reasoning(
+        prompt, block.count("output_tokens"), reasoning, total, xai=provider == "xai"
+    )
+    read, written = _detail(inputs, "cache_read"), _cache_writes(inputs)
+    if provider in _CACHE_ZEROS_INVENTED:
+        read, written = read or None, written or None
+    elif is_anthropic(provider):
+        # Beside the input and added to it: known as soon as the input is, and 0 if left out.
+        read, written = (read or 0, written or 0) if prompt is not None else (None, None)
+    if provider in _COUNT_DIFFERENCES and completion is not None:
+        # Protobuf leaves zeros out, and langchain-google-genai with it.
+        reasoning = reasoning or 0
+    tiers = {tier for tier in _TIERS for details in (inputs, outputs) if tier in details}
+    kinds = {
+        "input_audio_tokens": inputs.count("audio"),
+        "output_audio_tokens": outputs.count("audio"),
+    }
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total_of(total, prompt, completion),
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=inputs.count("ephemeral_1h_input_tokens") or None,
+        reasoning_tokens=reasoning,
+        kinds={kind: count for kind, count in kinds.items() if count},
+        terms={"service_tier": tiers.pop()} if len(tiers) == 1 else {},
+        notes=tuple(block.notes),
+    )
+
+
+def _detail(details: Reader, name: str) -> int | None:
+    return details.count(name, *(f"{tier}_{name}" for tier in _TIERS))
+
+
+def _cache_writes(inputs: Reader) -> int | None:
+    """All cache writes: where they are split by lifetime the plain count is 0, or their sum."""
+    whole = _detail(inputs, "cache_creation")
+    split = [
+        count
+        for name in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+        if (count := inputs.count(name)) is not None
+    ]
+    if whole or not split:
+        return whole
+    return added(*split)
+
+
+def _repeated(chunks: Sequence[AIMessageChunk], asked: str | None) -> bool:
+    """Whether `chunks` repeat a growing usage: a prompt is read once, so it is stated once."""
+    stated = 0
+    for chunk in chunks:
+        provider = _provider(chunk.response_metadata, asked)
+        if provider in _COUNT_DIFFERENCES:
+            return False
+        metadata = chunk.usage_metadata
+        # All of Anthropic's counts are cumulative, also where the prompt's are left out.
+        if metadata and (is_anthropic(provider) or as_count(metadata.get("input_tokens"))):
+            stated += 1
+    return stated > 1
+
+
+def _spoke(message: AIMessage) -> bool:
+    """Whether there is an answer in `message`: text, reasoning or a tool call."""
+    calls = message.tool_calls or message.invalid_tool_calls
+    chunks = message.tool_call_chunks if isinstance(message, AIMessageChunk) else ()
+    return bool(message.content or calls or chunks)

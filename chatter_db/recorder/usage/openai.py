@@ -1,0 +1,145 @@
+"""OpenAI's two protocols, and the many who speak them.
+
+Cached tokens are part of the prompt's count and reasoning is part of the
+completion's, so that a detail that is missing is not known.
+
+- Chat completions: https://platform.openai.com/docs/api-reference/chat/object
+- Responses: https://platform.openai.com/docs/api-reference/responses/object
+- Azure: https://learn.microsoft.com/azure/ai-services/openai/reference
+- DeepSeek, with cache hits and misses: https://api-docs.deepseek.com/guides/kv_cache
+- Groq: https://console.groq.com/docs/prompt-caching
+- Mistral: https://docs.mistral.ai/api/
+- OpenRouter, with what it charges: https://openrouter.ai/docs/use-cases/usage-accounting
+- Perplexity, likewise: https://docs.perplexity.ai/api-reference
+- xAI: https://docs.x.ai/docs/api-reference, and its gRPC messages: https://github.com/xai-org/xai-proto
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from chatter_db.recorder.usage.counts import Reader, Usage, added, total_of
+
+XAI_PROTO = frozenset({"prompt_text_tokens", "cached_prompt_text_tokens", "prompt_image_tokens"})
+"""Names that only xAI's own messages have."""
+
+# "1 USD = 10,000,000,000 ticks": https://docs.x.ai/docs/key-information/billing
+_TICKS = 10**10
+
+
+def chat(block: Reader, *, xai: bool = False) -> Usage:
+    """`usage` of a chat completion, or of a completion of the old kind."""
+    if any(name in block for name in XAI_PROTO):
+        return _xai_proto(block)
+    prompt = block.count("prompt_tokens")
+    completion = block.count("completion_tokens")
+    inputs = block.inside("prompt_tokens_details", "prompt_token_details")
+    outputs = block.inside("completion_tokens_details", "completion_token_details")
+    reasoning = outputs.count("reasoning_tokens")
+    stated = block.count("total_tokens")
+    if reasoning is None and "reasoning_tokens" in block:
+        # Beside the counts instead of below them. Only if the total shows that it is
+        # not in the completion is it clear what it counts.
+        beside = block.count("reasoning_tokens")
+        if with_reasoning(prompt, completion, beside, stated, xai=xai) != completion:
+            reasoning = beside
+    completion = with_reasoning(prompt, completion, reasoning, stated, xai=xai)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total_of(stated, prompt, completion),
+        # DeepSeek says it beside the details, and said it before it had any.
+        cache_read_tokens=_first(
+            inputs.count("cached_tokens"), block.count("prompt_cache_hit_tokens")
+        ),
+        cache_write_tokens=inputs.count("cache_write_tokens"),
+        reasoning_tokens=reasoning,
+        kinds=_kinds(inputs, outputs),
+        cost=_stated_cost(block),
+    )
+
+
+def responses(block: Reader) -> Usage:
+    """`usage` of a response. xAI counts as OpenAI does here."""
+    prompt = block.count("input_tokens")
+    inputs = block.inside("input_tokens_details")
+    outputs = block.inside("output_tokens_details")
+    reasoning = outputs.count("reasoning_tokens")
+    stated = block.count("total_tokens")
+    completion = with_reasoning(prompt, block.count("output_tokens"), reasoning, stated, xai=False)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total_of(stated, prompt, completion),
+        cache_read_tokens=inputs.count("cached_tokens"),
+        cache_write_tokens=inputs.count("cache_write_tokens"),
+        reasoning_tokens=reasoning,
+        kinds=_kinds(inputs, outputs),
+        cost=_stated_cost(block),
+    )
+
+
+def with_reasoning(
+    prompt: int | None,
+    completion: int | None,
+    reasoning: int | None,
+    total: int | None,
+    *,
+    xai: bool,
+) -> int | None:
+    """The completion's count with reasoning in it.
+
+    OpenAI counts reasoning as part of the completion, xAI beside it, and others
+    copy one or the other. The total that came along tells which; without one
+    the provider's name must do.
+    """
+    if not reasoning or completion is None:
+        return completion
+    beside = added(completion, reasoning)
+    if total is None or prompt is None:
+        return beside if xai else completion
+    return beside if added(prompt, beside) == total else completion
+
+
+def _xai_proto(block: Reader) -> Usage:
+    """SamplingUsage of xAI's gRPC: protobuf leaves zeros out, reasoning stands beside."""
+    prompt = block.addend("prompt_tokens")
+    reasoning = block.addend("reasoning_tokens")
+    completion = added(block.addend("completion_tokens"), reasoning)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total_of(block.count("total_tokens"), prompt, completion),
+        cache_read_tokens=block.addend("cached_prompt_text_tokens"),
+        reasoning_tokens=reasoning,
+        cost=_stated_cost(block),
+    )
+
+
+def _stated_cost(block: Reader) -> Decimal | None:
+    """What the provider says that it charged, in US dollars."""
+    if "cost_in_usd_ticks" in block:
+        ticks = block.money("cost_in_usd_ticks", per_dollar=_TICKS)
+        return None if ticks is None else ticks / _TICKS
+    if isinstance(block.value("cost"), Mapping):
+        return block.inside("cost").money("total_cost")
+    cost = block.money("cost")
+    if cost is None or block.value("is_byok") is not True:
+        return cost
+    # With the customer's own key `cost` is OpenRouter's fee; the provider's bill comes on top.
+    upstream = block.inside("cost_details").money("upstream_inference_cost")
+    return None if upstream is None else cost + upstream
+
+
+def _kinds(inputs: Reader, outputs: Reader) -> dict[str, int]:
+    counts = {
+        "input_audio_tokens": inputs.count("audio_tokens"),
+        "input_image_tokens": inputs.count("image_tokens"),
+        "input_video_tokens": inputs.count("video_tokens"),
+        "output_audio_tokens": outputs.count("audio_tokens"),
+        "output_image_tokens": outputs.count("image_tokens"),
+    }
+    return {kind: count for kind, count in counts.items() if count}
+
+
+def _first(*counts: int | None) -> int | None:
+    return next((count for count in counts if count is not None), None)

@@ -1,0 +1,216 @@
+"""Cost: stated, computed by the price list of the day, or unknown. Never a float."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import genai_prices
+import pytest
+
+from chatter_db.recorder.pricing import Cost, cost_of
+from chatter_db.recorder.usage import Usage, from_wire
+from tests.recorder import corpus
+
+AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
+MILLION = 1_000_000
+
+
+def price(
+    usage: Usage, provider: str | None, model: str | None, at: datetime = AT
+) -> Decimal | None:
+    cost = cost_of(usage, provider=provider, model=model, at=at)
+    if cost is None:
+        return None
+    assert type(cost.amount) is Decimal
+    return cost.amount
+
+
+def used(prompt: int = 1000, completion: int = 100, **more: Any) -> Usage:
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, **more)
+
+
+def test_what_the_provider_says_comes_first() -> None:
+    usage = from_wire(
+        "openrouter", {"prompt_tokens": 9, "completion_tokens": 1, "cost": 0.00341475}
+    )
+    cost = cost_of(usage, provider="openrouter", model="openai/gpt-4o", at=AT)
+    assert cost == Cost(Decimal("0.00341475"), "provider")
+    # Also of a model that no list knows, and if it is nothing.
+    assert price(used(cost=Decimal(0)), "openrouter", "somebody/model:free") == 0
+
+
+def test_a_computed_cost_says_how() -> None:
+    cost = cost_of(used(), provider="openai", model="gpt-4o-mini", at=AT)
+    assert cost is not None
+    assert (cost.amount, cost.source) == (Decimal("0.00021"), "computed")
+    details = dict(cost.details)
+    prices = details.pop("unit_prices")
+    assert (prices["input_mtok"], prices["output_mtok"]) == ("0.15", "0.6")
+    assert details == {
+        "price_list": f"genai-prices {genai_prices.__version__}",
+        "provider": "openai",
+        "model": "gpt-4o-mini",
+    }
+
+
+@pytest.mark.parametrize(
+    ("usage", "provider", "model"),
+    [
+        (used(), "ollama", "llama3"),
+        (used(), "openai", "no-such-model"),
+        (used(), "no-such-provider", "gpt-4o"),
+        (used(), "openai", None),
+        (used(), None, "ollama/llama3"),
+        (used(), "google_genai", "gemini-2.5-pro-exp-03-25"),
+        (Usage(), "openai", "gpt-4o"),
+        (Usage(prompt_tokens=9), "openai", "gpt-4o"),
+        (Usage(completion_tokens=9), "openai", "gpt-4o"),
+        (used(10, cache_read_tokens=11), "openai", "gpt-4o"),
+        (used(terms={"service_tier": "flex"}), "openai", "gpt-4o"),
+        (used(cache_write_tokens=9, cache_write_1h_tokens=9), "openai", "gpt-4o"),
+        (used(kinds={"input_audio_tokens": 2000}), "google_genai", "gemini-2.5-flash"),
+    ],
+)
+def test_what_nobody_knows_is_none(usage: Usage, provider: str | None, model: str | None) -> None:
+    assert price(usage, provider, model) is None
+
+
+def test_a_price_belongs_to_its_day() -> None:
+    """o3 became cheaper on 2025-06-10."""
+    before, after = (
+        cost_of(used(), provider="openai", model="o3", at=datetime(2025, 6, day, tzinfo=UTC))
+        for day in (9, 11)
+    )
+    assert before is not None and before.amount == Decimal("0.014")
+    assert after is not None and after.amount == Decimal("0.0028")
+
+
+def test_every_kind_of_cache_has_its_price() -> None:
+    """3 dollars in, 0.30 read, 3.75 written for five minutes, 6 for an hour, 15 out."""
+    usage = from_wire(
+        "anthropic",
+        {
+            "input_tokens": MILLION,
+            "cache_read_input_tokens": MILLION,
+            "cache_creation_input_tokens": 2 * MILLION,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": MILLION,
+                "ephemeral_1h_input_tokens": MILLION,
+            },
+            "output_tokens": MILLION,
+        },
+    )
+    assert price(usage, "anthropic", "claude-3-7-sonnet-20250219") == Decimal("28.05")
+
+
+def test_a_tier_begins_where_it_says() -> None:
+    for prompt, dollars in ((200_000, "0.25"), (200_001, "0.5000025")):
+        assert price(used(prompt, 0), "google_genai", "models/gemini-2.5-pro") == Decimal(dollars)
+
+
+def test_audio_has_its_price() -> None:
+    """gemini-2.5-flash: 0.30 dollars for text, 1 dollar for audio."""
+    usage = from_wire(
+        "google_genai",
+        {
+            "promptTokenCount": 2000,
+            "candidatesTokenCount": 0,
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 1000},
+                {"modality": "AUDIO", "tokenCount": 1000},
+            ],
+        },
+    )
+    assert price(usage, "google_genai", "gemini-2.5-flash") == Decimal("0.0013")
+
+
+def test_terms_have_their_price_or_none() -> None:
+    """The list has batch prices from 2026-10-14 on; before, the usual one would be false."""
+    batch = from_wire(
+        "anthropic", {"input_tokens": 1000, "output_tokens": 100, "service_tier": "batch"}
+    )
+    assert price(used(), "anthropic", "claude-sonnet-4-5") == Decimal("0.0045")
+    assert price(batch, "anthropic", "claude-sonnet-4-5") is None
+    later = datetime(2026, 11, 1, tzinfo=UTC)
+    assert price(batch, "anthropic", "claude-sonnet-4-5", later) == Decimal("0.00225")
+
+
+def test_cohere_bills_other_units_than_tokens() -> None:
+    usage = from_wire(
+        "cohere",
+        {
+            "billed_units": {"input_tokens": 1000, "output_tokens": 100},
+            "tokens": {"input_tokens": 9000, "output_tokens": 101},
+        },
+    )
+    assert usage.prompt_tokens == 9000
+    assert price(usage, "cohere", "command-r-plus") == price(used(), "cohere", "command-r-plus")
+
+
+def test_a_call_that_was_billed_in_parts_costs_all_of_them() -> None:
+    """Anthropic's counts are those of the answer; the summary before it was billed too."""
+    steps = [
+        {"type": "compaction", "input_tokens": 80_000, "output_tokens": 100},
+        {"type": "message", "input_tokens": 200, "output_tokens": 20},
+        {"type": "advisor_message", "model": "claude-opus-4-1", "input_tokens": 1000},
+    ]
+    block = {"input_tokens": 200, "output_tokens": 20, "iterations": steps[:2]}
+    usage = from_wire("anthropic", block)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (200, 20)
+    assert price(usage, "anthropic", "claude-3-7-sonnet-20250219") == Decimal("0.2424")
+
+    steps[2]["output_tokens"] = 10
+    usage = from_wire("anthropic", {**block, "iterations": steps})
+    cost = cost_of(usage, provider="anthropic", model="claude-3-7-sonnet-20250219", at=AT)
+    assert cost is not None and cost.amount == Decimal("0.2424") + Decimal("0.01575")
+    assert [part["model"] for part in cost.details["parts"]][-1].startswith("claude-opus-4")
+
+    del steps[2]["output_tokens"]
+    usage = from_wire("anthropic", {**block, "iterations": steps})
+    assert price(usage, "anthropic", "claude-3-7-sonnet-20250219") is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("azure_openai", "gpt-4o"),
+        ("azure", "gpt-4o"),
+        ("amazon_bedrock", "us.anthropic.claude-sonnet-4-20250514-v1:0"),
+        ("bedrock_converse", "us.anthropic.claude-sonnet-4-20250514-v1:0"),
+        ("google_vertexai", "gemini-2.5-flash"),
+        ("mistralai", "mistral-large-latest"),
+        ("xai", "grok-4"),
+        ("groq", "llama-3.3-70b-versatile"),
+        ("deepseek", "deepseek-chat"),
+        ("openrouter", "anthropic/claude-3.7-sonnet"),
+        ("together", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+        (None, "anthropic/claude-3-7-sonnet-20250219"),
+        (None, "gemini/gemini-2.5-pro"),
+        (None, "gpt-4o"),
+    ],
+)
+def test_providers_by_the_names_that_langchain_gives_them(provider: str | None, model: str) -> None:
+    assert price(used(), provider, model)
+
+
+def test_the_trace_at_the_price_of_each_day() -> None:
+    calls = corpus.priced_trace()
+    if not calls:
+        pytest.skip("the Aider trace is not beside the repository")
+    differing = Counter(c.model for c in calls if c.computed is not None and not c.equal)
+    assert differing == {model: count for model, (count, _) in corpus.TRACE_EXCEPTIONS.items()}
+    equal = sum(call.equal for call in calls)
+    unknown = sum(call.computed is None for call in calls)
+    assert (equal, unknown, sum(differing.values())) == (1056, 415, 173)
+
+
+def test_the_corpus_has_stated_costs_and_no_false_ones() -> None:
+    """What OpenRouter and xAI stated, next to the list's: the same, or explained."""
+    rows = corpus.rows("provider_responses.jsonl")
+    if not rows:
+        pytest.skip("the recorded answers are not beside the repository")
+    stated = {row["id"]: corpus.wire_usage(row).cost for row in rows}
+    known = {id_: cost for id_, cost in stated.items() if cost is not None}
+    assert set(known) == {row["id"] for row in rows if "provider_reports_cost" in row["anomalies"]}
+    assert known["u0611"] == Decimal("0.00010435")

@@ -1,0 +1,442 @@
+"""The rules of each protocol, and what becomes of blocks that keep none."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatter_db.recorder.usage import MAX_TOKENS, Usage, from_wire
+
+Counts = tuple[int | None, ...]
+
+
+def counts(usage: Usage) -> Counts:
+    """Prompt, completion, total, cache read, cache write, reasoning."""
+    return (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
+
+
+CHAT = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
+    ("chat", None, CHAT, (12, 5, 17, None, None, None)),
+    (
+        "a stated zero is 0, null is not",
+        "openai",
+        {
+            **CHAT,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": None},
+        },
+        (12, 5, 17, 0, None, None),
+    ),
+    (
+        "null details",
+        "vllm",
+        {**CHAT, "prompt_tokens_details": None, "completion_tokens_details": None},
+        (12, 5, 17, None, None, None),
+    ),
+    ("a total of its own", None, {**CHAT, "total_tokens": 40}, (12, 5, 40, None, None, None)),
+    ("no total", None, {"prompt_tokens": 2, "completion_tokens": 3}, (2, 3, 5) + (None,) * 3),
+    ("a total only", None, {"total_tokens": 9}, (None, None, 9, None, None, None)),
+    ("a prompt only", None, {"prompt_tokens": 9}, (9, None, None, None, None, None)),
+    (
+        "whole floats and digits are numbers",
+        None,
+        {"prompt_tokens": 12.0, "completion_tokens": "5", "total_tokens": Decimal("17")},
+        (12, 5, 17, None, None, None),
+    ),
+    (
+        "DeepSeek of old",
+        "deepseek",
+        {**CHAT, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 4},
+        (12, 5, 17, 8, None, None),
+    ),
+    (
+        "xAI's reasoning is beside the completion, which the total tells",
+        None,
+        {
+            "prompt_tokens": 41,
+            "completion_tokens": 87,
+            "total_tokens": 411,
+            "completion_tokens_details": {"reasoning_tokens": 283},
+        },
+        (41, 370, 411, None, None, 283),
+    ),
+    (
+        "and without a total its name",
+        "xai",
+        {
+            "prompt_tokens": 41,
+            "completion_tokens": 87,
+            "completion_tokens_details": {"reasoning_tokens": 283},
+        },
+        (41, 370, 411, None, None, 283),
+    ),
+    (
+        "OpenAI's is part of it",
+        "openai",
+        {**CHAT, "completion_tokens_details": {"reasoning_tokens": 5}},
+        (12, 5, 17, None, None, 5),
+    ),
+    (
+        "xAI's gRPC leaves zeros out",
+        None,
+        {"prompt_tokens": 14, "prompt_text_tokens": 14, "completion_tokens": 3},
+        (14, 3, 17, 0, None, 0),
+    ),
+    (
+        "responses",
+        None,
+        {
+            "input_tokens": 90,
+            "input_tokens_details": {"cached_tokens": 64, "cache_write_tokens": 3},
+            "output_tokens": 20,
+            "output_tokens_details": {"reasoning_tokens": 18},
+            "total_tokens": 110,
+        },
+        (90, 20, 110, 64, 3, 18),
+    ),
+    (
+        "Anthropic adds the cache",
+        None,
+        {
+            "input_tokens": 3,
+            "cache_read_input_tokens": 100,
+            "cache_creation_input_tokens": 40,
+            "output_tokens": 7,
+        },
+        (143, 7, 150, 100, 40, None),
+    ),
+    (
+        "writes by lifetime, as LangChain leaves them",
+        None,
+        {
+            "input_tokens": 3,
+            "cache_creation_input_tokens": 0,
+            "cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 10},
+            "output_tokens": 7,
+        },
+        (43, 7, 50, 0, 40, None),
+    ),
+    (
+        "Anthropic before there was a cache",
+        "anthropic",
+        {"input_tokens": 3, "output_tokens": 7},
+        (3, 7, 10, 0, 0, None),
+    ),
+    (
+        "the same of nobody in particular",
+        None,
+        {"input_tokens": 3, "output_tokens": 7},
+        (3, 7, 10, None, None, None),
+    ),
+    (
+        "Converse adds the cache",
+        None,
+        {
+            "inputTokens": 3,
+            "outputTokens": 4,
+            "cacheReadInputTokens": 5,
+            "cacheWriteInputTokens": 6,
+            "totalTokens": 18,
+        },
+        (14, 4, 18, 5, 6, None),
+    ),
+    (
+        "Gemini adds thoughts and tools",
+        None,
+        {
+            "promptTokenCount": 15,
+            "toolUsePromptTokenCount": 288,
+            "candidatesTokenCount": 40,
+            "thoughtsTokenCount": 257,
+            "cachedContentTokenCount": 10,
+            "totalTokenCount": 600,
+        },
+        (303, 297, 600, 10, None, 257),
+    ),
+    (
+        "Gemini that was stopped while thinking",
+        None,
+        {"promptTokenCount": 15, "thoughtsTokenCount": 30, "totalTokenCount": 45},
+        (15, 30, 45, 0, None, 30),
+    ),
+    (
+        "Cohere's tokens, not what it bills",
+        None,
+        {
+            "billed_units": {"input_tokens": 7, "output_tokens": 100},
+            "tokens": {"input_tokens": 69.0, "output_tokens": 101.0},
+        },
+        (69, 101, 170, None, None, None),
+    ),
+    ("Ollama with the prompt in its cache", None, {"eval_count": 5}, (None, 5) + (None,) * 4),
+    (
+        "Titan",
+        None,
+        {"inputTextTokenCount": 5, "results": [{"tokenCount": 8, "outputText": "secret"}]},
+        (5, 8, 13, None, None, None),
+    ),
+    (
+        "Llama",
+        None,
+        {"prompt_token_count": 5, "generation_token_count": 8, "generation": "secret"},
+        (5, 8, 13, None, None, None),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "block", "expected"), [r[1:] for r in RULES], ids=[r[0] for r in RULES]
+)
+def test_rules(provider: str | None, block: dict[str, Any], expected: Counts) -> None:
+    usage = from_wire(provider, block)
+    assert counts(usage) == expected
+    assert not usage.malformed
+    assert usage.raw and "secret" not in str(usage.raw)
+
+
+def chunks(*usages: Any, key: str = "usage") -> list[dict[str, Any]]:
+    return [{"object": "chat.completion.chunk", key: usage} for usage in usages]
+
+
+STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
+    (
+        "cumulative usage counts once",
+        chunks(None, {**CHAT, "completion_tokens": 1, "total_tokens": 13}, CHAT),
+        (12, 5, 17, None, None, None),
+    ),
+    (
+        "zeros after counts are a placeholder",
+        chunks(CHAT, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
+        (12, 5, 17, None, None, None),
+    ),
+    ("Groq's own place", chunks({"usage": CHAT}, key="x_groq"), (12, 5, 17) + (None,) * 3),
+    ("Moonshot's", [{"choices": [{"delta": {}, "usage": CHAT}]}], (12, 5, 17) + (None,) * 3),
+    (
+        "Anthropic's last event overtakes the first",
+        [
+            {
+                "type": "message_start",
+                "message": {"usage": {"input_tokens": 9, "output_tokens": 1}},
+            },
+            {"type": "message_delta", "usage": {"output_tokens": 50}},
+            {"type": "message_delta", "usage": {"output_tokens": 82}},
+        ],
+        (9, 82, 91, 0, 0, None),
+    ),
+    (
+        "Anthropic cut off: of the output it had said nothing yet",
+        [{"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}}],
+        (9, None, None, 0, 0, None),
+    ),
+    (
+        "an error in mid-stream unsays nothing",
+        [
+            {
+                "type": "message_start",
+                "message": {"usage": {"input_tokens": 9, "output_tokens": 1}},
+            },
+            {"type": "error", "error": {"type": "overloaded_error"}},
+        ],
+        (9, None, None, 0, 0, None),
+    ),
+    (
+        "Gemini's last block, even where it is less",
+        [
+            {"usageMetadata": {"promptTokenCount": 15, "totalTokenCount": 15}},
+            {
+                "candidates": [{"finishReason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": 14, "candidatesTokenCount": 3},
+            },
+        ],
+        (14, 3, 17, 0, None, 0),
+    ),
+    (
+        "Gemini cut off before it counted",
+        [{"usageMetadata": {"promptTokenCount": 15, "totalTokenCount": 15}}],
+        (15, None, 15, 0, None, None),
+    ),
+    (
+        "Gemini that refused the prompt wrote nothing",
+        [
+            {
+                "promptFeedback": {"blockReason": "SAFETY"},
+                "usageMetadata": {"promptTokenCount": 15, "totalTokenCount": 15},
+            }
+        ],
+        (15, 0, 15, 0, None, 0),
+    ),
+    (
+        "a response that failed states what it used",
+        [
+            {
+                "type": "response.failed",
+                "response": {
+                    "object": "response",
+                    "error": {"code": "server_error"},
+                    "usage": {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7},
+                },
+            }
+        ],
+        (3, 4, 7, None, None, None),
+    ),
+    (
+        "Bedrock's metrics, for a model that counts less",
+        [
+            {"prompt_token_count": 5, "generation_token_count": 1},
+            {
+                "generation_token_count": 9,
+                "amazon-bedrock-invocationMetrics": {
+                    "inputTokenCount": 5,
+                    "outputTokenCount": 10,
+                },
+            },
+        ],
+        (5, 10, 15, None, None, None),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"), [s[1:] for s in STREAMS], ids=[s[0] for s in STREAMS]
+)
+def test_streams(events: list[dict[str, Any]], expected: Counts) -> None:
+    assert counts(from_wire(None, events)) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": 429, "message": "slow down"}, "usage": CHAT},
+        {"type": "error", "error": {"type": "overloaded_error"}},
+        {"message": "no such model", "code": 404},
+        {"id": "chatcmpl-1", "choices": [], "usage": None},
+        {"usage": {}},
+        {},
+        [],
+        None,
+        "usage",
+        17,
+    ],
+)
+def test_what_states_no_usage_has_none(body: object) -> None:
+    assert from_wire(None, body) == Usage()
+
+
+NONSENSE = [
+    True, -1, 5.5, float("nan"), float("inf"), MAX_TOKENS + 1, 10**400, "many", "-3", "1e3",
+    [1], {"a": {"b": [1]}}, "\N{ARABIC-INDIC DIGIT THREE}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=repr)
+def test_what_can_be_read_is_booked_and_the_rest_marked(nonsense: object) -> None:
+    usage = from_wire(None, {"usage": {**CHAT, "completion_tokens": nonsense}})
+    assert counts(usage) == (12, None, 17, None, None, None)
+    assert usage.malformed and usage.notes[0].startswith("completion_tokens: ")
+    assert usage.raw is not None and set(usage.raw) == set(CHAT)
+    assert msgspec.json.decode(msgspec.json.encode(usage.raw)) == usage.raw
+
+
+def test_a_note_does_not_repeat_what_it_could_not_read() -> None:
+    usage = from_wire(None, {"usage": {**CHAT, "prompt_tokens": "my secret"}})
+    assert usage.notes == ("prompt_tokens: str is no number to book",)
+
+
+def test_a_sum_with_an_unreadable_part_is_unknown() -> None:
+    usage = from_wire(
+        "anthropic", {"input_tokens": 5, "cache_read_input_tokens": "lots", "output_tokens": 2}
+    )
+    assert counts(usage) == (None, 2, None, None, None, None)
+    usage = from_wire(
+        "anthropic", {"input_tokens": 5, "cache_creation_input_tokens": [], "output_tokens": 2}
+    )
+    assert counts(usage) == (None, 2, None, None, None, None)
+    usage = from_wire(None, {"promptTokenCount": 5, "thoughtsTokenCount": -1, "totalTokenCount": 9})
+    assert counts(usage) == (5, None, 9, 0, None, None)
+
+
+def test_a_sum_beyond_the_column_is_unknown() -> None:
+    usage = from_wire("anthropic", {"input_tokens": MAX_TOKENS, "cache_read_input_tokens": 1})
+    assert usage.prompt_tokens is None and usage.cache_read_tokens == 1
+
+
+def test_a_usage_that_is_none_is_kept_and_marked() -> None:
+    usage = from_wire(None, {"usage": ["a", 1]})
+    assert usage.status == "unknown" and usage.malformed
+    assert usage.raw == {"usage": ["a", 1]}
+
+
+@pytest.mark.parametrize(
+    ("block", "cost"),
+    [
+        ({**CHAT, "cost": 0.0076509169000000005}, "0.0076509169000000005"),
+        ({**CHAT, "cost": 0}, "0"),
+        ({**CHAT, "cost": "-1"}, None),
+        ({**CHAT, "cost": float("nan")}, None),
+        ({**CHAT, "cost": {"total_cost": 0.006, "request_cost": 0.005}}, "0.006"),
+        ({**CHAT, "cost_in_usd_ticks": "1043500"}, "0.00010435"),
+        ({**CHAT, "cost_in_usd_ticks": 125_000_000_000}, "12.5"),
+        (
+            {
+                **CHAT,
+                "cost": 0.0001,
+                "is_byok": True,
+                "cost_details": {"upstream_inference_cost": 0.002},
+            },
+            "0.0021",
+        ),
+        ({**CHAT, "cost": 0.0001, "is_byok": True}, None),
+    ],
+)
+def test_a_stated_cost(block: dict[str, Any], cost: str | None) -> None:
+    """Whole of it or nothing: with a key of one's own the fee alone is not the cost."""
+    assert from_wire(None, block).cost == (None if cost is None else Decimal(cost))
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                sorted(
+                    {name for rule in RULES for name in rule[2]}
+                    | {"usage", "usageMetadata", "message", "response", "delta", "x_groq", "meta"}
+                    | {"tokens", "type", "error", "choices", "candidates", "iterations", "cost"}
+                )
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(anything, st.sampled_from([None, "anthropic", "xai", "google_genai"]))
+def test_nothing_raises_and_nothing_false_is_booked(body: object, provider: str | None) -> None:
+    usage = from_wire(provider, body)
+    for count in counts(usage):
+        assert count is None or (type(count) is int and 0 <= count <= MAX_TOKENS)
+    assert usage.cost is None or usage.cost >= 0
+    msgspec.json.encode([usage.raw, usage.notes])
+
+
+def test_a_deep_block_is_kept_as_far_as_it_makes_sense() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    usage = from_wire(None, {"usage": {**CHAT, "prompt_tokens_details": deep}})
+    assert counts(usage) == (12, 5, 17, None, None, None)
+    msgspec.json.encode(usage.raw)
