@@ -1,0 +1,163 @@
+"""`chatter import`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from chatter_db.importing import ImportReport
+
+
+def import_command(
+    file: Annotated[Path, typer.Argument(help="JSON Lines or CSV with a header; - is stdin.")],
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="SOURCE=TARGET",
+            help="A column of the file and what it is here; repeatable.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column that tells rows apart; else id, else line number and content.",
+        ),
+    ] = None,
+    file_format: Annotated[
+        Literal["jsonl", "csv"] | None,
+        typer.Option("--format", help="Told from the file's name when not given."),
+    ] = None,
+    skip_bad_lines: Annotated[
+        bool, typer.Option("--skip-bad-lines", help="Book the good lines and report the bad ones.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do everything, then undo it and say what it was.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Book usage from a JSON Lines or CSV file: all of it or nothing, and nothing twice.
+
+    Columns are named like those of chatter.messages, plus conversation, user and
+    time (Unix seconds or ISO 8601). Common other names, such as thread_id, model
+    or timestamp, are known; --map says the rest.
+
+    Exit code 1 if there are bad lines, 2 for wrong use.
+    """
+    from chatter_db.cli.books import migrated_url
+    from chatter_db.importing import LinesRejected, import_file
+
+    chosen = _parsed(mapping or [])
+    with migrated_url() as url, _progress() as progress:
+        try:
+            report = import_file(
+                url,
+                file,
+                mapping=chosen,
+                format=file_format,
+                on_bad_line="skip" if skip_bad_lines else "reject",
+                dry_run=dry_run,
+                key=key,
+                progress=progress,
+            )
+        except LinesRejected as error:
+            if as_json:
+                _print_json(error.report)
+            raise
+    if as_json:
+        _print_json(report)
+    else:
+        _print(report)
+    if report.rejected:
+        raise typer.Exit(1)
+
+
+def _parsed(mapping: list[str]) -> dict[str, str]:
+    from chatter_db.errors import UsageError
+
+    pairs = [each.partition("=") for each in mapping]
+    for source, equals, target in pairs:
+        if not (source and equals and target):
+            raise UsageError(
+                f"--map {source}{equals}{target} must be SOURCE=TARGET, as in --map usd=cost."
+            )
+        if sum(other == source for other, _, _ in pairs) > 1:
+            raise UsageError(f"--map names the column {source} twice.")
+    return {source: target for source, _, target in pairs}
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr where somebody can see it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None)
+
+        yield show
+
+
+def _print(report: "ImportReport") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(
+        title="What would be booked (dry run)" if report.dry_run else "Booked",
+        title_justify="left",
+        show_header=False,
+    )
+    table.add_column()
+    table.add_column(justify="right")
+    for subject, number in (
+        ("rows read", report.rows_read),
+        ("booked", report.booked),
+        ("already there", report.already_there),
+        ("bad, skipped", report.rejected),
+        ("new conversations", report.new_conversations),
+        ("new users", report.new_users),
+        ("prompt tokens", report.prompt_tokens),
+        ("completion tokens", report.completion_tokens),
+        ("total tokens", report.total_tokens),
+        ("cost, US dollars", report.cost),
+    ):
+        table.add_row(subject, f"{number:,}")
+    console.print(table)
+    console.print(f"{report.rows_read:,} rows in {report.seconds:.2f} s.")
+    if report.ignored_columns:
+        console.print(
+            f"Columns without a meaning here: {escape(', '.join(report.ignored_columns))}."
+        )
+    for bad in report.bad_lines:
+        console.print(f"[red]skipped[/] {escape(str(bad))}")
+    if report.rejected > len(report.bad_lines):
+        console.print(f"... and {report.rejected - len(report.bad_lines):,} more bad lines.")
+
+
+def _print_json(report: "ImportReport") -> None:
+    import json
+    from dataclasses import asdict
+
+    facts: dict[str, Any] = {**asdict(report), "cost": f"{report.cost:f}"}
+    typer.echo(json.dumps(facts))

@@ -1,0 +1,120 @@
+"""Staged rows into the books, chunk by chunk in one transaction, without deadlocks.
+
+A conversation that this transaction made is seen by nobody else, so its rows can
+be booked at once, while Python reads on. One that was there before may be in use:
+its rows wait until the file is read, then all these conversations are locked at
+once, in the order of the totals triggers, and shortly.
+"""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+import psycopg
+
+from chatter_db.errors import ImportRejected
+from chatter_db.importing.report import BadLine
+from chatter_db.queries import query
+
+Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
+
+# Where COPY stopped: the row of the chunk, and its column.
+_COPY_PLACE = re.compile(r"COPY \w+, line (\d+), column (\w+)")
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What was booked: tokens, and US dollars."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost: Decimal
+
+
+class Booking:
+    """Books rows on `cursor`, which is inside a transaction and used by one thread at a time."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._deferred = 0
+        self.booked = 0
+        self.new_users = 0
+        self.new_conversations = 0
+        self._run("import_stage")
+
+    def add(self, chunk: list[bytes], *, book: bool) -> None:
+        """Takes COPY text of rows; books what can be booked by now, or only remembers the ids."""
+        self._copy(chunk)
+        copied = self._cursor.rowcount
+        self._run("import_ids")
+        if book:
+            self._run("import_turn")
+            self._run("import_names")
+            self.new_users += self._run("import_users")
+            self.new_conversations += self._run("import_conversations")
+            booked = self._book()
+            self.booked += booked
+            if booked < copied:
+                self._deferred += self._run("import_defer")
+        self._run("import_empty")
+
+    def duplicates(self) -> tuple[list[BadLine], int]:
+        """The first rows whose id an earlier line has, and how many there are."""
+        rows = self._cursor.execute(_sql("import_duplicates")).fetchall()
+        duplicates = [
+            BadLine(line, "key" if keyed else "id", f"is the same as on line {first}")
+            for line, first, keyed, _ in rows
+        ]
+        return duplicates, rows[0][3] if rows else 0
+
+    def finish(self) -> Sums:
+        """Books what was put aside, and says what all of it came to."""
+        if self._deferred:
+            self._run("import_targets")
+        before = self._row("import_lock")
+        if self._deferred:
+            self._run("import_take_up")
+            self.booked += self._run("import_book")
+        after = self._row("import_sums")
+        self._run("import_clear")
+        prompt, completion, total, cost = (x - y for x, y in zip(after, before, strict=True))
+        return Sums(int(prompt), int(completion), int(total), cost)
+
+    def _book(self) -> int:
+        """Books the chunk's rows of conversations that are ours alone; returns how many."""
+        try:
+            with self._cursor.connection.transaction():
+                return self._run("import_book_new")
+        except psycopg.errors.UniqueViolation:
+            return self._run("import_book")
+
+    def _copy(self, chunk: list[bytes]) -> None:
+        try:
+            with self._cursor.copy(_sql("import_copy")) as copy:
+                for block in chunk:
+                    copy.write(block)
+        except psycopg.DataError as error:
+            place = _COPY_PLACE.match(error.diag.context or "")
+            if place is None:
+                raise
+            row = b"".join(chunk).split(b"\n")[int(place[1]) - 1]
+            line = row.partition(b"\t")[0].decode()
+            raise ImportRejected(
+                f"Postgres refused line {line}, so nothing was booked: {place[2]}: "
+                f"{error.diag.message_primary}."
+            ) from error
+
+    def _run(self, name: str) -> int:
+        """Runs a named query; returns how many rows it changed."""
+        return self._cursor.execute(_sql(name)).rowcount
+
+    def _row(self, name: str) -> tuple[Any, ...]:
+        row = self._cursor.execute(_sql(name)).fetchone()
+        assert row is not None, name
+        return row
+
+
+def _sql(name: str) -> bytes:
+    return str(query(name)).encode()

@@ -1,0 +1,228 @@
+"""Values of a file as COPY text, each checked against the limit of its column.
+
+Every function takes what JSON or CSV gave (text, int, Decimal, bool, list or
+dict; never a float, never None) and returns the text for COPY. It raises
+ValueError with the reason when Postgres would refuse the value or store
+another one.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+Convert = Callable[[Any], str]
+
+NULL = r"\N"
+
+# The CHECK constraints of chatter.messages, users and conversations.
+MAX_TOKENS = 1_000_000_000
+MAX_TOTAL_TOKENS = 2_000_000_000
+COST_BELOW = 1_000_000
+MAX_CONTENT_BYTES = 8 * 1024 * 1024
+MAX_NAME = 500
+# No price has them; Postgres ends at 16,383.
+MAX_DECIMALS = 1000
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,6})?", re.ASCII | re.IGNORECASE)
+_NOT_FINITE = re.compile(r"[+-]?(s?nan|inf(inity)?)", re.IGNORECASE)
+# An escaped NUL, but not an escaped backslash before "u0000".
+_JSON_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_10000 = 253_402_300_800
+
+json_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_json_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def text(value: Any) -> str:
+    """Text as it is."""
+    if type(value) is not str:
+        raise ValueError(f"{_shown(value)} is not text")
+    # Most text is printable and needs no escaping; a lone surrogate isn't printable.
+    if value.isprintable() and "\\" not in value:
+        return value
+    if "\0" in value:
+        raise ValueError("holds a NUL character, which Postgres can't store")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair, which is no character") from None
+    return (
+        value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    )
+
+
+def content(value: Any) -> str:
+    """Text of at most 8 MiB."""
+    if type(value) is str and len(value) * 4 > MAX_CONTENT_BYTES:
+        size = len(value.encode(errors="replace"))
+        if size > MAX_CONTENT_BYTES:
+            raise ValueError(f"{size:,} bytes are more than {MAX_CONTENT_BYTES:,} (8 MiB)")
+    return text(value)
+
+
+def name(value: Any) -> str:
+    """A name of the host app, such as a conversation's: text or a whole number."""
+    if type(value) is int:
+        value = str(value)
+    if type(value) is str and len(value) > MAX_NAME:
+        raise ValueError(f"{len(value):,} characters are more than {MAX_NAME}")
+    return text(value)
+
+
+def uuid(value: Any) -> str:
+    """A UUID in any form Python knows."""
+    try:
+        return UUID(value).hex
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(
+            f"{_shown(value)} is not a UUID (name a key of another form with --key)"
+        ) from None
+
+
+def one_of(*allowed: str) -> Convert:
+    """One of a few words."""
+    words = frozenset(allowed)
+
+    def convert(value: Any) -> str:
+        if type(value) is str and value in words:
+            return value
+        raise ValueError(f"{_shown(value)} is not one of {', '.join(allowed)}")
+
+    return convert
+
+
+def count(maximum: int) -> Convert:
+    """A whole number from 0 to `maximum`; 12.0 and "12" are 12."""
+
+    def convert(value: Any) -> str:
+        if type(value) is not int:
+            value = _whole(value)
+        if 0 <= value <= maximum:
+            return str(value)
+        beyond = "below 0" if value < 0 else f"above {maximum:,}"
+        raise ValueError(f"{_shown(value)} is {beyond}")
+
+    return convert
+
+
+def cost(value: Any) -> str:
+    """US dollars, digit for digit as the file has them."""
+    number = value if type(value) is Decimal else _number(value)
+    if not 0 <= number < COST_BELOW:
+        beyond = "below 0" if number < 0 else f"not below {COST_BELOW:,}"
+        raise ValueError(f"{_shown(value)} is {beyond}")
+    written = str(number)
+    if len(written) > MAX_DECIMALS or "E" in written:
+        _check_exponent(number, value)
+    return written
+
+
+def milliseconds(value: Any) -> str:
+    """A duration, not negative and finite."""
+    number = float(_number(value))
+    if number < 0:
+        raise ValueError(f"{_shown(value)} is below 0")
+    if math.isinf(number):
+        raise ValueError(f"{_shown(value)} is not a finite number")
+    return repr(number)
+
+
+def moment(value: Any) -> str:
+    """A time as microseconds since 1970: from Unix seconds, or ISO 8601 (UTC unless it says)."""
+    if type(value) is int and 0 <= value < _YEAR_10000:
+        return f"{value}000000"
+    if type(value) is str and not _NUMBER.fullmatch(value.strip()):
+        return str(_microseconds_of_iso(value))
+    seconds = _number(value)
+    if not 0 <= seconds < _YEAR_10000:
+        raise ValueError(f"{_shown(value)} is not between 1970 and 9999 in Unix seconds")
+    return str(int((seconds * 1_000_000).to_integral_value()))
+
+
+def json_value(value: Any) -> str:
+    """A JSON value, or text that holds one; numbers keep their digits."""
+    return _json_text(_json_of(value))
+
+
+def json_object(value: Any) -> str:
+    """A JSON object, or text that holds one."""
+    value = _json_of(value)
+    if type(value) is not dict:
+        raise ValueError(f"{_shown(value)} is not a JSON object")
+    return _json_text(value)
+
+
+def _json_of(value: Any) -> Any:
+    if type(value) is not str:
+        return value
+    try:
+        return json_decoder.decode(value)
+    # What a decoder raises: malformed, an exponent beyond Decimal, too many levels.
+    except (ValueError, ArithmeticError, RecursionError):
+        raise ValueError(f"{_shown(value)} is not JSON") from None
+
+
+def _json_text(value: Any) -> str:
+    encoded = _json_encoder.encode(value)
+    if b"u0000" in encoded and _JSON_NUL.search(encoded):
+        raise ValueError("holds a NUL character, which Postgres can't store")
+    return encoded.decode().replace("\\", "\\\\")
+
+
+def _microseconds_of_iso(value: str) -> int:
+    if _NOT_FINITE.fullmatch(value):
+        raise ValueError(f"{_shown(value)} is not a finite number")
+    try:
+        parsed = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError(f"{_shown(value)} is neither Unix seconds nor ISO 8601") from None
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=UTC)
+    if parsed < _EPOCH:
+        raise ValueError(f"{_shown(value)} is before 1970")
+    return (parsed - _EPOCH) // timedelta(microseconds=1)
+
+
+def _check_exponent(number: Decimal, value: Any) -> None:
+    exponent = number.as_tuple().exponent
+    # A zero may have any exponent and Postgres still minds.
+    if isinstance(exponent, int) and not -MAX_DECIMALS <= exponent <= MAX_DECIMALS:
+        raise ValueError(f"{_shown(value)} has more than {MAX_DECIMALS:,} decimals")
+
+
+def _whole(value: Any) -> int:
+    # int() reads "1_000" and digits of other scripts; the common case is plain.
+    if type(value) is str and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    number = _number(value)
+    if number.adjusted() > 20:
+        raise ValueError(f"{_shown(value)} is beyond any count")
+    if number != number.to_integral_value():
+        raise ValueError(f"{_shown(value)} is not a whole number")
+    return int(number)
+
+
+def _number(value: Any) -> Decimal:
+    """The number in `value`, exact and finite."""
+    if type(value) is Decimal or type(value) is int:
+        return Decimal(value)
+    if type(value) is str:
+        written = value.strip()
+        if _NUMBER.fullmatch(written):
+            return Decimal(written)
+        if _NOT_FINITE.fullmatch(written):
+            raise ValueError(f"{_shown(value)} is not a finite number")
+    raise ValueError(f"{_shown(value)} is not a number")
+
+
+def _shown(value: Any) -> str:
+    """`value` for a message: short, on one line, quoted if text."""
+    written = repr(value) if type(value) is str else str(value)
+    return written if len(written) <= 60 else f"{written[:57]}..."

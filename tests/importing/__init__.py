@@ -1,0 +1,1 @@
+"""Imports of real and of broken files into real Postgres."""
