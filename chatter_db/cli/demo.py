@@ -50,15 +50,20 @@ async def _demo() -> None:
         ("psql", "SQL on the books; try: \\d+ chatter.messages"),
         ("import FILE", "your own usage, JSON Lines or CSV"),
     ):
-        console.print(f"  [bold]{chatter_command} {command:<12}[/] {purpose}")
+        console.print(f"  [bold]{chatter_command} {command:<11}[/]  {purpose}")
     console.print("  Your own app: see “Five minutes” in README.md")
 
 
 async def _chat(console: "Console", chatter: "Chatter") -> None:
+    from rich.table import Table
+
     from chatter_db.models import Conversation
     from chatter_db.queries import query
     from chatter_db.workflow import execute_chat_workflow
 
+    table = Table("", "", "message", box=None, padding=(0, 1))
+    table.add_column("tokens", justify="right")
+    table.add_column("cost", justify="right")
     conversation = await chatter.create_conversation(user="demo", title="A first chat")
     for question in QUESTIONS:
         response = await execute_chat_workflow(
@@ -69,28 +74,31 @@ async def _chat(console: "Console", chatter: "Chatter") -> None:
                 query("run_messages"), {"execution_id": response.execution_id}
             )
             for row in rows.all():
-                _print_message(console, row)
+                table.add_row(*_message(row))
+    console.print(table)
     async with chatter.session() as session:
         booked = await session.get_one(Conversation, conversation.id)
     console.print(
         f"\nThe conversation, totalled by triggers: [bold]{booked.message_count} messages, "
-        f"{booked.prompt_tokens} prompt + {booked.completion_tokens} completion tokens, "
-        f"${booked.total_cost.normalize():f}[/] (the offline model's play tariff)."
+        f"{booked.prompt_tokens} + {booked.completion_tokens} tokens, "
+        f"${booked.total_cost.normalize():f}[/]\n(a play tariff if the model is the offline one)"
     )
 
 
-def _print_message(console: "Console", row: Any) -> None:
+def _message(row: Any) -> tuple[str, str, str, str, str]:
+    """A message as a row of the table: role, kind, text, tokens in and out, cost."""
     from rich.markup import escape
 
     text = row.content or ", ".join(
-        f"{call['name']}({call['args']})" for call in row.tool_calls or ()
+        f"{call['name']}({', '.join(map(str, call['args'].values()))})"
+        for call in row.tool_calls or ()
     )
-    figures = ""
-    if row.model_used:
-        cost = f"${row.cost.normalize():f}" if row.cost is not None else "no known price"
-        figures = f"  [dim]{row.prompt_tokens} + {row.completion_tokens} tokens, {cost}[/]"
-    indent = "" if row.kind == "turn" else "  "
-    console.print(f"{indent}[cyan]{row.role:>9}[/] [dim]{row.kind}[/]  {escape(text)}{figures}")
+    style = "" if row.kind == "turn" else "[dim]"
+    if row.model_used is None:
+        return f"[cyan]{row.role}", f"[dim]{row.kind}", style + escape(text), "", ""
+    cost = f"${row.cost.normalize():f}" if row.cost is not None else "unknown"
+    tokens = f"{row.prompt_tokens} + {row.completion_tokens}"
+    return f"[cyan]{row.role}", f"[dim]{row.kind}", style + escape(text), tokens, cost
 
 
 def _import_trace(console: "Console", chatter: "Chatter") -> None:
@@ -100,28 +108,31 @@ def _import_trace(console: "Console", chatter: "Chatter") -> None:
     report = import_file(chatter.url, trace)
     console.print(
         f"{report.booked:,} calls booked, {report.already_there:,} were there already, "
-        f"in {report.seconds:.2f} s. Source and licence: {trace.parent / 'README.md'}"
+        f"in {report.seconds:.2f} s: {report.prompt_tokens + report.completion_tokens:,} tokens, "
+        f"${report.cost:,.6f}. (Aider's public analytics, Apache-2.0)"
     )
 
 
 async def _print_query(
     console: "Console", session: "AsyncSession", title: str, name: str, limit: int = 8
 ) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from chatter_db.queries import query
 
     result = await session.execute(query(name), {"limit": limit})
-    table = Table(title=title, title_justify="left")
-    for column in result.keys():  # noqa: SIM118 - a result is no mapping
-        table.add_column(column.replace("_", " "))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for number, column in enumerate(result.keys()):
+        table.add_column(
+            column.replace("_", " "), justify="right" if number else "left", overflow="fold"
+        )
     for row in result.all():
         table.add_row(*(_shown(value) for value in row))
     console.print(table)
 
 
 def _shown(value: Any) -> str:
-    from datetime import datetime
     from decimal import Decimal
 
     from rich.markup import escape
@@ -133,8 +144,6 @@ def _shown(value: Any) -> str:
             return f"{value:,}"
         case Decimal():
             return f"${value:,.6f}"
-        case datetime():
-            return f"{value:%Y-%m-%d %H:%M}"
         case _:
             return escape(str(value))
 
@@ -144,7 +153,7 @@ def _command() -> str:
     import os
     import sys
 
-    program = Path(sys.argv[0])
+    program = Path(sys.argv[0]).absolute()
     try:
         return os.fspath(program.relative_to(Path.cwd()))
     except ValueError:

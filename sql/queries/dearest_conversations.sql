@@ -1,14 +1,11 @@
--- The conversations that cost most.
+-- The conversations that cost most. Their totals are there: nothing is added up.
 select
   coalesce(c.external_id, c.title, c.id::text) as conversation,
-  u.external_id as user_name,
-  c.message_count,
-  c.prompt_tokens,
-  c.completion_tokens,
-  trim_scale(c.total_cost) as total_cost,
-  c.unpriced_calls,
-  c.last_message_at
+  c.message_count as messages,
+  c.prompt_tokens as prompt,
+  c.completion_tokens as completion,
+  c.last_message_at::date as last_day,
+  trim_scale(c.total_cost) as cost
 from chatter.conversations as c
-  left join chatter.users as u on u.id = c.user_id
 order by c.total_cost desc, c.id
 limit :limit

@@ -43,7 +43,7 @@ BARE = {
 
 
 def write_rows(path: Path, count: int) -> None:
-    """Usage of conversations of ten calls, each with its neighbours in time, and a thousand users."""
+    """Usage of a thousand users, in conversations of ten calls that are neighbours in time."""
     draw = random.Random(count)
     moment = 1_700_000_000
     with path.open("w") as file:

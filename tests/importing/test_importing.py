@@ -237,7 +237,7 @@ def test_a_csv_without_a_conversation_is_wrong_use(url: str, tmp_path: Path) -> 
 
 
 def test_a_file_that_is_not_there_is_wrong_use(url: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Can't read .*No such file"):
+    with pytest.raises(UsageError, match=r"Can't read .*No such file"):
         import_file(url, tmp_path / "none.jsonl")
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(UsageError, match="Can't tell the format"):
