@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -70,7 +71,8 @@ class DataDir:
 
         Raises EmbeddedServerError if it holds something else, OSError if it can't be made.
         """
-        if not self.path.exists():
+        # Another process may make it at the same moment.
+        with suppress(FileExistsError):
             self.path.mkdir(parents=True)
             # Root's server runs as another user, who has to get through.
             self.path.chmod(0o755 if os.geteuid() == 0 else 0o700)
