@@ -8,6 +8,11 @@ with made as (
     coalesce(timestamptz 'epoch' + n.began * interval '1 microsecond', chatter.clock())
   from pg_temp.import_names as n
     left join chatter.users as u on u.external_id = n."user"
+  where not exists (
+    select from pg_temp.import_targets as t
+    where t.conversation = n.conversation
+      and t."user" = n."user"
+  )
   order by u.id, n.conversation
   on conflict do nothing
   returning id, user_id, external_id

@@ -55,7 +55,9 @@ create temporary table import_targets (
   "user" text not null,
   id uuid not null,
   -- Whether this import made it, so that nobody else can see or lock it yet.
-  made boolean not null
+  made boolean not null,
+  -- Without statistics the planner may loop over these tables: then at least by index.
+  primary key (conversation, "user")
 );
 
 -- The conversations that the chunk names: a tenth of its rows, or fewer.
