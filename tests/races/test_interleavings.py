@@ -318,42 +318,6 @@ def test_a_change_beside_a_transaction_that_locked_first(
     assert books.totals(conversation).prompt_tokens == winner
 
 
-def test_upserts_that_cross(books: Books, url: str) -> None:
-    """Rows inserted and rows updated have a trigger each, run one after the other."""
-    first, second = books.conversations(2)
-    here, there = books.message(first), books.message(second)
-    upsert = (
-        "insert into chatter.messages (id, conversation_id, role, prompt_tokens) values "
-        "(%s, %s, 'assistant', 10), (chatter.uuid7(), %s, 'assistant', 1) "
-        "on conflict (id) do update set prompt_tokens = excluded.prompt_tokens"
-    )
-    with sessions(url, 4) as (gate, other_gate, left, right):
-        gate.lock(first)
-        other_gate.lock(second)
-        # Left inserts into the first and updates in the second; right the other way round.
-        one = left.blocked(left.connection.execute, upsert, [there, second, first])
-        other = right.blocked(right.connection.execute, upsert, [here, first, second])
-        gate.commit()
-        other_gate.commit()
-        outcomes = []
-        # The one that is not the victim waits for the other's end.
-        for session, future in ((left, one), (right, other)):
-            result = outcome(future)
-            outcomes.append(result == DEADLOCK)
-            session.rollback() if result == DEADLOCK else session.commit()
-        # Who gets which gate first decides whether they cross.
-        for lost, session, parameters in (
-            (outcomes[0], left, [there, second, first]),
-            (outcomes[1], right, [here, first, second]),
-        ):
-            if lost:
-                session.lock(first, second)
-                session.connection.execute(upsert, parameters)
-                session.commit()
-    assert books.totals(first) == Totals(2, 11, 0, 11, unpriced_calls=2)
-    assert books.totals(second) == Totals(2, 11, 0, 11, unpriced_calls=2)
-
-
 # --- stricter isolation
 
 
