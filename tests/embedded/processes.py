@@ -28,10 +28,12 @@ package.__path__ = [{str(ROOT / "chatter_db")!r}]
 HOLD = (
     WITHOUT_REST
     + """
-import json
+import json, signal
 from pathlib import Path
 from chatter_db.embedded import lease
 
+# A shell that starts the tests in the background hands on an ignored Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 data_dir, bin_dir, settings = json.loads(sys.argv[1])
 with lease(Path(data_dir), bin_dir and Path(bin_dir), settings) as server:
     print(json.dumps({"port": server.port, "url": server.url}), flush=True)
