@@ -40,7 +40,6 @@ from chatter_db.recorder.records import (
     RunEnded,
     RunStarted,
     ToolCallRow,
-    ToolRun,
 )
 from chatter_db.recorder.rows import (
     CANCELLED,
@@ -49,6 +48,7 @@ from chatter_db.recorder.rows import (
     interrupted_call,
     is_pause,
     reply,
+    tool_begin,
     tool_result,
     tool_run,
 )
@@ -283,17 +283,8 @@ class Recorder(BaseCallbackHandler):
         )
         run.tools[run_id] = tool
         self._watch(wait, run_id)
-        if tool.row_id is not None:
-            await self._submit(
-                [
-                    ToolRun(
-                        id=tool.row_id,
-                        execution_id=run.id,
-                        status="running",
-                        started_at=tool.started_at,
-                    )
-                ]
-            )
+        if tool.tool_call_id is not None and not run.unbooked:
+            await self._submit([tool_begin(run, tool)])
 
     async def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         await self._end_tool(run_id, output, None)
@@ -515,7 +506,7 @@ class Recorder(BaseCallbackHandler):
         self._unwatch(tool.waiting, run_id)
         booked = not run.unbooked
         records: list[Record] = self._below(run, run_id)
-        if tool.row_id is not None:
+        if tool.tool_call_id is not None:
             records.append(tool_run(run, tool, output, error))
         if isinstance(output, ToolMessage):
             records.append(tool_result(run, run_id, output, content=self._content))

@@ -156,7 +156,7 @@ def interrupted_below(
         interrupted_call(run, call, None, content=content, estimate=estimate) for call in calls
     ]
     cancelled = asyncio.CancelledError()
-    return rows + [tool_run(run, tool, None, cancelled) for tool in tools if tool.row_id]
+    return rows + [tool_run(run, tool, None, cancelled) for tool in tools if tool.tool_call_id]
 
 
 def is_pause(error: BaseException | None) -> bool:
@@ -172,15 +172,25 @@ def from_cache(message: AIMessage) -> bool:
     return "total_cost" in metadata and not metadata["total_cost"]
 
 
+def tool_begin(run: Run, tool: ToolExecution) -> ToolRun:
+    return ToolRun(
+        id=tool.row_id or tool.id,
+        execution_id=run.id,
+        tool_call_id=None if tool.row_id else tool.tool_call_id,
+        status="running",
+        started_at=tool.started_at,
+    )
+
+
 def tool_run(run: Run, tool: ToolExecution, output: Any, error: BaseException | None) -> ToolRun:
     failed = error is not None or (isinstance(output, ToolMessage) and output.status == "error")
     described = error_columns(None if is_pause(error) else error)
     if failed and isinstance(output, ToolMessage):
         described = {"error_type": "ToolError", "error_message": str(output.text)}
-    assert tool.row_id is not None
     return ToolRun(
-        id=tool.row_id,
+        id=tool.row_id or tool.id,
         execution_id=run.id,
+        tool_call_id=None if tool.row_id else tool.tool_call_id,
         status=_tool_status(error, failed=failed),
         started_at=tool.started_at,
         duration_ms=(time.perf_counter() - tool.started) * 1000,

@@ -35,11 +35,12 @@ class ModelCall:
 
 @dataclass
 class ToolExecution:
-    """A tool that runs; `row_id` is None when no model asked for it."""
+    """A tool that runs; `row_id` is None when no model of its run asked for it."""
 
     id: UUID
     row_id: UUID | None
     tool_call_id: str | None
+    """The provider's id of the call; None when no model asked for it at all."""
     waiting: Waiting
     started: float
     started_at: datetime

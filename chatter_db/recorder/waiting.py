@@ -22,8 +22,14 @@ _AWAITED = frozenset(
 )
 # Generators: who starts one need not be who ends it, but its end is told.
 _STREAMED = frozenset({("langchain_core.language_models.chat_models", "astream")})
-# The sync callback managers run an async handler to its end on a loop of its own.
-_IN_THREAD = frozenset({(_MANAGER, "_run_coros")})
+# The sync callback managers run an async handler to its end on a loop of its own; the
+# newest streams are read by a task of their own. Nobody who waits can end these.
+_ON_ITS_OWN = frozenset(
+    {
+        (_MANAGER, "_run_coros"),
+        ("langchain_core.language_models.chat_models", "ensure_started"),
+    }
+)
 # Chains are asked no more than whether they are awaited.
 _ASYNC = frozenset({(_MANAGER, "ahandle_event")})
 
@@ -33,14 +39,14 @@ class Waiting:
     """Who waits for a call or a chain."""
 
     task: "asyncio.Task[Any] | None" = None
-    """The task that started it; None if it was started by sync code."""
+    """The task that started it; None if it goes on whatever becomes of that."""
     awaited: bool = False
     """Whether it is over as soon as its task is."""
 
     def is_over(self, ended: "Waiting") -> bool:
         """Whether a call is over, now that the chain above it has ended, which `ended` waited for.
 
-        A call of sync code isn't, nor one that another task was started for.
+        One that goes on by itself isn't, nor one that another task was started for.
         """
         return self.task is not None and (self.task is ended.task or self.task.done())
 
@@ -50,7 +56,7 @@ def waiting(*, chain: bool = False) -> Waiting:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         place = (frame.f_globals.get("__name__"), frame.f_code.co_name)
-        if place in _IN_THREAD:
+        if place in _ON_ITS_OWN:
             return Waiting()
         if place in _AWAITED:
             return Waiting(asyncio.current_task(), awaited=True)

@@ -395,6 +395,8 @@ async def test_a_run_that_waits_for_a_person_and_goes_on(
     assert asked == [("requested", None)]
     await graph.ainvoke(Command(resume="yes"), config)
 
+    ran = db.execute("select status, duration_ms > 0 from chatter.tool_calls").fetchall()
+    assert ran == [("completed", True)]
     assert executions(db, "refunds") == {("completed", 1): 2}
     assert booked(db, "refunds") == Counter(shared.bill)
     turns = db.execute(

@@ -1,19 +1,24 @@
 """Every way to run a graph against graphs of every shape: one row per request that was billed."""
 
 import asyncio
+import itertools
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
 import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START, MessagesState, StateGraph
 
 from chatter_db import Chatter, Recorder
 from tests.providers import openai
-from tests.providers.openai import Provider
-from tests.recorder.graphs import Graph, Replies, Shape, shapes_of
+from tests.providers.openai import Provider, Reply
+from tests.recorder.graphs import Graph, Replies, Shape, answering, model_of, shapes_of
+from tests.recorder.test_usage_packages import SPEAKERS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:create_react_agent has been moved"),
@@ -137,6 +142,77 @@ async def test_one_row_per_billed_request(
             assert executions(db, name) == {("completed", shape.answered + shape.refused): runs}
             assert_forgotten(run)
     books_hold()
+
+
+@pytest.fixture(scope="module")
+def everybody() -> Iterator[tuple[Graph, list[Provider]]]:
+    """A graph that asks a model of each protocol, and the providers behind them."""
+    with ExitStack() as stack:
+        numbers = itertools.count(1)
+
+        def answer(_: Any) -> Reply:
+            number = next(numbers)
+            return Reply("Yes.", prompt_tokens=50 + number, completion_tokens=number)
+
+        providers, graph = [], StateGraph(MessagesState)
+        for name, (running, model) in SPEAKERS.items():
+            provider = stack.enter_context(running())
+            provider.answer = answer
+            providers.append(provider)
+            graph.add_node(name, answering(model(provider.base_url)))
+            graph.add_edge(START, name)
+        yield graph.compile(), providers
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", [invoke, ainvoke, stream, astream, astream_events, abatch])
+async def test_every_package_in_every_way(
+    way: Callable[[Graph, RunnableConfig], Any],
+    chatter: Chatter,
+    db: Database,
+    everybody: tuple[Graph, list[Provider]],
+    books_hold: Callable[[], None],
+) -> None:
+    graph, providers = everybody
+    for provider in providers:
+        provider.bill.clear()
+    run = chatter.recorder(workflow="everybody")
+    runs = await way(graph, {"callbacks": [run]})
+    bill = [entry[1:] for provider in providers for entry in provider.bill]
+    assert len(bill) == len(providers) * runs
+    assert Counter(row[1:] for row in booked(db, "everybody").elements()) == Counter(bill)
+    assert executions(db, "everybody") == {("completed", len(providers)): runs}
+    assert_forgotten(run)
+    books_hold()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*v3 streaming protocol:langchain_core._api.LangChainBetaWarning"
+)
+async def test_the_newest_events(
+    chatter: Chatter, db: Database, asked: Provider, shapes: dict[str, Shape]
+) -> None:
+    asked.bill.clear()
+    run = chatter.recorder(workflow="v3")
+    config: RunnableConfig = {"callbacks": [run]}
+    events = await shapes["agent"].graph.astream_events(question(), config, version="v3")
+    async for _ in events:
+        pass
+    model = model_of(asked)
+    with warnings.catch_warnings():
+        # Once more: LangGraph's own imports have reset the filters by now.
+        warnings.simplefilter("ignore")
+        stream = await model.astream_events("Rain?", config, version="v3")
+        async for _ in stream:
+            pass
+    assert len(asked.bill) == 3
+    # The answer is read before LangChain tells the handlers of its end.
+    async with asyncio.timeout(10):
+        while ("running", 0) in executions(db, "v3"):
+            await asyncio.sleep(0.001)
+    assert executions(db, "v3") == {("completed", 2): 1, ("completed", 1): 1}
+    assert booked(db, "v3") == Counter(asked.bill)
+    assert_forgotten(run)
 
 
 def booked(db: Database, workflow: str) -> Counter[tuple[Any, ...]]:
