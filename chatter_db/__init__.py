@@ -18,7 +18,13 @@ if TYPE_CHECKING:
         SchemaError,
         UsageError,
     )
-    from chatter_db.ledger import Chatter, close_default_chatter, default_chatter
+    from chatter_db.ledger import (
+        Chatter,
+        close_default_chatter,
+        default_chatter,
+        install,
+        uninstall,
+    )
     from chatter_db.models import Conversation, Message, ToolCall, User, WorkflowExecution
     from chatter_db.monitoring import get_monitoring_service
     from chatter_db.recorder import Recorder
@@ -44,6 +50,8 @@ __all__ = [
     "default_chatter",
     "execute_chat_workflow",
     "get_monitoring_service",
+    "install",
+    "uninstall",
 ]
 
 # Loaded when first asked for: the workflow needs LangGraph, which recording does

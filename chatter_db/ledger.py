@@ -17,6 +17,8 @@ from chatter_db import database, migrating
 from chatter_db.errors import UsageError
 from chatter_db.models import Conversation, User
 from chatter_db.recorder import Recorder, Writer, open_spool
+from chatter_db.recorder import install as install_recorder
+from chatter_db.recorder import uninstall as uninstall_recorder
 from chatter_db.settings import default_data_dir, settings
 
 
@@ -39,6 +41,7 @@ class Chatter:
             WeakKeyDictionary()
         )
         self._writer: Writer | None = None
+        self._installed: Recorder | None = None
 
     @classmethod
     def connect(cls, dsn: str | None = None) -> Self:
@@ -69,6 +72,7 @@ class Chatter:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.uninstall()
         self._url = self._sync_engine = self._writer = None
         self._open.close()
 
@@ -107,6 +111,7 @@ class Chatter:
         correlation_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         content: bool = True,
+        estimate_usage: bool = False,
     ) -> Recorder:
         """A LangChain callback handler that books the runs it is attached to.
 
@@ -114,7 +119,9 @@ class Chatter:
         one, LangGraph's `thread_id`, else a new conversation per run. `user` is
         your own id of the person. `workflow` defaults to the graph's name,
         `correlation_id` to the run's id. With `content=False` the books get the
-        figures and no text.
+        figures and no text. With `estimate_usage=True` a call whose provider reports
+        no usage gets tokens by a rule of thumb (LangChain's: four characters a token),
+        marked `estimated`; it is never priced.
 
         Raises UsageError for an argument that can't be used.
         """
@@ -126,7 +133,45 @@ class Chatter:
             correlation_id=correlation_id,
             metadata=metadata,
             content=content,
+            estimate_usage=estimate_usage,
         )
+
+    def install(
+        self,
+        *,
+        user: str | None = None,
+        workflow: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        content: bool = True,
+        estimate_usage: bool = False,
+    ) -> Recorder:
+        """Books every model call of this process, in whatever thread, without any `config`.
+
+        The conversation is LangGraph's `thread_id`, else a new one per run. Runs that
+        call no model are not booked, and a run that is given a recorder of its own is
+        left to that one. Lasts until `uninstall()` or until this Chatter is closed.
+
+        Raises UsageError for an argument that can't be used, and if a recorder is
+        installed in this process already.
+        """
+        recorder = Recorder(
+            self._opened_writer(),
+            user=user,
+            workflow=workflow,
+            metadata=metadata,
+            content=content,
+            estimate_usage=estimate_usage,
+            installed=True,
+        )
+        install_recorder(recorder)
+        self._installed = recorder
+        return recorder
+
+    def uninstall(self) -> None:
+        """Takes `install()` back, for runs that begin from now on; no-op if there was none."""
+        recorder, self._installed = self._installed, None
+        if recorder is not None:
+            uninstall_recorder(recorder)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -230,6 +275,20 @@ async def default_chatter() -> Chatter:
     if _default is not None:
         return _default
     return await asyncio.to_thread(_open_default)
+
+
+def install(**options: Any) -> Recorder:
+    """Books every model call of this process: `Chatter.install` on the process's own Chatter.
+
+    Opens it if need be, which takes a moment: call it when the app starts.
+    """
+    return _open_default().install(**options)
+
+
+def uninstall() -> None:
+    """Takes `install()` back; no-op if there was none."""
+    if _default is not None:
+        _default.uninstall()
 
 
 async def close_default_chatter() -> None:

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from chatter_db.cli.check import check
 from chatter_db.cli.demo import demo
+from chatter_db.cli.doctor import doctor
 from chatter_db.cli.import_ import import_command
 from chatter_db.cli.migrate import migrate
 from chatter_db.cli.psql import psql
@@ -31,6 +32,7 @@ app.command()(demo)
 app.command("import")(import_command)
 app.command()(check)
 app.command()(status)
+app.command()(doctor)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 
 

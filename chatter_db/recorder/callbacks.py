@@ -9,11 +9,10 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 from uuid import UUID, uuid5
+from weakref import WeakKeyDictionary
 
-import msgspec
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import (
     AIMessage,
@@ -25,36 +24,46 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
 from langchain_core.utils.uuid import uuid7
 
-from chatter_db.errors import UsageError
 from chatter_db.models import ExecutionStatus
 from chatter_db.recorder import usage as usage_of
+from chatter_db.recorder.arguments import (
+    MAX_NAME,
+    fitting,
+    json_object,
+    require_conversation,
+    require_flag,
+    require_name,
+)
 from chatter_db.recorder.records import (
     MessageRow,
     Record,
     RunEnded,
     RunStarted,
     ToolCallRow,
-    ToolRun,
 )
 from chatter_db.recorder.rows import (
     CANCELLED,
     error_columns,
     interrupted_below,
     interrupted_call,
+    is_pause,
     reply,
+    tool_begin,
     tool_result,
     tool_run,
 )
 from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
 from chatter_db.recorder.turns import asked_of, shown_of
+from chatter_db.recorder.unreported import tell_of_unreported_usage
 from chatter_db.recorder.usage import Usage
+from chatter_db.recorder.waiting import Waiting, waiting
 from chatter_db.recorder.writer import Booked, Writer
-
-MAX_NAME = 500
-"""The limit, in characters, of the names that a host app gives."""
 
 # What a run's metadata is worth keeping on its rows: where in the graph it happened.
 _PLACE = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns")
+
+# Which recorder of a writer books what runs now: of several on one run, only one.
+_OWNERS: "WeakKeyDictionary[Writer, dict[UUID, Recorder]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,9 @@ class Recorder(BaseCallbackHandler):
         run = chatter.recorder(conversation="support-42", user="ada")
         await graph.ainvoke(inputs, config={"callbacks": [run]})
 
-    Works with invoke, ainvoke, stream and astream; may serve many runs, one after
-    the other or at once. Each run is an execution, each model call a row the
-    moment it ends.
+    Works with invoke, ainvoke, stream, astream, astream_events, batch and abatch;
+    may serve many runs, one after the other or at once. Each run is an execution,
+    each model call a row the moment it ends.
     """
 
     # Callbacks of one run stay in order, and a row is durable before the graph goes on.
@@ -92,20 +101,29 @@ class Recorder(BaseCallbackHandler):
         correlation_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         content: bool = True,
+        estimate_usage: bool = False,
+        installed: bool = False,
     ) -> None:
-        if not isinstance(conversation, UUID):
-            _require_name("conversation", conversation)
-        _require_name("user", user)
-        _require_name("workflow", workflow)
-        _require_name("correlation_id", correlation_id)
+        require_conversation(conversation)
+        require_name("user", user)
+        require_name("workflow", workflow)
+        require_name("correlation_id", correlation_id)
+        require_flag("content", content)
+        require_flag("estimate_usage", estimate_usage)
         self._writer = writer
         self._conversation = conversation
         self._user = user
         self._workflow = workflow
         self._correlation_id = correlation_id
-        self._metadata = _json_object("metadata", metadata)
+        self._metadata = json_object("metadata", metadata)
         self._content = content
+        self._estimate = estimate_usage
+        # One that hears of everything in the process leaves a run to a recorder that was
+        # given for it, and books runs from their first model call on: most are none.
+        self._installed = installed
         self._runs: dict[UUID, Run] = {}
+        self._awaited: dict[asyncio.Task[Any], UUID] = {}
+        self._owners = _OWNERS.setdefault(writer, {})
         self.last_run: RunOutcome | None = None
         """The run that ended last."""
 
@@ -121,13 +139,33 @@ class Recorder(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if self._enter(run_id, parent_run_id) is None:
-            await self._start(run_id, kwargs.get("name"), metadata, asked_of(inputs))
+        await self._begin(run_id, parent_run_id, kwargs.get("name"), metadata, asked_of(inputs))
 
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         await self._leave(run_id, outputs, None)
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        await self._leave(run_id, None, error)
+
+    async def on_retriever_start(
+        self,
+        serialized: dict[str, Any] | None,
+        query: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Some ask a model what to look for.
+        await self._begin(run_id, parent_run_id, kwargs.get("name"), metadata, [])
+
+    async def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        await self._leave(run_id, None, None)
+
+    async def on_retriever_error(
+        self, error: BaseException, *, run_id: UUID, **kwargs: Any
+    ) -> None:
         await self._leave(run_id, None, error)
 
     # -- model calls -----------------------------------------------------------------------
@@ -142,8 +180,7 @@ class Recorder(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        asked = asked_of(messages[0]) if messages else []
-        await self._call(run_id, parent_run_id, metadata, kwargs, asked)
+        await self._call(run_id, parent_run_id, metadata, kwargs, messages[0] if messages else [])
 
     async def on_llm_start(
         self,
@@ -155,8 +192,8 @@ class Recorder(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        asked = [HumanMessage(prompts[0])] if prompts else []
-        await self._call(run_id, parent_run_id, metadata, kwargs, asked)
+        question = [HumanMessage(prompts[0])] if prompts else []
+        await self._call(run_id, parent_run_id, metadata, kwargs, question)
 
     # Not async: a token must cost next to nothing, on the sync paths too.
     def on_llm_new_token(
@@ -178,11 +215,18 @@ class Recorder(BaseCallbackHandler):
         elif isinstance(token, str):
             call.text.append(token)
 
+    # The newer streams tell of events instead of tokens.
+    def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        run = self._runs.get(run_id)
+        call = run.calls.get(run_id) if run else None
+        if call is not None and call.first_token is None and "delta" in str(event.get("event")):
+            call.first_token = time.perf_counter()
+
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         run, call = self._close_call(run_id)
         if run is None or call is None:
             return
-        generation = response.generations[0][0] if response.generations[0] else None
+        generation = _first(response)
         message = generation.message if isinstance(generation, ChatGeneration) else None
         await self._record_reply(
             run,
@@ -193,12 +237,23 @@ class Recorder(BaseCallbackHandler):
             usage_of.of_result(response, call.chunks, provider=call.provider),
         )
 
-    async def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_llm_error(
+        self,
+        error: BaseException,
+        *,
+        run_id: UUID,
+        response: LLMResult | None = None,
+        **kwargs: Any,
+    ) -> None:
         run, call = self._close_call(run_id)
-        if run is not None and call is not None:
-            await self._submit([interrupted_call(run, call, error, content=self._content)])
-            if call.id == run.id:
-                await self._end(run, None, error)
+        if run is None or call is None:
+            return
+        generation = _first(response)
+        if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
+            call.partial = generation.message
+        records = self._interrupted(run, call, error)
+        if records:
+            await self._submit(records)
 
     # -- tools -----------------------------------------------------------------------------
 
@@ -212,28 +267,24 @@ class Recorder(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        run = self._enter(run_id, parent_run_id)
+        name = kwargs.get("name") or (serialized or {}).get("name")
+        wait = waiting()
+        run = await self._begin(run_id, parent_run_id, name, metadata, [], wait)
         if run is None:
-            run = await self._start(run_id, (serialized or {}).get("name"), metadata, [])
+            return
         tool_call_id = kwargs.get("tool_call_id")
         tool = ToolExecution(
+            id=run_id,
             row_id=run.requested.get(tool_call_id) if tool_call_id else None,
             tool_call_id=tool_call_id,
+            waiting=wait,
             started=time.perf_counter(),
             started_at=now(),
         )
         run.tools[run_id] = tool
-        if tool.row_id is not None:
-            await self._submit(
-                [
-                    ToolRun(
-                        id=tool.row_id,
-                        execution_id=run.id,
-                        status="running",
-                        started_at=tool.started_at,
-                    )
-                ]
-            )
+        self._watch(wait, run_id)
+        if tool.tool_call_id is not None and not run.unbooked:
+            await self._submit([tool_begin(run, tool)])
 
     async def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         await self._end_tool(run_id, output, None)
@@ -243,33 +294,69 @@ class Recorder(BaseCallbackHandler):
 
     # -- the books -------------------------------------------------------------------------
 
-    def _enter(self, run_id: UUID, parent_id: UUID | None) -> Run | None:
-        """The run that `run_id` is part of, None if it is the root of a new one."""
-        run = self._runs.get(run_id) or (self._runs.get(parent_id) if parent_id else None)
-        if run is not None:
-            self._runs[run_id] = run
-            run.parents[run_id] = parent_id
-        return run
-
-    async def _start(
+    async def _begin(
         self,
         run_id: UUID,
+        parent_id: UUID | None,
         name: str | None,
         metadata: Mapping[str, Any] | None,
         asked: Sequence[HumanMessage],
-    ) -> Run:
-        metadata = metadata or {}
-        run = Run(id=run_id, correlation_id=self._correlation_id or str(run_id))
+        wait: Waiting | None = None,
+    ) -> Run | None:
+        """The run that `run_id` is part of, or the root of; None if another recorder books it."""
+        if not self._takes(run_id, parent_id):
+            return None
+        run = self._runs.get(run_id) or (self._runs.get(parent_id) if parent_id else None)
+        if run is None:
+            run = Run(id=run_id, correlation_id=self._correlation_id or str(run_id))
+            start = self._start_of(run, name, metadata, asked)
+        else:
+            start = []
         self._runs[run_id] = run
-        run.parents[run_id] = None
+        run.parents[run_id] = parent_id if run_id != run.id else None
+        run.waits[run_id] = wait or waiting(chain=True)
+        if self._installed:
+            run.unbooked.extend(start)
+        elif start:
+            run.conversation_id = (await self._submit(start)).conversation_id
+        return run
+
+    def _takes(self, run_id: UUID, parent_id: UUID | None) -> bool:
+        """Whether this recorder books `run_id`, rather than another of the same writer."""
+        for id_ in (run_id, parent_id):
+            owner = self._owners.get(id_) if id_ else None
+            if owner is None or owner is self:
+                continue
+            if self._installed or not owner._installed:
+                return False
+            owner._release(run_id)
+        self._owners[run_id] = self
+        return True
+
+    def _release(self, run_id: UUID) -> None:
+        """Leaves `run_id` to another recorder."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._close_call(run_id)
+            self._forget(run, run_id)
+
+    def _start_of(
+        self,
+        run: Run,
+        name: str | None,
+        metadata: Mapping[str, Any] | None,
+        asked: Sequence[HumanMessage],
+    ) -> list[Record]:
+        """The records that a run begins with."""
+        metadata = metadata or {}
         given = self._conversation if isinstance(self._conversation, UUID) else None
         named = self._conversation or metadata.get("thread_id") if given is None else None
         at = now()
         start = RunStarted(
-            execution_id=run_id,
+            execution_id=run.id,
             conversation_id=given or (None if named else uuid7()),
             new_conversation=given is None and not named,
-            conversation_external_id=_fitting(str(named)) if named else None,
+            conversation_external_id=fitting(str(named)) if named else None,
             user_external_id=self._user,
             workflow_name=(self._workflow or name or "workflow")[:MAX_NAME],
             correlation_id=run.correlation_id,
@@ -278,8 +365,8 @@ class Recorder(BaseCallbackHandler):
         )
         turns = [
             MessageRow(
-                id=uuid5(run_id, f"asked {number}"),
-                execution_id=run_id,
+                id=uuid5(run.id, f"asked {number}"),
+                execution_id=run.id,
                 role="user",
                 kind="turn",
                 content=str(message.text) if self._content else None,
@@ -289,9 +376,7 @@ class Recorder(BaseCallbackHandler):
             )
             for number, message in enumerate(asked)
         ]
-        booked = await self._submit([start, *turns])
-        run.conversation_id = booked.conversation_id
-        return run
+        return [start, *turns]
 
     async def _call(
         self,
@@ -299,155 +384,219 @@ class Recorder(BaseCallbackHandler):
         parent_run_id: UUID | None,
         metadata: Mapping[str, Any] | None,
         options: Mapping[str, Any],
-        asked: Sequence[HumanMessage],
+        question: Sequence[BaseMessage],
     ) -> None:
         metadata = metadata or {}
-        run = self._enter(run_id, parent_run_id)
+        wait = waiting()
+        started, started_at = time.perf_counter(), now()
+        name, asked = options.get("name"), asked_of(question)
+        run = await self._begin(run_id, parent_run_id, name, metadata, asked, wait)
         if run is None:
-            run = await self._start(run_id, options.get("name"), metadata, asked)
+            return
         parameters = options.get("invocation_params") or {}
+        model = metadata.get("ls_model_name") or parameters.get("model")
         run.calls[run_id] = ModelCall(
             id=run_id,
             parent_id=parent_run_id,
-            started=time.perf_counter(),
-            started_at=now(),
+            waiting=wait,
+            started=started,
+            started_at=started_at,
             provider=metadata.get("ls_provider"),
-            model=metadata.get("ls_model_name")
-            or parameters.get("model")
-            or parameters.get("model_name"),
+            model=model or parameters.get("model_name"),
             metadata={key: metadata[key] for key in _PLACE if key in metadata},
+            question=question if self._estimate else (),
         )
+        self._watch(wait, run_id)
+        if run.unbooked:
+            unbooked, run.unbooked = run.unbooked, []
+            run.conversation_id = (await self._submit(unbooked)).conversation_id
+
+    def _watch(self, wait: Waiting, run_id: UUID) -> None:
+        """Learns of the end of a call or tool whose task is cancelled: LangChain tells nothing."""
+        if wait.task is None or not wait.awaited:
+            return
+        before = self._awaited.get(wait.task)
+        self._awaited[wait.task] = run_id
+        if before is None:
+            wait.task.add_done_callback(self._task_over)
+        else:
+            # A task awaits one at a time: the one before ended by a timeout that was caught.
+            self._over(before)
+
+    def _unwatch(self, wait: Waiting, run_id: UUID) -> None:
+        if wait.task is not None and self._awaited.get(wait.task) == run_id:
+            del self._awaited[wait.task]
+            wait.task.remove_done_callback(self._task_over)
+
+    def _task_over(self, task: "asyncio.Task[Any]") -> None:
+        run_id = self._awaited.pop(task, None)
+        if run_id is not None:
+            self._over(run_id)
+
+    def _over(self, run_id: UUID) -> None:
+        """A call or tool was cancelled."""
+        cancelled = asyncio.CancelledError()
+        run, call = self._close_call(run_id)
+        if run is not None and call is not None:
+            records = self._interrupted(run, call, cancelled)
+        else:
+            records = self._tool_ended(run_id, None, cancelled)
+        if records:
+            # Nobody is left to wait for it; the writer logs what it can't book.
+            self._writer.submit(records)
 
     def _close_call(self, run_id: UUID) -> tuple[Run | None, ModelCall | None]:
         run = self._runs.get(run_id)
         call = run.calls.pop(run_id, None) if run else None
+        if run is not None and call is not None:
+            self._unwatch(call.waiting, run_id)
+            if run_id != run.id:
+                self._forget(run, run_id)
         return run, call
+
+    def _interrupted(self, run: Run, call: ModelCall, error: BaseException) -> list[Record]:
+        """Records of a call that failed or was cancelled, and of its run's end if it was all."""
+        records: list[Record] = []
+        if not run.is_passed_on(call, error):
+            records.append(
+                interrupted_call(run, call, error, content=self._content, estimate=self._estimate)
+            )
+        if call.id == run.id:
+            records += self._ended(run, None, error)
+        return records
 
     async def _record_reply(
         self, run: Run, call: ModelCall, message: AIMessage, usage: Usage
     ) -> None:
         """Books a model's reply, and the tool calls it asks for."""
         alone = call.id == run.id
-        row = reply(
-            run, call, message, usage, kind="turn" if alone else "step", content=self._content
-        )
-        tool_calls = []
-        for number, asked in enumerate(message.tool_calls):
-            row_id = uuid5(call.id, f"tool call {asked['id'] or number}")
-            tool_calls.append(
-                ToolCallRow(
-                    id=row_id,
-                    execution_id=run.id,
-                    message_id=call.id,
-                    tool_call_id=asked["id"],
-                    tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
-                )
+        records: list[Record] = []
+        if not run.is_passed_on(call, message):
+            tell_of_unreported_usage(call, message, usage)
+            row = reply(
+                run,
+                call,
+                message,
+                usage,
+                kind="turn" if alone else "step",
+                content=self._content,
+                estimate=self._estimate,
             )
-            if asked["id"]:
-                run.requested[asked["id"]] = row_id
-        if not message.tool_calls:
-            run.last_reply = call.id
-            run.texts[str(message.text)] = call.id
-            if message.id:
-                run.replies[message.id] = call.id
-        await self._submit([row, *tool_calls])
+            records = [row, *_requested(run, call, message)]
+            if not message.tool_calls:
+                run.last_reply = call.id
+                run.texts[str(message.text)] = call.id
+                if message.id:
+                    run.replies[message.id] = call.id
         if alone:
-            await self._end(run, message, None)
+            records += self._ended(run, message, None)
+        if records:
+            await self._submit(records)
 
     async def _end_tool(self, run_id: UUID, output: Any, error: BaseException | None) -> None:
+        records = self._tool_ended(run_id, output, error)
+        if records:
+            await self._submit(records)
+
+    def _tool_ended(self, run_id: UUID, output: Any, error: BaseException | None) -> list[Record]:
         run = self._runs.get(run_id)
         tool = run.tools.pop(run_id, None) if run else None
         if run is None or tool is None:
-            return
-        records: list[Record] = interrupted_below(run, run_id, content=self._content)
-        if tool.row_id is not None:
+            return []
+        self._unwatch(tool.waiting, run_id)
+        booked = not run.unbooked
+        records: list[Record] = self._below(run, run_id)
+        if tool.tool_call_id is not None:
             records.append(tool_run(run, tool, output, error))
         if isinstance(output, ToolMessage):
             records.append(tool_result(run, run_id, output, content=self._content))
-        if records:
-            await self._submit(records)
         if run_id == run.id:
-            await self._end(run, output, error)
+            records += self._ended(run, output, error)
         else:
             self._forget(run, run_id)
+        return records if booked else []
 
     async def _leave(self, run_id: UUID, outputs: Any, error: BaseException | None) -> None:
         """A chain is over. LangChain tells nothing of calls cancelled below it: they end here."""
         run = self._runs.get(run_id)
         if run is None:
             return
-        cancelled = interrupted_below(run, run_id, content=self._content)
+        records = self._below(run, run_id)
         if run_id == run.id:
-            await self._end(run, outputs, error, cancelled)
-            return
-        self._forget(run, run_id)
-        if cancelled:
-            await self._submit(cancelled)
+            records += self._ended(run, outputs, error)
+        else:
+            self._forget(run, run_id)
+        if records:
+            await self._submit(records)
 
-    async def _end(
-        self,
-        run: Run,
-        outputs: Any,
-        error: BaseException | None,
-        records: Sequence[Record] = (),
-    ) -> None:
+    def _below(self, run: Run, run_id: UUID) -> list[Record]:
+        """Rows of what is over with `run_id`."""
+        calls, tools = run.take_below(run_id)
+        over: list[ModelCall | ToolExecution] = [*calls, *tools]
+        for one in over:
+            self._unwatch(one.waiting, one.id)
+            self._forget(run, one.id)
+        return interrupted_below(run, calls, tools, content=self._content, estimate=self._estimate)
+
+    def _ended(self, run: Run, outputs: Any, error: BaseException | None) -> list[Record]:
+        """The run is over: its end, and nothing kept of it but calls that go on in threads."""
         status: ExecutionStatus = "completed"
-        if error is not None:
+        if error is not None and not is_pause(error):
             status = "cancelled" if isinstance(error, CANCELLED) else "failed"
         answer = shown_of(run, outputs) if error is None else None
         for run_id in list(run.parents):
-            self._forget(run, run_id)
+            if run_id not in run.calls and run_id not in run.tools:
+                self._forget(run, run_id)
+        if run.unbooked:
+            run.unbooked.clear()
+            return []
         self.last_run = RunOutcome(
             execution_id=run.id,
             conversation_id=run.conversation_id,
             status=status,
             message_id=answer,
         )
-        await self._submit(
-            [
-                *records,
-                RunEnded(
-                    execution_id=run.id,
-                    status=status,
-                    finished_at=now(),
-                    answer_id=answer,
-                    **error_columns(error if status == "failed" else None),
-                ),
-            ]
-        )
+        return [
+            RunEnded(
+                execution_id=run.id,
+                status=status,
+                finished_at=now(),
+                answer_id=answer,
+                **error_columns(error if status == "failed" else None),
+            )
+        ]
 
     def _forget(self, run: Run, run_id: UUID) -> None:
         run.parents.pop(run_id, None)
+        run.waits.pop(run_id, None)
         self._runs.pop(run_id, None)
+        if self._owners.get(run_id) is self:
+            del self._owners[run_id]
 
     async def _submit(self, records: Sequence[Record]) -> Booked:
         return await asyncio.wrap_future(self._writer.submit(records))
 
 
-def _fitting(name: str) -> str:
-    """`name` within the limit; what is too long ends in a digest, so that it stays itself."""
-    if len(name) <= MAX_NAME:
-        return name
-    digest = blake2b(name.encode("utf-8", "replace"), digest_size=16).hexdigest()
-    return f"{name[: MAX_NAME - 33]}-{digest}"
+def _first(result: LLMResult | None) -> Any:
+    """The first generation of a result, if it has one."""
+    generations = result.generations if result else None
+    return generations[0][0] if generations and generations[0] else None
 
 
-def _require_name(argument: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, str):
-        raise UsageError(f"{argument} must be a string, not {type(value).__name__}.")
-    if not 1 <= len(value) <= MAX_NAME or "\0" in value:
-        raise UsageError(
-            f"{argument} must have 1 to {MAX_NAME} characters and no NUL; it has {len(value)}."
+def _requested(run: Run, call: ModelCall, message: AIMessage) -> list[Record]:
+    """The tool calls that a reply asks for."""
+    records: list[Record] = []
+    for number, asked in enumerate(message.tool_calls):
+        row_id = uuid5(call.id, f"tool call {asked['id'] or number}")
+        records.append(
+            ToolCallRow(
+                id=row_id,
+                execution_id=run.id,
+                message_id=call.id,
+                tool_call_id=asked["id"],
+                tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
+            )
         )
-
-
-def _json_object(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
-        raise UsageError(f"{argument} must be a mapping, not {type(value).__name__}.")
-    try:
-        msgspec.json.encode(dict(value or {}))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{argument} must be JSON: {error}.") from None
-    return dict(value or {})
+        if asked["id"]:
+            run.requested[asked["id"]] = row_id
+    return records

@@ -90,11 +90,16 @@ class ToolCallRow(Struct, frozen=True, tag=True):
 
 
 class ToolRun(Struct, frozen=True, kw_only=True, tag=True):
-    """What became of a tool call."""
+    """What became of a tool call.
+
+    One that an earlier run of the conversation asked for is known by the
+    provider's `tool_call_id`, not by `id`.
+    """
 
     id: UUID
     execution_id: UUID
     status: ToolCallStatus
+    tool_call_id: str | None = None
     started_at: datetime
     duration_ms: float | None = None
     error_type: str | None = None

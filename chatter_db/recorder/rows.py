@@ -2,21 +2,29 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, ToolMessage
 
-from chatter_db.models import CallStatus, Kind
+from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
+from chatter_db.recorder.estimates import estimated
 from chatter_db.recorder.pricing import Cost, cost_of
 from chatter_db.recorder.records import MessageRow, Record, ToolRun
 from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
-from chatter_db.recorder.usage import Usage
+from chatter_db.recorder.usage import Usage, plain
 
 # Ends that nobody caused by a mistake.
 CANCELLED = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+
+NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0, cost=Decimal(0))
+"""Of a call that LangChain's cache answered."""
+
+MAX_TEXT = 500
 
 
 def reply(
@@ -27,26 +35,33 @@ def reply(
     *,
     kind: Kind,
     content: bool,
+    estimate: bool = False,
     status: CallStatus = "completed",
     error: BaseException | None = None,
 ) -> MessageRow:
+    if from_cache(message):
+        usage = NOTHING_USED
+    elif estimate and usage.status == "unknown" and (status == "completed" or message.content):
+        usage = estimated(usage, call.question, message)
     stated = message.response_metadata
     ended = time.perf_counter()
     # One clock for start and end: the start's, plus what the call took.
     at = call.started_at + timedelta(seconds=ended - call.started)
-    provider = stated.get("model_provider") or call.provider
-    model = stated.get("model_name") or stated.get("model") or call.model
-    cost = cost_of(usage, provider=provider, model=model, at=at)
-    if cost is None and model != call.model:
+    provider = _text(stated.get("model_provider")) or _text(call.provider)
+    asked = _text(call.model)
+    model = _text(stated.get("model_name")) or _text(stated.get("model")) or asked
+    # What is only estimated has no price: a cost in the books is one that was reported or computed.
+    cost = cost_of(usage, provider=provider, model=model, at=at) if not usage.estimated else None
+    if cost is None and model != asked and not usage.estimated:
         # The list may know the model by the name that was asked for.
-        cost = cost_of(usage, provider=provider, model=call.model, at=at)
+        cost = cost_of(usage, provider=provider, model=asked, at=at)
     return MessageRow(
         id=call.id,
         execution_id=run.id,
         role="assistant",
         kind=kind,
         content=str(message.text) if content else None,
-        tool_calls=[dict(asked) for asked in message.tool_calls] or None if content else None,
+        tool_calls=[plain(dict(each)) for each in message.tool_calls] or None if content else None,
         provider_used=provider,
         model_used=model,
         prompt_tokens=usage.prompt_tokens,
@@ -63,12 +78,12 @@ def reply(
         time_to_first_token_ms=(call.first_token - call.started) * 1000
         if call.first_token is not None
         else None,
-        finish_reason=stated.get("finish_reason")
-        or stated.get("stop_reason")
-        or stated.get("done_reason"),
+        finish_reason=_text(stated.get("finish_reason"))
+        or _text(stated.get("stop_reason"))
+        or _text(stated.get("done_reason")),
         status=status,
         correlation_id=run.correlation_id,
-        metadata=call.metadata | _figures(usage, cost),
+        metadata=plain(call.metadata) | _figures(usage, cost),
         created_at=at,
         **error_columns(error),
     )
@@ -77,6 +92,10 @@ def reply(
 def _figures(usage: Usage, cost: Cost | None) -> dict[str, Any]:
     """What the books' columns don't hold of a call's figures."""
     figures: dict[str, Any] = {}
+    if usage.estimated:
+        figures["usage_estimated_by"] = "count_tokens_approximately"
+    if usage is NOTHING_USED:
+        figures["answered_from_cache"] = True
     if usage.malformed:
         figures["usage_unread"] = list(usage.notes)
     if cost is not None and cost.details:
@@ -85,54 +104,107 @@ def _figures(usage: Usage, cost: Cost | None) -> dict[str, Any]:
 
 
 def interrupted_call(
-    run: Run, call: ModelCall, error: BaseException | None, *, content: bool
+    run: Run,
+    call: ModelCall,
+    error: BaseException | None,
+    *,
+    content: bool,
+    estimate: bool = False,
 ) -> MessageRow:
     """A call that failed or, without an error, was cancelled: what it gave until then.
 
     The part of an answer that arrived is kept, a step and never a turn; an
-    error's text goes into its own column.
+    error's text goes into its own column. Tool calls that broke off were never
+    asked for.
     """
-    message: AIMessage = AIMessage("".join(call.text))
+    message, usage = AIMessage("".join(call.text)), usage_of.of_chunks(())
     if call.chunks:
-        merged = call.chunks[0]
-        for chunk in call.chunks[1:]:
-            merged = merged + chunk
-        message = merged
+        usage = usage_of.of_chunks(call.chunks, provider=call.provider)
+        message = AIMessage(
+            "".join(str(chunk.text) for chunk in call.chunks),
+            response_metadata=usage_of.merged(chunk.response_metadata for chunk in call.chunks),
+        )
+    elif call.partial is not None:
+        usage = usage_of.of_message(call.partial, provider=call.provider)
+        message = AIMessage(
+            str(call.partial.text), response_metadata=call.partial.response_metadata
+        )
     cancelled = error is None or isinstance(error, CANCELLED)
     return reply(
         run,
         call,
         message,
-        usage_of.of_chunks(call.chunks, provider=call.provider),
+        usage,
         kind="step",
-        content=content and bool(call.chunks or call.text),
+        content=content and bool(message.content),
+        estimate=estimate,
         status="cancelled" if cancelled else "failed",
         error=None if cancelled else error,
     )
 
 
-def interrupted_below(run: Run, run_id: UUID, *, content: bool) -> list[Record]:
-    """Rows of the model calls and tools still open below `run_id`, which is over."""
-    calls, tools = run.take_below(run_id)
-    rows: list[Record] = [interrupted_call(run, call, None, content=content) for call in calls]
+def interrupted_below(
+    run: Run,
+    calls: Sequence[ModelCall],
+    tools: Sequence[ToolExecution],
+    *,
+    content: bool,
+    estimate: bool,
+) -> list[Record]:
+    """Rows of model calls and tools that were open below a chain or tool that is over."""
+    rows: list[Record] = [
+        interrupted_call(run, call, None, content=content, estimate=estimate) for call in calls
+    ]
     cancelled = asyncio.CancelledError()
-    return rows + [tool_run(run, tool, None, cancelled) for tool in tools if tool.row_id]
+    return rows + [tool_run(run, tool, None, cancelled) for tool in tools if tool.tool_call_id]
+
+
+def is_pause(error: BaseException | None) -> bool:
+    """Whether `error` is LangGraph's way to stop and wait for a person, or to go elsewhere."""
+    # By name: the recorder works without LangGraph.
+    return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
+
+
+def from_cache(message: AIMessage) -> bool:
+    """Whether LangChain's own cache answered: nobody was asked and nothing was billed."""
+    # That is how BaseChatModel marks it; no provider package has such a count.
+    metadata: Mapping[str, Any] = message.usage_metadata or {}
+    return "total_cost" in metadata and not metadata["total_cost"]
+
+
+def tool_begin(run: Run, tool: ToolExecution) -> ToolRun:
+    return ToolRun(
+        id=tool.row_id or tool.id,
+        execution_id=run.id,
+        tool_call_id=None if tool.row_id else tool.tool_call_id,
+        status="running",
+        started_at=tool.started_at,
+    )
 
 
 def tool_run(run: Run, tool: ToolExecution, output: Any, error: BaseException | None) -> ToolRun:
     failed = error is not None or (isinstance(output, ToolMessage) and output.status == "error")
-    described = error_columns(error)
+    described = error_columns(None if is_pause(error) else error)
     if failed and isinstance(output, ToolMessage):
         described = {"error_type": "ToolError", "error_message": str(output.text)}
-    assert tool.row_id is not None
     return ToolRun(
-        id=tool.row_id,
+        id=tool.row_id or tool.id,
         execution_id=run.id,
-        status="cancelled" if isinstance(error, CANCELLED) else "failed" if failed else "completed",
+        tool_call_id=None if tool.row_id else tool.tool_call_id,
+        status=_tool_status(error, failed=failed),
         started_at=tool.started_at,
         duration_ms=(time.perf_counter() - tool.started) * 1000,
         **described,
     )
+
+
+def _tool_status(error: BaseException | None, *, failed: bool) -> ToolCallStatus:
+    if isinstance(error, CANCELLED):
+        return "cancelled"
+    if is_pause(error):
+        # It will run again, from its beginning, when the graph goes on.
+        return "requested"
+    return "failed" if failed else "completed"
 
 
 def tool_result(run: Run, run_id: UUID, output: ToolMessage, *, content: bool) -> MessageRow:
@@ -153,4 +225,16 @@ def tool_result(run: Run, run_id: UUID, output: ToolMessage, *, content: bool) -
 def error_columns(error: BaseException | None) -> dict[str, str | None]:
     if error is None:
         return {"error_type": None, "error_message": None}
-    return {"error_type": type(error).__name__, "error_message": str(error)[:10_000]}
+    try:
+        message = str(error)[:10_000]
+    # An error that can't even be written out must not cost the row.
+    except Exception:  # noqa: BLE001
+        message = "(this error has no text)"
+    return {"error_type": type(error).__name__, "error_message": message}
+
+
+def _text(value: object) -> str | None:
+    """`value` as a name or a reason: packages may put anything there."""
+    if value is None or value == "" or isinstance(value, Mapping | list | tuple):
+        return None
+    return str(getattr(value, "value", value))[:MAX_TEXT]

@@ -1,11 +1,15 @@
 """What the recorder keeps in mind of runs that have not ended."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+
+from chatter_db.recorder.records import Record
+from chatter_db.recorder.waiting import Waiting
 
 
 @dataclass
@@ -14,6 +18,7 @@ class ModelCall:
 
     id: UUID
     parent_id: UUID | None
+    waiting: Waiting
     started: float
     started_at: datetime
     provider: str | None
@@ -22,14 +27,21 @@ class ModelCall:
     first_token: float | None = None
     chunks: list[AIMessageChunk] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    partial: AIMessage | None = None
+    """What had come of an answer that broke off, where no chunk was seen."""
+    question: Sequence[BaseMessage] = ()
+    """What was sent; kept only where usage may have to be estimated."""
 
 
 @dataclass
 class ToolExecution:
-    """A tool that runs; `row_id` is None when no model asked for it."""
+    """A tool that runs; `row_id` is None when no model of its run asked for it."""
 
+    id: UUID
     row_id: UUID | None
     tool_call_id: str | None
+    """The provider's id of the call; None when no model asked for it at all."""
+    waiting: Waiting
     started: float
     started_at: datetime
 
@@ -42,6 +54,8 @@ class Run:
     correlation_id: str
     conversation_id: UUID | None = None
     parents: dict[UUID, UUID | None] = field(default_factory=dict)
+    waits: dict[UUID, Waiting] = field(default_factory=dict)
+    """Who waits for the chains and tools that run."""
     calls: dict[UUID, ModelCall] = field(default_factory=dict)
     tools: dict[UUID, ToolExecution] = field(default_factory=dict)
     requested: dict[str, UUID] = field(default_factory=dict)
@@ -49,14 +63,31 @@ class Run:
     """Replies that may be the answer: LangChain's message id to our row's id."""
     texts: dict[str, UUID] = field(default_factory=dict)
     last_reply: UUID | None = None
+    told: dict[int, tuple[object, float]] = field(default_factory=dict)
+    """Replies and errors by identity, and when the calls that ended in them started."""
+    unbooked: list[Record] = field(default_factory=list)
+    """The run's start, where it is booked with the first call only."""
+
+    def is_passed_on(self, call: ModelCall, outcome: AIMessage | BaseException) -> bool:
+        """Whether `outcome` is that of another call, made while `call` waited for it.
+
+        A model that asks another one and passes its reply on was billed nothing.
+        """
+        told = self.told.setdefault(id(outcome), (outcome, call.started))
+        return told[1] > call.started
 
     def take_below(self, ancestor: UUID) -> tuple[list[ModelCall], list[ToolExecution]]:
-        """Removes and returns the model calls and tools still open below `ancestor`."""
+        """Removes and returns the model calls and tools below `ancestor`, which is over with it."""
+        ended = self.waits.get(ancestor, Waiting())
         calls = [
-            self.calls.pop(id_, None) for id_ in list(self.calls) if self._is_below(id_, ancestor)
+            self.calls.pop(id_, None)
+            for id_, call in list(self.calls.items())
+            if self._is_below(id_, ancestor) and call.waiting.is_over(ended)
         ]
         tools = [
-            self.tools.pop(id_, None) for id_ in list(self.tools) if self._is_below(id_, ancestor)
+            self.tools.pop(id_, None)
+            for id_, tool in list(self.tools.items())
+            if self._is_below(id_, ancestor) and tool.waiting.is_over(ended)
         ]
         # None: another thread's callback ended it meanwhile.
         return [call for call in calls if call], [tool for tool in tools if tool]

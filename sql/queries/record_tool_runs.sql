@@ -1,4 +1,5 @@
--- What became of tool calls.
+-- What became of tool calls. A run that goes on after a pause runs what an earlier
+-- one asked for: that call is looked up in the conversation, by the provider's id.
 update chatter.tool_calls as t
 set status = r.status,
     started_at = r.started_at,
@@ -7,10 +8,25 @@ set status = r.status,
     error_message = r.error_message
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (
     id uuid,
+    execution_id uuid,
+    tool_call_id text,
     status text,
     started_at timestamptz,
     duration_ms double precision,
     error_type text,
     error_message text
   )
-where t.id = r.id
+where t.id = case
+    when r.tool_call_id is null then r.id
+    else (
+      select asked.id
+      from chatter.workflow_executions as e
+        join chatter.messages as m on m.conversation_id = e.conversation_id
+        join chatter.tool_calls as asked on asked.message_id = m.id
+      where e.id = r.execution_id
+        and asked.tool_call_id = r.tool_call_id
+        and asked.status in ('requested', 'running')
+      order by m.created_at desc
+      limit 1
+    )
+  end

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from tests.cli.conftest import Run
 
-COMMANDS = ["migrate", "demo", "import", "check", "status", "psql"]
+COMMANDS = ["migrate", "demo", "import", "check", "status", "doctor", "psql"]
 
 
 def assert_no_traceback(output: str) -> None:
@@ -143,3 +143,18 @@ def test_the_demonstration(chatter_command: Run, url: str, db: psycopg.Connectio
     again = chatter_command("demo", url=url)
     assert "0 calls booked, 1,644 were there already" in again.stdout
     assert chatter_command("check", url=url).returncode == 0
+
+
+def test_doctor(chatter_command: Run) -> None:
+    """It needs no database."""
+    good = chatter_command("doctor", "openai:gpt-4o-mini")
+    assert good.returncode == 0, good.stderr
+    assert "input_mtok $0.15" in good.stdout and "Nothing of its calls is unknown" in good.stdout
+    server = "http://127.0.0.1:1/v1"
+    found = chatter_command("doctor", "openai:gpt-4o-mini", "--base-url", server, "--json")
+    assert found.returncode == 1
+    assert json.loads(found.stdout)["streams_usage"] is False
+    wrong = chatter_command("doctor", "nonsense")
+    assert wrong.returncode == 2
+    assert "provider:model" in wrong.stderr
+    assert_no_traceback(wrong.stderr + found.stderr)

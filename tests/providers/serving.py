@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,12 +56,24 @@ class Provider:
     requests: list[dict[str, Any]] = field(default_factory=list)
     billed: list[Reply] = field(default_factory=list)
     """Answers that were given with their usage: what a real provider would charge."""
+    bill: list[tuple[str, int, int]] = field(default_factory=list)
+    """The same as model, prompt and completion tokens."""
+    failed: int = 0
+    """Requests that were answered with an error."""
+    answer: Callable[[dict[str, Any]], Reply] | None = None
+    """Replies by what is asked, where they can't be scripted in order."""
     arrived: threading.Event = field(default_factory=threading.Event)
 
     def reply(self, request: dict[str, Any]) -> Reply:
         self.requests.append(request)
         self.arrived.set()
-        return self.script.pop(0) if self.script else Reply("All right.")
+        if self.script:
+            return self.script.pop(0)
+        return self.answer(request) if self.answer else Reply("All right.")
+
+    def charge(self, request: dict[str, Any], reply: Reply) -> None:
+        self.billed.append(reply)
+        self.bill.append((request.get("model", ""), reply.prompt_tokens, reply.completion_tokens))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -99,6 +111,7 @@ class Handler(BaseHTTPRequestHandler):
             if reply.recording is not None:
                 self._send(reply.status, reply.recording.body, reply.recording.content_type)
             elif reply.status != 200:
+                provider.failed += 1
                 self._send_json(reply.status, self.failure(reply))
             elif self.wants_stream(request):
                 self._stream(provider, request, reply)
@@ -106,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
                 if reply.hold is not None:
                     reply.hold.wait(30)
                 time.sleep(reply.pause)
-                provider.billed.append(reply)
+                provider.charge(request, reply)
                 self._send_json(200, self.answer(request, reply))
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
@@ -139,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
         for piece in self.closing(request, reply):
             self._piece(piece, reply)
         self.wfile.write(b"0\r\n\r\n")
-        provider.billed.append(reply)
+        provider.charge(request, reply)
 
     def _piece(self, piece: bytes, reply: Reply) -> None:
         time.sleep(reply.pause)

@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langchain_anthropic import ChatAnthropic
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel, BaseLLM
-from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.outputs import ChatGenerationChunk, LLMResult
+from langchain_core.messages import AIMessage
 from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_ollama import ChatOllama, OllamaLLM
 from langchain_openai import AzureChatOpenAI, ChatOpenAI, OpenAI
@@ -30,6 +28,7 @@ from pydantic import SecretStr
 
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.pricing import cost_of
+from chatter_db.recorder.probing import Listener
 from chatter_db.recorder.usage import Usage
 from tests.providers import openai
 from tests.providers.serving import Provider, Recording, Reply
@@ -169,27 +168,6 @@ def judge(row: Row, usage: Usage) -> Judged:
     if wrong:
         return Judged("wrong", ", ".join(wrong))
     return Judged("unknown", ", ".join(unknown)) if unknown else Judged("right")
-
-
-class Listener(BaseCallbackHandler):
-    """Hears of a call what the recorder hears of it."""
-
-    def __init__(self) -> None:
-        self.chunks: list[AIMessageChunk] = []
-        self.result: LLMResult | None = None
-
-    def on_llm_new_token(self, token: Any, *, chunk: Any = None, **kwargs: Any) -> None:
-        if isinstance(chunk, ChatGenerationChunk) and isinstance(chunk.message, AIMessageChunk):
-            self.chunks.append(chunk.message)
-
-    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
-        self.result = response
-
-    @property
-    def usage(self) -> Usage:
-        if self.result is None:
-            return usage_of.of_chunks(self.chunks)
-        return usage_of.of_result(self.result, self.chunks)
 
 
 def maker_of(row: Row) -> str | None:

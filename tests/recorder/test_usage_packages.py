@@ -16,10 +16,10 @@ from langchain_ollama import ChatOllama
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
+from chatter_db.recorder.probing import Listener
 from chatter_db.recorder.usage import Usage, of_chunks, of_message, of_result
 from tests.providers import anthropic, gemini, ollama, openai
 from tests.providers.serving import Provider, Reply
-from tests.recorder.corpus import Listener
 
 # What the packages warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")

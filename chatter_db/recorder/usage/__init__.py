@@ -20,8 +20,17 @@ follow from how a protocol is written:
   are left out by the encoding (protobuf: Gemini, xAI's gRPC), a missing one is 0.
 """
 
-from chatter_db.recorder.usage.counts import MAX_TOKENS, Usage
+from chatter_db.recorder.usage.counts import MAX_TOKENS, Usage, merged, plain
 from chatter_db.recorder.usage.langchain import of_chunks, of_message, of_result
 from chatter_db.recorder.usage.wire import from_wire
 
-__all__ = ["MAX_TOKENS", "Usage", "from_wire", "of_chunks", "of_message", "of_result"]
+__all__ = [
+    "MAX_TOKENS",
+    "Usage",
+    "from_wire",
+    "merged",
+    "of_chunks",
+    "of_message",
+    "of_result",
+    "plain",
+]

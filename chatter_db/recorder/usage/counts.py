@@ -47,9 +47,13 @@ class Usage:
     """The model of a part that ran on another one."""
     notes: tuple[str, ...] = ()
     """What the block held that could not be read."""
+    estimated: bool = False
+    """Whether the counts are ours, because nobody stated any."""
 
     @property
     def status(self) -> UsageStatus:
+        if self.estimated:
+            return "estimated"
         known = self.prompt_tokens is not None or self.completion_tokens is not None
         return "reported" if known else "unknown"
 

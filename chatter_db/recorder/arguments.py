@@ -1,0 +1,54 @@
+"""What a host app gives a recorder: taken, or refused when the recorder is made."""
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from chatter_db.errors import UsageError
+
+MAX_NAME = 500
+"""The limit, in characters, of the names that a host app gives."""
+
+
+def require_name(argument: str, value: object) -> None:
+    """Refuses a name that the books can't hold; None is none given."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise UsageError(f"{argument} must be a string, not {type(value).__name__}.")
+    if not 1 <= len(value) <= MAX_NAME or "\0" in value:
+        raise UsageError(
+            f"{argument} must have 1 to {MAX_NAME} characters and no NUL; it has {len(value)}."
+        )
+
+
+def require_conversation(value: object) -> None:
+    if not isinstance(value, UUID):
+        require_name("conversation", value)
+
+
+def require_flag(argument: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(f"{argument} must be True or False, not {type(value).__name__}.")
+
+
+def json_object(argument: str, value: object) -> dict[str, Any]:
+    """A copy of the mapping `value` as JSON holds it."""
+    if value is not None and not isinstance(value, Mapping):
+        raise UsageError(f"{argument} must be a mapping, not {type(value).__name__}.")
+    try:
+        copied: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(value or {})))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(f"{argument} must be JSON: {error}.") from None
+    return copied
+
+
+def fitting(name: str) -> str:
+    """`name` within the limit; what is too long ends in a digest, so that it stays itself."""
+    if len(name) <= MAX_NAME:
+        return name
+    digest = blake2b(name.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return f"{name[: MAX_NAME - 33]}-{digest}"

@@ -1,0 +1,57 @@
+"""One recorder for every run of the process, without any graph being told of it."""
+
+import threading
+from contextvars import ContextVar
+from typing import cast
+
+from langchain_core.tracers.context import register_configure_hook
+
+from chatter_db.errors import UsageError
+from chatter_db.recorder.callbacks import Recorder
+
+
+class _Installed:
+    """What LangChain takes for a context variable.
+
+    The value of a real one would be missing in every new thread.
+    """
+
+    def __init__(self) -> None:
+        self.recorder: Recorder | None = None
+
+    def get(self) -> Recorder | None:
+        return self.recorder
+
+
+_installed = _Installed()
+_lock = threading.Lock()
+_hooked = False
+
+
+def install(recorder: Recorder) -> None:
+    """Attaches `recorder` to every run of this process that begins from now on.
+
+    A run that is given a recorder of its own is left to that one. Raises
+    UsageError if there is one installed already.
+    """
+    global _hooked  # noqa: PLW0603 - LangChain's hooks can't be taken back
+    with _lock:
+        if _installed.recorder is not None:
+            raise UsageError("A recorder is installed in this process already: uninstall it first.")
+        _installed.recorder = recorder
+        if not _hooked:
+            register_configure_hook(
+                cast("ContextVar[Recorder | None]", _installed),
+                inheritable=True,
+                handle_class=Recorder,
+            )
+            _hooked = True
+
+
+def uninstall(recorder: Recorder) -> bool:
+    """Takes it back, for runs that begin from now on; False if it isn't the installed one."""
+    with _lock:
+        if _installed.recorder is not recorder:
+            return False
+        _installed.recorder = None
+        return True

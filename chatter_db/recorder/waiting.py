@@ -1,0 +1,66 @@
+"""Who waits for a call: how its end is learnt where LangChain tells nothing of it.
+
+A call that is awaited is over with its task, and LangChain calls no handler when
+that task is cancelled. A call in a thread goes on, whatever becomes of those who
+wait for it, and LangChain always tells of its end.
+"""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+_MANAGER = "langchain_core.callbacks.manager"
+
+# Calls that are made and answered within one await.
+_AWAITED = frozenset(
+    {
+        ("langchain_core.language_models.chat_models", "agenerate"),
+        ("langchain_core.tools.base", "arun"),
+    }
+)
+# Generators: who starts one need not be who ends it, but its end is told.
+_STREAMED = frozenset({("langchain_core.language_models.chat_models", "astream")})
+# The sync callback managers run an async handler to its end on a loop of its own; the
+# newest streams are read by a task of their own. Nobody who waits can end these.
+_ON_ITS_OWN = frozenset(
+    {
+        (_MANAGER, "_run_coros"),
+        ("langchain_core.language_models.chat_models", "ensure_started"),
+    }
+)
+# Chains are asked no more than whether they are awaited.
+_ASYNC = frozenset({(_MANAGER, "ahandle_event")})
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Who waits for a call or a chain."""
+
+    task: "asyncio.Task[Any] | None" = None
+    """The task that started it; None if it goes on whatever becomes of that."""
+    awaited: bool = False
+    """Whether it is over as soon as its task is."""
+
+    def is_over(self, ended: "Waiting") -> bool:
+        """Whether a call is over, now that the chain above it has ended, which `ended` waited for.
+
+        One that goes on by itself isn't, nor one that another task was started for.
+        """
+        return self.task is not None and (self.task is ended.task or self.task.done())
+
+
+def waiting(*, chain: bool = False) -> Waiting:
+    """Who waits for what a callback has just said to begin; asked inside that callback."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        place = (frame.f_globals.get("__name__"), frame.f_code.co_name)
+        if place in _ON_ITS_OWN:
+            return Waiting()
+        if place in _AWAITED:
+            return Waiting(asyncio.current_task(), awaited=True)
+        if place in _STREAMED or (chain and place in _ASYNC):
+            break
+        frame = frame.f_back
+    return Waiting(asyncio.current_task())
