@@ -1,3 +1,13 @@
+-- The story of a request is found by its correlation id.
+create index workflow_executions_correlation_id_idx
+  on chatter.workflow_executions (correlation_id)
+  where correlation_id is not null;
+create index messages_correlation_id_idx
+  on chatter.messages (correlation_id)
+  where correlation_id is not null and execution_id is null;
+comment on index chatter.workflow_executions_correlation_id_idx is 'The story of a request.';
+comment on index chatter.messages_correlation_id_idx is 'The story of a request, as far as it is outside a run.';
+
 -- Security: what happened at the door, and who is kept out for a while.
 --
 -- Applications insert into security_events and nothing else. A trigger counts them
