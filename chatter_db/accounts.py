@@ -193,12 +193,56 @@ class Accounts:
             await self._record("login_failure", origin, user_id=user_id, severity="medium")
             raise SignInRefused("User or password is wrong.")
 
+        return await self._begin_session(found.id, user, found.role, origin)
+
+    async def sign_in_with_key(
+        self, secret: str, *, origin: Origin = Origin()
+    ) -> tuple[Identity, str]:
+        """Begins a browser session for the holder of an API key.
+
+        Raises SignInRefused, and SignInBlocked while the address is kept out.
+        """
+        async with self._chatter.session() as session:
+            blocked = await session.scalar(select(_blocked_until(origin, null())))
+        if blocked is not None:
+            await self._record("login_blocked", origin, user_id=None, severity="medium")
+            raise SignInBlocked(blocked)
+        identity = await self.of_key(secret, origin=origin)
+        if identity is None:
+            await self._record("login_failure", origin, user_id=None, severity="medium")
+            raise SignInRefused("This API key is not known, or no longer good.")
+        return await self._begin_session(identity.user_id, identity.user, identity.role, origin)
+
+    async def check_password(
+        self, identity: Identity, password: str, *, origin: Origin = Origin()
+    ) -> None:
+        """Raises SignInRefused, or SignInBlocked, unless it is the user's password."""
+        async with self._chatter.session() as session:
+            hashed = await session.scalar(
+                select(Password.hash).where(Password.user_id == identity.user_id)
+            )
+            blocked = await session.scalar(select(_blocked_until(origin, identity.user_id)))
+        if blocked is not None:
+            raise SignInBlocked(blocked)
+        if hashed is None or not await self._verified(hashed, password):
+            await self._record("login_failure", origin, user_id=identity.user_id, severity="medium")
+            raise SignInRefused("The password is wrong.")
+
+    async def rate_limited(self, identity: Identity, *, origin: Origin = Origin()) -> None:
+        """Notes that a user asked too often."""
+        await self._record(
+            "rate_limit_exceeded", origin, user_id=identity.user_id, severity="medium"
+        )
+
+    async def _begin_session(
+        self, user_id: UUID, user: str, role: UserRole, origin: Origin
+    ) -> tuple[Identity, str]:
         token = secrets.token_urlsafe(32)
         async with self._chatter.session() as session, session.begin():
             session_id = await session.scalar(
                 insert(BrowserSession)
                 .values(
-                    user_id=found.id,
+                    user_id=user_id,
                     hash=_digest(token),
                     ip_address=origin.ip_address,
                     user_agent=_short(origin.user_agent),
@@ -206,8 +250,8 @@ class Accounts:
                 )
                 .returning(BrowserSession.id)
             )
-            await _record(session, "login_success", origin, user_id=found.id)
-        return Identity(found.id, user, found.role, session_id=session_id), token
+            await _record(session, "login_success", origin, user_id=user_id)
+        return Identity(user_id, user, role, session_id=session_id), token
 
     async def of_session(self, token: str) -> Identity | None:
         """Who holds the cookie `token`; None if it is unknown, over or revoked."""

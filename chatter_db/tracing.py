@@ -31,6 +31,7 @@ class Step:
     execution_id: UUID | None
     conversation_id: UUID | None
     user_id: UUID | None
+    """Whose step: the run's user, else the conversation's."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Trace:
         """From the first step's start to the last one's end, as far as they have ended."""
         ends = [s.began_at + timedelta(milliseconds=s.duration_ms or 0) for s in self.steps]
         return max(ends) - self.steps[0].began_at if ends else timedelta()
+
+    def of_user(self, user_id: UUID) -> "Trace":
+        """The steps that are this user's."""
+        return Trace(self.correlation_id, [s for s in self.steps if s.user_id == user_id])
 
     @property
     def _calls(self) -> list[Step]:

@@ -1,6 +1,6 @@
 """One turn of a conversation, told while it happens."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -72,7 +72,7 @@ async def stream_chat_workflow(
     correlation_id: str | None = None,
     execution_id: UUID | None = None,
     chatter: Chatter | None = None,
-) -> AsyncIterator[Chunk]:
+) -> AsyncGenerator[Chunk, None]:
     """Answers like `execute_chat_workflow`, chunk by chunk; raises the same errors.
 
     Closing the iterator ends the run: it is booked as cancelled, with what it used.

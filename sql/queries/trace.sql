@@ -1,19 +1,21 @@
 -- The story of one correlation id, in order: runs, model calls, tool calls, messages,
 -- and what happened at the door. A call is placed where it began.
 with runs as (
-  select e.*
+  select e.*, coalesce(e.user_id, c.user_id) as owner_id
   from chatter.workflow_executions as e
+    left join chatter.conversations as c on c.id = e.conversation_id
   where e.correlation_id = :correlation_id
 ),
 
 rows as (
-  select m.*
+  select m.*, r.owner_id
   from runs as r
     join chatter.messages as m on m.execution_id = r.id
   union all
   -- Rows outside a run, as imports and psql write them; a partial index has them.
-  select m.*
+  select m.*, c.user_id
   from chatter.messages as m
+    join chatter.conversations as c on c.id = m.conversation_id
   where m.correlation_id = :correlation_id and m.execution_id is null
 ),
 
@@ -31,7 +33,7 @@ story as (
     r.id,
     r.id as execution_id,
     r.conversation_id,
-    r.user_id
+    r.owner_id as user_id
   from runs as r
   union all
   select
@@ -47,7 +49,7 @@ story as (
     m.id,
     m.execution_id,
     m.conversation_id,
-    null::uuid
+    m.owner_id
   from rows as m
   union all
   select
@@ -63,7 +65,7 @@ story as (
     t.id,
     t.execution_id,
     r.conversation_id,
-    null
+    r.owner_id
   from runs as r
     join chatter.tool_calls as t on t.execution_id = r.id
     left join chatter.messages as m on m.id = t.message_id
