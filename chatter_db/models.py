@@ -8,7 +8,7 @@ Columns marked `_kept` are written by triggers; Postgres refuses anybody else.
 from datetime import datetime, timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Literal
+from typing import Any, Literal, NewType
 from uuid import UUID
 
 from sqlalchemy import (
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Double,
     FetchedValue,
     ForeignKey,
+    Identity,
     Interval,
     LargeBinary,
     MetaData,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
 
 UserRole = Literal["user", "admin"]
 ConversationStatus = Literal["active", "archived", "deleted"]
@@ -36,9 +38,21 @@ Kind = Literal["turn", "step"]
 CallStatus = Literal["completed", "failed", "cancelled"]
 UsageStatus = Literal["reported", "estimated", "unknown"]
 CostSource = Literal["provider", "computed", "imported"]
+EventCategory = Literal["workflow", "conversation", "security", "analytics", "alert"]
 Severity = Literal["low", "medium", "high", "critical"]
 Subject = Literal["ip_address", "user_id", "api_key_id"]
 ToolCallStatus = Literal["requested", "running", "completed", "failed", "cancelled"]
+
+
+Xid8 = NewType("Xid8", str)
+"""A transaction's number, 64 bits."""
+
+
+class _Xid8(UserDefinedType[str]):
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
 
 
 class Base(DeclarativeBase):
@@ -52,6 +66,7 @@ class Base(DeclarativeBase):
         Decimal: Numeric,
         datetime: DateTime(timezone=True),
         timedelta: Interval,
+        Xid8: _Xid8,
         dict[str, Any]: JSONB,
         list[dict[str, Any]]: JSONB,
     }
@@ -170,6 +185,29 @@ class ToolCall(Base):
     duration_ms: Mapped[float | None]
     error_type: Mapped[str | None]
     error_message: Mapped[str | None]
+
+
+class Event(Base):
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    xact_id: Mapped[Xid8] = _default()
+    event_type: Mapped[str]
+    category: Mapped[EventCategory] = mapped_column(Text)
+    user_id: Mapped[UUID | None]
+    conversation_id: Mapped[UUID | None]
+    execution_id: Mapped[UUID | None]
+    subject_id: Mapped[UUID | None]
+    correlation_id: Mapped[str | None]
+    payload: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = _default()
+
+
+class EventStream(Base):
+    __tablename__ = "event_stream"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    pruned_before: Mapped[Xid8] = _default()
 
 
 class SecurityEvent(Base):

@@ -196,6 +196,54 @@ create trigger _200_alert
   for each statement
   execute function chatter.tg_security_events__alert();
 
+-- Both are events for whoever watches: what happened at the door, and each alert.
+create function chatter.tg_security__events() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if tg_table_name = 'security_events' then
+    insert into chatter.events (
+      event_type, category, user_id, subject_id, correlation_id, payload
+    )
+    select
+      n.event_type, 'security', n.user_id, n.id, n.correlation_id,
+      -- No address: it is personal, and whoever may see it finds it by the id.
+      pg_catalog.jsonb_build_object('v', 1, 'security_event', n.id, 'severity', n.severity)
+    from new_rows as n;
+  else
+    insert into chatter.events (event_type, category, subject_id, correlation_id, payload)
+    select
+      'alert_raised', 'alert', n.id, n.correlation_id,
+      pg_catalog.jsonb_build_object(
+        'v', 1, 'alert', n.id, 'rule', n.rule_name, 'severity', n.severity, 'subject', n.subject,
+        'events', n.events, 'blocked_until', n.blocked_until
+      )
+    from new_rows as n;
+  end if;
+  if found then
+    perform chatter.ring_bell();
+  end if;
+  return null;
+end
+$$;
+
+create trigger _300_events_insert
+  after insert on chatter.security_events
+  referencing new table as new_rows
+  for each statement
+  execute function chatter.tg_security__events();
+
+create trigger _300_events_insert
+  after insert on chatter.alerts
+  referencing new table as new_rows
+  for each statement
+  execute function chatter.tg_security__events();
+
+comment on function chatter.tg_security__events() is 'Writes security events and alert_raised into the outbox.';
+comment on trigger _300_events_insert on chatter.security_events is 'Writes the event of its own name.';
+comment on trigger _300_events_insert on chatter.alerts is 'Writes alert_raised.';
+
 -- Until when an address or a user is kept out; NULL if neither is. Applications ask
 -- before they look at a password.
 create function chatter.blocked_until(p_ip_address inet, p_user_id uuid) returns timestamptz
@@ -454,6 +502,15 @@ begin
       on chatter.tool_calls to chatter_app;
   end if;
 
+  -- The app follows the events; it writes none.
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant select on chatter.events to chatter_app;
+    grant execute on function
+      chatter.events_now(),
+      chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[])
+    to chatter_app;
+  end if;
+
   -- The app keeps the door: it writes what happened there, and no alert.
   if pg_catalog.to_regrole('chatter_app') is not null then
     grant execute on function chatter.blocked_until(inet, uuid) to chatter_app;
@@ -515,7 +572,9 @@ begin
     grant select on chatter.workflow_executions to chatter_worker;
     grant update (status, finished_at, error_type, error_message)
       on chatter.workflow_executions to chatter_worker;
-    grant execute on function chatter.prune_security(timestamptz) to chatter_worker;
+    grant execute on function
+      chatter.prune_events(timestamptz), chatter.prune_security(timestamptz)
+    to chatter_worker;
   end if;
 end
 $$;

@@ -81,6 +81,15 @@ begin
       on chatter.tool_calls to chatter_app;
   end if;
 
+  -- The app follows the events; it writes none.
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant select on chatter.events to chatter_app;
+    grant execute on function
+      chatter.events_now(),
+      chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[])
+    to chatter_app;
+  end if;
+
   -- The app keeps the door: it writes what happened there, and no alert.
   if pg_catalog.to_regrole('chatter_app') is not null then
     grant execute on function chatter.blocked_until(inet, uuid) to chatter_app;
@@ -142,7 +151,9 @@ begin
     grant select on chatter.workflow_executions to chatter_worker;
     grant update (status, finished_at, error_type, error_message)
       on chatter.workflow_executions to chatter_worker;
-    grant execute on function chatter.prune_security(timestamptz) to chatter_worker;
+    grant execute on function
+      chatter.prune_events(timestamptz), chatter.prune_security(timestamptz)
+    to chatter_worker;
   end if;
 end
 $$;

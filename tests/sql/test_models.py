@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Column, Table, create_engine
 
-from chatter_db.models import Base
+from chatter_db.models import Base, Xid8
 
 from .books import Books
 
@@ -28,6 +28,7 @@ TYPES: dict[object, str] = {
     timedelta: "interval",
     bytes: "bytea",
     IPv4Address: "inet",
+    Xid8: "xid8",
     UUID: "uuid",
     dict[str, Any]: "jsonb",
     list[dict[str, Any]]: "jsonb",
@@ -82,7 +83,7 @@ def table(request: pytest.FixtureRequest) -> str:
 def test_columns(books: Books, table: str) -> None:
     catalog = books.rows(
         "select a.attname::text, format_type(a.atttypid, a.atttypmod), not a.attnotnull, "
-        "a.attgenerated <> '', a.atthasdef and a.attgenerated = '' "
+        "a.attgenerated <> '', a.atthasdef and a.attgenerated = '' or a.attidentity <> '' "
         "from pg_attribute as a where a.attrelid = %s::regclass and a.attnum > 0 "
         "and not a.attisdropped order by a.attnum",
         f"chatter.{table}",

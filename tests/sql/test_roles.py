@@ -49,7 +49,14 @@ COLUMNS: dict[tuple[str, str, str], str] = {
     (APP, "UPDATE", "tool_calls"): "status started_at duration_ms error_type error_message",
     **{
         (APP, "SELECT", table): "*"
-        for table in ("security_events", "alerts", "passwords", "api_keys", "browser_sessions")
+        for table in (
+            "events",
+            "security_events",
+            "alerts",
+            "passwords",
+            "api_keys",
+            "browser_sessions",
+        )
     },
     (APP, "INSERT", "security_events"): (
         "event_type severity user_id ip_address user_agent correlation_id details"
@@ -91,6 +98,9 @@ FUNCTIONS = {
     (APP, "lock_conversations(uuid[])"),
     (APP, "erase_conversation(uuid)"),
     (APP, "blocked_until(inet, uuid)"),
+    (APP, "events_now()"),
+    (APP, "events_after(text, integer, uuid, uuid, uuid, text[], text[])"),
+    (WORKER, "prune_events(timestamp with time zone)"),
     (WORKER, "clock()"),
     (WORKER, "prune_security(timestamp with time zone)"),
 }
