@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         ImportRejected,
         RecordingFailed,
         SchemaError,
+        SignInBlocked,
+        SignInRefused,
         UsageError,
     )
     from chatter_db.ledger import (
@@ -42,6 +44,8 @@ __all__ = [
     "Recorder",
     "RecordingFailed",
     "SchemaError",
+    "SignInBlocked",
+    "SignInRefused",
     "ToolCall",
     "UsageError",
     "User",

@@ -5,6 +5,7 @@ line prints the message alone and exits with `exit_code`; a traceback means a
 bug of ours.
 """
 
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -38,3 +39,17 @@ class ImportRejected(ChatterError):
 
 class RecordingFailed(ChatterError):
     """Postgres refused, or did not answer, a record of the recorder."""
+
+
+class SignInRefused(ChatterError):
+    """User or password is wrong; the message doesn't say which."""
+
+
+class SignInBlocked(ChatterError):
+    """Too many failed sign-ins: the address or the user is kept out until `until`."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(
+            f"Too many failed sign-ins. Try again after {until:%Y-%m-%d %H:%M:%S} UTC."
+        )
+        self.until = until

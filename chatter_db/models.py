@@ -5,9 +5,10 @@ test compares these models with the catalog, so that the two can't disagree.
 Columns marked `_kept` are written by triggers; Postgres refuses anybody else.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal, NewType
 from uuid import UUID
 
 from sqlalchemy import (
@@ -18,12 +19,16 @@ from sqlalchemy import (
     Double,
     FetchedValue,
     ForeignKey,
+    Identity,
+    Interval,
+    LargeBinary,
     MetaData,
     Numeric,
     Text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
 
 UserRole = Literal["user", "admin"]
 ConversationStatus = Literal["active", "archived", "deleted"]
@@ -33,7 +38,21 @@ Kind = Literal["turn", "step"]
 CallStatus = Literal["completed", "failed", "cancelled"]
 UsageStatus = Literal["reported", "estimated", "unknown"]
 CostSource = Literal["provider", "computed", "imported"]
+EventCategory = Literal["workflow", "conversation", "security", "analytics", "alert"]
+Severity = Literal["low", "medium", "high", "critical"]
+Subject = Literal["ip_address", "user_id", "api_key_id"]
 ToolCallStatus = Literal["requested", "running", "completed", "failed", "cancelled"]
+
+
+Xid8 = NewType("Xid8", str)
+"""A transaction's number, 64 bits."""
+
+
+class _Xid8(UserDefinedType[str]):
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
 
 
 class Base(DeclarativeBase):
@@ -42,9 +61,12 @@ class Base(DeclarativeBase):
         str: Text,
         int: BigInteger,
         bool: Boolean,
+        bytes: LargeBinary,
         float: Double,
         Decimal: Numeric,
         datetime: DateTime(timezone=True),
+        timedelta: Interval,
+        Xid8: _Xid8,
         dict[str, Any]: JSONB,
         list[dict[str, Any]]: JSONB,
     }
@@ -163,3 +185,102 @@ class ToolCall(Base):
     duration_ms: Mapped[float | None]
     error_type: Mapped[str | None]
     error_message: Mapped[str | None]
+
+
+class Event(Base):
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    xact_id: Mapped[Xid8] = _default()
+    event_type: Mapped[str]
+    category: Mapped[EventCategory] = mapped_column(Text)
+    user_id: Mapped[UUID | None]
+    conversation_id: Mapped[UUID | None]
+    execution_id: Mapped[UUID | None]
+    subject_id: Mapped[UUID | None]
+    correlation_id: Mapped[str | None]
+    payload: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = _default()
+
+
+class EventStream(Base):
+    __tablename__ = "event_stream"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    pruned_before: Mapped[Xid8] = _default()
+
+
+class SecurityEvent(Base):
+    __tablename__ = "security_events"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    event_type: Mapped[str]
+    severity: Mapped[Severity] = _default(type_=Text)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey(User.id, ondelete="RESTRICT"))
+    ip_address: Mapped[IPv4Address | IPv6Address | None] = mapped_column(INET)
+    user_agent: Mapped[str | None]
+    correlation_id: Mapped[str | None]
+    details: Mapped[dict[str, Any]] = _default()
+    created_at: Mapped[datetime] = _default()
+
+
+class SecurityRule(Base):
+    __tablename__ = "security_rules"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    event_type: Mapped[str]
+    subject: Mapped[Subject] = mapped_column(Text)
+    threshold: Mapped[int]
+    period: Mapped[timedelta]
+    severity: Mapped[Severity] = mapped_column(Text)
+    block_for: Mapped[timedelta | None]
+    enabled: Mapped[bool] = _default()
+
+
+class Alert(Base):
+    __tablename__ = "alerts"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    rule_name: Mapped[str] = mapped_column(ForeignKey(SecurityRule.name, ondelete="RESTRICT"))
+    subject: Mapped[Subject] = mapped_column(Text)
+    subject_value: Mapped[str]
+    severity: Mapped[Severity] = mapped_column(Text)
+    events: Mapped[int]
+    correlation_id: Mapped[str | None]
+    blocked_until: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _default()
+
+
+class Password(Base):
+    __tablename__ = "passwords"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), primary_key=True)
+    hash: Mapped[str]
+    changed_at: Mapped[datetime] = _default()
+
+
+class ApiKey(Base):
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
+    name: Mapped[str]
+    prefix: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = _default()
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class BrowserSession(Base):
+    __tablename__ = "browser_sessions"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"))
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    ip_address: Mapped[IPv4Address | IPv6Address | None] = mapped_column(INET)
+    user_agent: Mapped[str | None]
+    created_at: Mapped[datetime] = _default()
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]

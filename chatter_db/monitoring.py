@@ -1,16 +1,41 @@
-"""What runs and ran, read from the books: the same numbers in every process."""
+"""What runs and ran, read from the books: the same numbers in every process.
 
+Workflows on LangGraph are tracked by the recorder. The tracking calls here are for
+code that has none: they write the same rows, and the same triggers total them.
+"""
+
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from chatter_db.errors import UsageError
+from chatter_db.errors import DatabaseUnavailable, UsageError
 from chatter_db.ledger import Chatter, default_chatter
-from chatter_db.models import ExecutionStatus, WorkflowExecution
+from chatter_db.models import (
+    Conversation,
+    CostSource,
+    ExecutionStatus,
+    Message,
+    WorkflowExecution,
+)
+
+ENDS = ("completed", "failed", "cancelled")
+"""How a tracked workflow may finish."""
+
+MAX_NAME = 500
+"""The limit of workflow_executions.workflow_name, in characters."""
+
+CHECK_VIOLATION = "23514"
+
+SLOW_DATABASE_MS = 500
+"""A round trip to Postgres above this is reported as a reason to look."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +75,176 @@ class WorkflowStats:
         return self.by_status.get("running", 0)
 
 
+@dataclass(frozen=True)
+class SystemHealth:
+    """How the system is, and why it isn't well if it isn't."""
+
+    healthy: bool
+    reasons: list[str]
+    """What wants attention, in words; empty when all is well."""
+    database_ms: float | None
+    """A round trip to Postgres, in milliseconds; None if nobody answered."""
+    active: int | None
+    """Executions that run at this moment; None if the database didn't say."""
+    oldest_active: datetime | None
+    lost_records: int
+    """Records of this process that could not be booked; see the log."""
+
+
 class MonitoringService:
     """Thin over the database; keeps nothing in the process."""
 
     def __init__(self, chatter: Chatter) -> None:
         self._chatter = chatter
+
+    async def start_workflow_tracking(
+        self,
+        workflow_name: str,
+        *,
+        conversation_id: UUID | None = None,
+        correlation_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> UUID:
+        """Begins an execution, visible while it runs; returns its id.
+
+        It belongs to the conversation given, else to a new one. Raises UsageError
+        for an unknown conversation or a name that isn't 1 to 500 characters long.
+        """
+        if not 1 <= len(workflow_name) <= MAX_NAME:
+            raise UsageError(f"workflow_name must have 1 to {MAX_NAME} characters.")
+        async with self._chatter.session() as session, session.begin():
+            if conversation_id is None:
+                conversation_id = await session.scalar(
+                    insert(Conversation).returning(Conversation.id)
+                )
+            conversation = await session.get(Conversation, conversation_id)
+            if conversation is None:
+                raise UsageError(f"There is no conversation {conversation_id}.")
+            made: UUID | None = await session.scalar(
+                insert(WorkflowExecution)
+                .values(
+                    conversation_id=conversation.id,
+                    user_id=conversation.user_id,
+                    workflow_name=workflow_name,
+                    correlation_id=correlation_id,
+                    extra=dict(metadata or {}),
+                )
+                .returning(WorkflowExecution.id)
+            )
+        assert made is not None
+        return made
+
+    async def update_workflow_metrics(
+        self,
+        execution_id: UUID,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+        cost: Decimal | None = None,
+        cost_source: CostSource = "provider",
+        response_time_ms: float | None = None,
+    ) -> UUID:
+        """Books one model call of the execution; returns the id of its row.
+
+        Totals are no argument: Postgres adds this row to them. What is not known stays
+        None and counts as unknown, not as 0. Raises UsageError for an unknown
+        execution or figures that can't be (negative, or a float for money).
+        """
+        if cost is not None and not isinstance(cost, Decimal):
+            raise UsageError(f"cost must be a Decimal, exact; not {type(cost).__name__}.")
+        async with self._chatter.session() as session, session.begin():
+            execution = await self._execution(session, execution_id)
+            try:
+                made: UUID | None = await session.scalar(
+                    insert(Message)
+                    .values(
+                        conversation_id=execution.conversation_id,
+                        execution_id=execution_id,
+                        role="assistant",
+                        kind="step",
+                        provider_used=provider,
+                        model_used=model,
+                        prompt_tokens=prompt_tokens,
+                        completion_tokens=completion_tokens,
+                        cost=cost,
+                        cost_source=cost_source if cost is not None else None,
+                        response_time_ms=response_time_ms,
+                        correlation_id=execution.correlation_id,
+                    )
+                    .returning(Message.id)
+                )
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != CHECK_VIOLATION:
+                    raise
+                raise UsageError(f"The figures can't be booked: {_message(error)}") from None
+        assert made is not None
+        return made
+
+    async def finish_workflow_tracking(
+        self,
+        execution_id: UUID,
+        status: ExecutionStatus = "completed",
+        *,
+        error: BaseException | None = None,
+    ) -> None:
+        """Ends an execution, `failed` if there is an `error`. An end that is booked stays.
+
+        Raises UsageError for an unknown execution or another status than completed,
+        failed or cancelled.
+        """
+        status = "failed" if error is not None else status
+        if status not in ENDS:
+            raise UsageError(f"status must be one of {', '.join(ENDS)}, not {status!r}.")
+        async with self._chatter.session() as session, session.begin():
+            await self._execution(session, execution_id)
+            await session.execute(
+                update(WorkflowExecution)
+                .where(WorkflowExecution.id == execution_id, WorkflowExecution.status == "running")
+                .values(
+                    status=status,
+                    error_type=type(error).__name__ if error is not None else None,
+                    error_message=str(error)[:10_000] if error is not None else None,
+                )
+            )
+
+    async def get_system_health(self) -> SystemHealth:
+        """How the system is at this moment. Never raises: what fails is a reason."""
+        reasons: list[str] = []
+        running = (
+            select(func.count(), func.min(WorkflowExecution.started_at))
+            .select_from(WorkflowExecution)
+            .where(WorkflowExecution.status == "running")
+        )
+        database_ms = active = oldest = None
+        begin = time.perf_counter()
+        try:
+            async with self._chatter.session() as session:
+                await session.execute(select(1))
+                database_ms = (time.perf_counter() - begin) * 1000
+                active, oldest = (await session.execute(running)).one()
+        except (DBAPIError, DatabaseUnavailable, OSError) as error:
+            reasons.append(f"Postgres: {_message(error)}")
+        if database_ms is not None and database_ms > SLOW_DATABASE_MS:
+            reasons.append(f"Postgres took {database_ms:.0f} ms to answer.")
+        lost = self._chatter.lost_records
+        if lost:
+            reasons.append(f"{lost} record(s) of this process were lost; see its log.")
+        return SystemHealth(
+            healthy=not reasons,
+            reasons=reasons,
+            database_ms=database_ms,
+            active=active,
+            oldest_active=oldest,
+            lost_records=lost,
+        )
+
+    async def _execution(self, session: AsyncSession, execution_id: UUID) -> WorkflowExecution:
+        execution = await session.get(WorkflowExecution, execution_id)
+        if execution is None:
+            raise UsageError(f"There is no execution {execution_id}.")
+        return execution
 
     async def get_workflow_stats(self, *, limit: int = 100) -> WorkflowStats:
         """Counts of all executions, with the `limit` latest ones.
@@ -99,3 +289,9 @@ def _operation(row: WorkflowExecution) -> WorkflowOperation:
         cost=row.total_cost,
         error_type=row.error_type,
     )
+
+
+def _message(error: Exception) -> str:
+    """The first line of what went wrong, without the row that DETAIL would quote."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(cause).partition("\n")[0].rpartition(">: ")[2]

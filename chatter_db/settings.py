@@ -57,6 +57,16 @@ class Settings(BaseSettings):
         ge=1,
         description="How much may wait there, in MiB, before records are lost.",
     )
+    requests_per_minute: int = Field(
+        default=600,
+        ge=1,
+        description="Requests that a user may make in a minute, per server process.",
+    )
+    max_body_kb: int = Field(
+        default=1024,
+        ge=1,
+        description="Size of a request's body, in KiB, at most.",
+    )
     model: str = Field(
         default="offline",
         description="Chat model of the workflow, such as openai:gpt-4o-mini; offline needs no key.",

@@ -18,6 +18,7 @@ from chatter_db.cli.import_ import import_command
 from chatter_db.cli.migrate import migrate
 from chatter_db.cli.psql import psql
 from chatter_db.cli.status import status
+from chatter_db.cli.trace import trace
 from chatter_db.errors import ChatterError
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command("import")(import_command)
 app.command()(check)
 app.command()(status)
 app.command()(doctor)
+app.command()(trace)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)
 
 

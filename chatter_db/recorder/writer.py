@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from uuid import UUID
 
 import msgspec
+from psycopg import OperationalError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -287,7 +288,10 @@ def _passing(error: Exception) -> bool:
         return True
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None)
-        return error.connection_invalidated or bool(state and _TRANSIENT.match(state))
+        if state is None:
+            # Not from the server: libpq lost it. SQLAlchemy knows most of these, not all.
+            return error.connection_invalidated or isinstance(error.orig, OperationalError)
+        return bool(_TRANSIENT.match(state))
     return False
 
 

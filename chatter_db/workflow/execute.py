@@ -8,15 +8,18 @@ from uuid import UUID
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.uuid import uuid7
+from langgraph.graph.state import CompiledStateGraph
 
 from chatter_db.errors import RecordingFailed, UsageError
 from chatter_db.ledger import Chatter, default_chatter
 from chatter_db.models import Conversation, Message, WorkflowExecution
-from chatter_db.recorder import RunOutcome
+from chatter_db.recorder import Recorder, RunOutcome
 from chatter_db.settings import settings
 from chatter_db.workflow.graph import chat_graph
+from chatter_db.workflow.nodes import ChatState
 from chatter_db.workflow.offline import OfflineChatModel
 from chatter_db.workflow.tools import TOOLS
 
@@ -47,17 +50,67 @@ async def execute_chat_workflow(
     tools: Sequence[BaseTool] = TOOLS,
     workflow: str = "chat",
     correlation_id: str | None = None,
+    execution_id: UUID | None = None,
     chatter: Chatter | None = None,
 ) -> ChatResponse:
     """Answers `message` with the chat graph, in the conversation given or a new one.
 
     `model` is a chat model, or the name of one such as `openai:gpt-4o-mini`;
-    by default CHATTER_MODEL. `chatter` is by default the process's own.
+    by default CHATTER_MODEL. `execution_id` is the run's id, by default a new UUIDv7.
+    `chatter` is by default the process's own.
 
     Raises UsageError for an empty message, an unknown model or conversation,
     RecordingFailed if the answer could not be booked, and whatever error the
     model raised; the books then show the failed run.
     """
+    prepared = await prepare(
+        message,
+        conversation_id=conversation_id,
+        user=user,
+        model=model,
+        tools=tools,
+        workflow=workflow,
+        correlation_id=correlation_id,
+        execution_id=execution_id,
+        chatter=chatter,
+    )
+    await prepared.graph.ainvoke(prepared.inputs, config=prepared.config)
+    return await prepared.response()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A turn that is ready to run: the graph, its input and config, and the way to its rows."""
+
+    graph: CompiledStateGraph[ChatState, Any, Any, Any]
+    inputs: ChatState
+    config: RunnableConfig
+    recorder: Recorder
+    chatter: Chatter
+    execution_id: UUID
+    conversation_id: UUID
+
+    async def response(self) -> ChatResponse:
+        """What the run that just ended left in the books.
+
+        Raises RecordingFailed if its answer is not there.
+        """
+        return await response_of(self.chatter, self.recorder.last_run)
+
+
+async def prepare(
+    message: str,
+    *,
+    conversation_id: UUID | None,
+    user: str | None,
+    model: str | BaseChatModel | None,
+    tools: Sequence[BaseTool],
+    workflow: str,
+    correlation_id: str | None,
+    execution_id: UUID | None,
+    chatter: Chatter | None,
+) -> Prepared:
+    """Everything that can go wrong before a model is asked goes wrong here."""
     if not message.strip():
         raise UsageError("message is empty.")
     chatter = chatter or await default_chatter()
@@ -68,20 +121,23 @@ async def execute_chat_workflow(
         async with chatter.session() as session:
             if await session.get(Conversation, conversation_id) is None:
                 raise UsageError(f"There is no conversation {conversation_id}.")
+    execution_id = execution_id or uuid7()
     run = chatter.recorder(
         conversation=conversation_id, user=user, workflow=workflow, correlation_id=correlation_id
     )
-    graph = chat_graph(chat_model, tools, chatter)
-    execution_id = uuid7()
-    await graph.ainvoke(
-        {"messages": [HumanMessage(message)]},
+    return Prepared(
+        graph=chat_graph(chat_model, tools, chatter),
+        inputs={"messages": [HumanMessage(message)]},
         config={
             "callbacks": [run],
             "run_id": execution_id,
             "configurable": {"conversation_id": conversation_id, "execution_id": execution_id},
         },
+        recorder=run,
+        chatter=chatter,
+        execution_id=execution_id,
+        conversation_id=conversation_id,
     )
-    return await _response(chatter, run.last_run)
 
 
 def chat_model_named(name: str | None = None) -> BaseChatModel:
@@ -103,7 +159,11 @@ def chat_model_named(name: str | None = None) -> BaseChatModel:
     return model
 
 
-async def _response(chatter: Chatter, outcome: RunOutcome | None) -> ChatResponse:
+async def response_of(chatter: Chatter, outcome: RunOutcome | None) -> ChatResponse:
+    """The answer of a run and its figures, read from the books.
+
+    Raises RecordingFailed if they don't have it.
+    """
     async with chatter.session() as session:
         answer = await session.get(Message, outcome.message_id) if outcome else None
         if outcome is None or answer is None:

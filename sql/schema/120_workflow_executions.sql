@@ -44,6 +44,10 @@ create index workflow_executions_user_id_started_at_idx
   on chatter.workflow_executions (user_id, started_at desc);
 -- The newest runs, for monitoring.
 create index workflow_executions_started_at_idx on chatter.workflow_executions (started_at);
+-- The story of a request.
+create index workflow_executions_correlation_id_idx
+  on chatter.workflow_executions (correlation_id)
+  where correlation_id is not null;
 -- What runs now: few rows of many.
 create index workflow_executions_running_idx
   on chatter.workflow_executions (started_at)
@@ -91,6 +95,7 @@ comment on column chatter.workflow_executions.total_cost is
 comment on index chatter.workflow_executions_conversation_id_started_at_idx is 'The runs of a conversation in order.';
 comment on index chatter.workflow_executions_user_id_started_at_idx is 'A user''s runs, newest first.';
 comment on index chatter.workflow_executions_started_at_idx is 'The newest runs.';
+comment on index chatter.workflow_executions_correlation_id_idx is 'The story of a request.';
 comment on index chatter.workflow_executions_running_idx is 'What runs now.';
 comment on function chatter.tg_workflow_executions__finish() is
   'Fills finished_at of a run that ended without saying when.';

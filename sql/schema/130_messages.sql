@@ -76,6 +76,10 @@ create index messages_conversation_id_created_at_idx
 create index messages_execution_id_idx
   on chatter.messages (execution_id)
   where execution_id is not null;
+-- The story of a request. Rows of a run are found by the run, so that they pay nothing.
+create index messages_correlation_id_idx
+  on chatter.messages (correlation_id)
+  where correlation_id is not null and execution_id is null;
 
 -- Rows that leave the derived columns open get them filled. The WHEN clause
 -- spares the call for writers that say everything, as the recorder does.
@@ -171,6 +175,7 @@ comment on column chatter.messages.created_at is 'When the row''s tokens were sp
 comment on column chatter.messages.model_call is 'Derived: whether the row is a model call.';
 comment on index chatter.messages_conversation_id_created_at_idx is 'A conversation''s history in order.';
 comment on index chatter.messages_execution_id_idx is 'The rows of a run.';
+comment on index chatter.messages_correlation_id_idx is 'The story of a request, as far as it is outside a run.';
 comment on function chatter.tg_messages__complete() is 'Fills total_tokens and usage_status where a writer left them open.';
 comment on function chatter.tg_messages__retotal() is 'Keeps total_tokens the sum of its parts where it was their sum before.';
 comment on trigger _100_complete on chatter.messages is 'Fills total_tokens and usage_status where a writer left them open.';

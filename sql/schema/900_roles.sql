@@ -81,6 +81,33 @@ begin
       on chatter.tool_calls to chatter_app;
   end if;
 
+  -- The app follows the events; it writes none.
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant select on chatter.events to chatter_app;
+    grant execute on function
+      chatter.events_now(),
+      chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[])
+    to chatter_app;
+  end if;
+
+  -- The app keeps the door: it writes what happened there, and no alert.
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant execute on function chatter.blocked_until(inet, uuid) to chatter_app;
+    grant select on
+      chatter.security_events, chatter.alerts, chatter.passwords, chatter.api_keys,
+      chatter.browser_sessions
+    to chatter_app;
+    grant insert (event_type, severity, user_id, ip_address, user_agent, correlation_id, details)
+      on chatter.security_events to chatter_app;
+    grant insert (user_id, hash, changed_at), update (hash, changed_at)
+      on chatter.passwords to chatter_app;
+    grant insert (user_id, name, prefix, hash, expires_at),
+      update (expires_at, last_used_at, revoked_at)
+      on chatter.api_keys to chatter_app;
+    grant insert (user_id, hash, ip_address, user_agent, expires_at), update (revoked_at)
+      on chatter.browser_sessions to chatter_app;
+  end if;
+
   -- Readers see every figure and no text that a person or a model wrote.
   if pg_catalog.to_regrole('chatter_reader') is not null then
     grant usage on schema chatter to chatter_reader;
@@ -124,6 +151,9 @@ begin
     grant select on chatter.workflow_executions to chatter_worker;
     grant update (status, finished_at, error_type, error_message)
       on chatter.workflow_executions to chatter_worker;
+    grant execute on function
+      chatter.prune_events(timestamptz), chatter.prune_security(timestamptz)
+    to chatter_worker;
   end if;
 end
 $$;

@@ -7,9 +7,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from chatter_db import migrating
 from tests.cli.conftest import Run
 
-COMMANDS = ["migrate", "demo", "import", "check", "status", "doctor", "psql"]
+COMMANDS = ["migrate", "demo", "import", "check", "status", "doctor", "trace", "psql"]
 
 
 def assert_no_traceback(output: str) -> None:
@@ -76,8 +77,13 @@ def test_migrate_says_what_it_did(chatter_command: Run, db: psycopg.Connection[A
         url = f"postgresql://{db.info.user}:{db.info.password}@{db.info.host}:{db.info.port}/{name}"
         needs = chatter_command("status", url=url)
         assert (needs.returncode, "Run: chatter migrate" in needs.stderr) == (1, True)
-        assert "migrated to version 0001" in chatter_command("migrate", url=url).stdout
-        assert "is at version 0001 already" in chatter_command("migrate", url=url).stdout
+        assert (
+            f"migrated to version {migrating.head()}" in chatter_command("migrate", url=url).stdout
+        )
+        assert (
+            f"is at version {migrating.head()} already"
+            in chatter_command("migrate", url=url).stdout
+        )
     finally:
         db.execute(sql.SQL("drop database {}").format(sql.Identifier(name)))
 
@@ -123,7 +129,7 @@ def test_status_shows_the_state(
     assert "1 model calls have no known price" in shown.stdout
     facts = json.loads(chatter_command("status", "--json", url=url).stdout)
     assert (facts["messages"], facts["cost"], facts["unknown_usage"]) == (2, "0.5", 1)
-    assert (facts["schema_version"], facts["server"]) == ("0001", "yours")
+    assert (facts["schema_version"], facts["server"]) == (migrating.head(), "yours")
 
 
 def test_psql_gets_its_arguments(chatter_command: Run, url: str) -> None:

@@ -75,6 +75,10 @@ class Provider:
         self.billed.append(reply)
         self.bill.append((request.get("model", ""), reply.prompt_tokens, reply.completion_tokens))
 
+    def refund(self, request: dict[str, Any], reply: Reply) -> None:
+        self.billed.remove(reply)
+        self.bill.remove((request.get("model", ""), reply.prompt_tokens, reply.completion_tokens))
+
 
 class Handler(BaseHTTPRequestHandler):
     """One protocol: subclasses say what its answers look like."""
@@ -149,10 +153,15 @@ class Handler(BaseHTTPRequestHandler):
             reply.hold.wait(30)
         if reply.cut:
             return
-        for piece in self.closing(request, reply):
-            self._piece(piece, reply)
-        self.wfile.write(b"0\r\n\r\n")
+        # Charged first: a client may look at the bill as soon as it has the last byte.
         provider.charge(request, reply)
+        try:
+            for piece in self.closing(request, reply):
+                self._piece(piece, reply)
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            provider.refund(request, reply)
+            raise
 
     def _piece(self, piece: bytes, reply: Reply) -> None:
         time.sleep(reply.pause)

@@ -1,19 +1,22 @@
 """chatter_db.models says what the catalog says: the two can't disagree."""
 
 import typing
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from ipaddress import IPv4Address
 from typing import Any, Literal
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Column, Table, create_engine
 
-from chatter_db.models import Base
+from chatter_db.models import Base, Xid8
 
 from .books import Books
 
 TABLES = {str(mapper.local_table.description): mapper for mapper in Base.registry.mappers}
+# The books, which an app fills with everything but what follows from it.
+WRITTEN_BY_THE_APP = {"users", "conversations", "workflow_executions", "messages", "tool_calls"}
 DIALECT = create_engine("postgresql+psycopg://").dialect
 TYPES: dict[object, str] = {
     str: "text",
@@ -22,6 +25,10 @@ TYPES: dict[object, str] = {
     float: "double precision",
     Decimal: "numeric",
     datetime: "timestamp with time zone",
+    timedelta: "interval",
+    bytes: "bytea",
+    IPv4Address: "inet",
+    Xid8: "xid8",
     UUID: "uuid",
     dict[str, Any]: "jsonb",
     list[dict[str, Any]]: "jsonb",
@@ -76,7 +83,7 @@ def table(request: pytest.FixtureRequest) -> str:
 def test_columns(books: Books, table: str) -> None:
     catalog = books.rows(
         "select a.attname::text, format_type(a.atttypid, a.atttypmod), not a.attnotnull, "
-        "a.attgenerated <> '', a.atthasdef and a.attgenerated = '' "
+        "a.attgenerated <> '', a.atthasdef and a.attgenerated = '' or a.attidentity <> '' "
         "from pg_attribute as a where a.attrelid = %s::regclass and a.attnum > 0 "
         "and not a.attisdropped order by a.attnum",
         f"chatter.{table}",
@@ -107,17 +114,24 @@ def trigger_filled(books: Books, table: str) -> set[str]:
 
 def test_primary_and_foreign_keys(books: Books, table: str) -> None:
     model = table_of(table)
-    assert [column.name for column in model.primary_key] == ["id"]
+    primary = books.rows(
+        "select a.attname::text from pg_index as i join pg_attribute as a "
+        "on a.attrelid = i.indrelid and a.attnum = any(i.indkey) "
+        "where i.indrelid = %s::regclass and i.indisprimary order by a.attnum",
+        f"chatter.{table}",
+    )
+    assert [(column.name,) for column in model.primary_key] == primary
     catalog = books.rows(
         "select (select a.attname::text from pg_attribute as a "
         "        where a.attrelid = k.conrelid and a.attnum = k.conkey[1]), "
         "  (select 'chatter.' || c.relname from pg_class as c where c.oid = k.confrelid), "
-        "  case k.confdeltype when 'r' then 'RESTRICT' when 'n' then 'SET NULL' end "
+        "  case k.confdeltype when 'r' then 'RESTRICT' when 'n' then 'SET NULL' "
+        "    when 'c' then 'CASCADE' end "
         "from pg_constraint as k where k.conrelid = %s::regclass and k.contype = 'f'",
         f"chatter.{table}",
     )
     modelled = [
-        (key.parent.name, key.target_fullname.removesuffix(".id"), key.ondelete)
+        (key.parent.name, key.target_fullname.rpartition(".")[0], key.ondelete)
         for key in model.foreign_keys
     ]
     assert sorted(modelled) == sorted(catalog)
@@ -145,7 +159,7 @@ def test_literals_are_the_values_of_the_checks(books: Books, table: str) -> None
         for name, hint in annotations(table).items()
         if typing.get_origin(hint) is Literal
     }
-    assert modelled
+    assert modelled or table not in WRITTEN_BY_THE_APP
     assert {name: sorted(values) for name, values in checks} == modelled
 
 
@@ -160,6 +174,7 @@ def kept_columns(books: Books, table: str) -> list[str]:
     return [name for (name,) in rows]
 
 
+@pytest.mark.parametrize("table", sorted(WRITTEN_BY_THE_APP))
 def test_what_is_kept_or_derived_is_exactly_what_the_app_may_not_insert(
     books: Books, table: str
 ) -> None:

@@ -1,0 +1,461 @@
+"""Who is asking: users, their passwords, API keys and browser sessions.
+
+Every decision at the door is a row of chatter.security_events, in the transaction
+of what was decided; thresholds and blocks follow by trigger. Secrets are made here,
+handed out once, and stored as hashes only.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+from uuid import UUID
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import ColumnElement, Uuid, and_, cast, func, insert, null, or_, select, update
+from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chatter_db.errors import SignInBlocked, SignInRefused, UsageError
+from chatter_db.ledger import Chatter
+from chatter_db.models import (
+    ApiKey,
+    BrowserSession,
+    Password,
+    SecurityEvent,
+    Severity,
+    User,
+    UserRole,
+)
+
+MIN_PASSWORD = 12
+"""Characters of a password, at least (NIST SP 800-63B-4 asks for 15, or 8 with a second factor)."""
+
+MAX_PASSWORD = 1000
+
+SESSION_LENGTH = timedelta(days=7)
+"""How long a browser stays signed in."""
+
+KEY_PREFIX = "chatter_"
+"""How every API key begins, so that scanners for leaked secrets can tell it."""
+
+_SHOWN_OF_KEY = len(KEY_PREFIX) + 4
+# An Argon2 hash takes 64 MiB and all of a core for a moment.
+_HASHING_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Somebody who has proved who they are."""
+
+    user_id: UUID
+    user: str
+    """The host app's own id of the user."""
+    role: UserRole
+    session_id: UUID | None = None
+    """The browser session they came by, if any."""
+    api_key_id: UUID | None = None
+    """The API key they came by, if any."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a request came from, as far as it is known."""
+
+    ip_address: IPv4Address | IPv6Address | None = None
+    user_agent: str | None = None
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """An API key that was just made. `secret` is not stored and can't be shown again."""
+
+    id: UUID
+    secret: str
+    expires_at: datetime | None
+
+
+_GOOD_KEY = and_(
+    ApiKey.revoked_at.is_(None),
+    or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.chatter.clock()),
+)
+
+
+class Accounts:
+    """Sign-in on the books of `chatter`."""
+
+    def __init__(self, chatter: Chatter) -> None:
+        self._chatter = chatter
+        self._hasher = PasswordHasher()
+        self._hashing = asyncio.Semaphore(_HASHING_AT_ONCE)
+        # Verified when there is no such user, so that the answer takes as long.
+        self._nobody = self._hasher.hash(secrets.token_urlsafe())
+
+    async def create_user(
+        self,
+        user: str,
+        *,
+        password: str | None = None,
+        role: UserRole = "user",
+        origin: Origin = Origin(),
+    ) -> Identity:
+        """A new user by the host app's own id.
+
+        Raises UsageError if there is one of that name, or for a password of less
+        than 12 or more than 1,000 characters.
+        """
+        hashed = await self._hashed(password) if password is not None else None
+        async with self._chatter.session() as session, session.begin():
+            made = await session.scalar(
+                upsert(User)
+                .values(external_id=user, role=role)
+                .on_conflict_do_nothing(index_elements=[User.external_id])
+                .returning(User.id)
+            )
+            if made is None:
+                raise UsageError(f"There is already a user {user!r}.")
+            if hashed is not None:
+                await session.execute(insert(Password).values(user_id=made, hash=hashed))
+            await _record(session, "account_created", origin, user_id=made)
+        return Identity(made, user, role)
+
+    async def set_password(
+        self,
+        user_id: UUID,
+        password: str,
+        *,
+        origin: Origin = Origin(),
+    ) -> None:
+        """Sets or changes a password; every browser of the user is signed out.
+
+        Raises UsageError for a password of less than 12 or more than 1,000 characters.
+        """
+        hashed = await self._hashed(password)
+        async with self._chatter.session() as session, session.begin():
+            await session.execute(
+                upsert(Password)
+                .values(user_id=user_id, hash=hashed)
+                .on_conflict_do_update(
+                    index_elements=[Password.user_id],
+                    set_={"hash": hashed, "changed_at": func.chatter.clock()},
+                )
+            )
+            await session.execute(
+                update(BrowserSession)
+                .where(BrowserSession.user_id == user_id, BrowserSession.revoked_at.is_(None))
+                .values(revoked_at=func.chatter.clock())
+            )
+            await _record(session, "password_changed", origin, user_id=user_id, severity="medium")
+
+    async def sign_in(
+        self,
+        user: str,
+        password: str,
+        *,
+        origin: Origin = Origin(),
+    ) -> tuple[Identity, str]:
+        """Begins a browser session: who it is, and the token for the cookie.
+
+        Raises SignInRefused, which doesn't say what was wrong, and SignInBlocked
+        while the address or the user is kept out.
+        """
+        async with self._chatter.session() as session:
+            found = (
+                await session.execute(
+                    select(
+                        User.id,
+                        User.role,
+                        Password.hash,
+                        _blocked_until(origin, User.id).label("blocked"),
+                    )
+                    .join(Password, Password.user_id == User.id)
+                    .where(User.external_id == user)
+                )
+            ).one_or_none()
+            blocked = (
+                found.blocked
+                if found
+                else await session.scalar(select(_blocked_until(origin, null())))
+            )
+        user_id = found.id if found else None
+        if blocked is not None:
+            await self._record("login_blocked", origin, user_id=user_id, severity="medium")
+            raise SignInBlocked(blocked)
+        # No connection is held while the hash is computed.
+        if not await self._verified(found.hash if found else self._nobody, password) or not found:
+            await self._record("login_failure", origin, user_id=user_id, severity="medium")
+            raise SignInRefused("User or password is wrong.")
+
+        return await self._begin_session(found.id, user, found.role, origin)
+
+    async def sign_in_with_key(
+        self, secret: str, *, origin: Origin = Origin()
+    ) -> tuple[Identity, str]:
+        """Begins a browser session for the holder of an API key.
+
+        Raises SignInRefused, and SignInBlocked while the address is kept out.
+        """
+        async with self._chatter.session() as session:
+            blocked = await session.scalar(select(_blocked_until(origin, null())))
+        if blocked is not None:
+            await self._record("login_blocked", origin, user_id=None, severity="medium")
+            raise SignInBlocked(blocked)
+        identity = await self.of_key(secret, origin=origin)
+        if identity is None:
+            await self._record("login_failure", origin, user_id=None, severity="medium")
+            raise SignInRefused("This API key is not known, or no longer good.")
+        return await self._begin_session(identity.user_id, identity.user, identity.role, origin)
+
+    async def check_password(
+        self, identity: Identity, password: str, *, origin: Origin = Origin()
+    ) -> None:
+        """Raises SignInRefused, or SignInBlocked, unless it is the user's password."""
+        async with self._chatter.session() as session:
+            hashed = await session.scalar(
+                select(Password.hash).where(Password.user_id == identity.user_id)
+            )
+            blocked = await session.scalar(select(_blocked_until(origin, identity.user_id)))
+        if blocked is not None:
+            raise SignInBlocked(blocked)
+        if hashed is None or not await self._verified(hashed, password):
+            await self._record("login_failure", origin, user_id=identity.user_id, severity="medium")
+            raise SignInRefused("The password is wrong.")
+
+    async def rate_limited(self, identity: Identity, *, origin: Origin = Origin()) -> None:
+        """Notes that a user asked too often."""
+        await self._record(
+            "rate_limit_exceeded", origin, user_id=identity.user_id, severity="medium"
+        )
+
+    async def _begin_session(
+        self, user_id: UUID, user: str, role: UserRole, origin: Origin
+    ) -> tuple[Identity, str]:
+        token = secrets.token_urlsafe(32)
+        async with self._chatter.session() as session, session.begin():
+            session_id = await session.scalar(
+                insert(BrowserSession)
+                .values(
+                    user_id=user_id,
+                    hash=_digest(token),
+                    ip_address=origin.ip_address,
+                    user_agent=_short(origin.user_agent),
+                    expires_at=func.chatter.clock() + SESSION_LENGTH,
+                )
+                .returning(BrowserSession.id)
+            )
+            await _record(session, "login_success", origin, user_id=user_id)
+        return Identity(user_id, user, role, session_id=session_id), token
+
+    async def of_session(self, token: str) -> Identity | None:
+        """Who holds the cookie `token`; None if it is unknown, over or revoked."""
+        async with self._chatter.session() as session:
+            row = (
+                await session.execute(
+                    select(User.id, User.external_id, User.role, BrowserSession.id.label("session"))
+                    .join(BrowserSession, BrowserSession.user_id == User.id)
+                    .where(
+                        BrowserSession.hash == _digest(token),
+                        BrowserSession.revoked_at.is_(None),
+                        BrowserSession.expires_at > func.chatter.clock(),
+                    )
+                )
+            ).one_or_none()
+        if row is None:
+            return None
+        return Identity(row.id, row.external_id, row.role, session_id=row.session)
+
+    async def sign_out(
+        self,
+        identity: Identity,
+        *,
+        origin: Origin = Origin(),
+    ) -> None:
+        """Ends the browser session that `identity` came by."""
+        async with self._chatter.session() as session, session.begin():
+            await session.execute(
+                update(BrowserSession)
+                .where(BrowserSession.id == identity.session_id)
+                .values(revoked_at=func.chatter.clock())
+            )
+            await _record(session, "token_revoked", origin, user_id=identity.user_id)
+
+    async def create_key(
+        self,
+        user_id: UUID,
+        name: str,
+        *,
+        lasts: timedelta | None = None,
+        origin: Origin = Origin(),
+    ) -> NewKey:
+        """A new API key, good for `lasts` (by default until it is revoked).
+
+        Raises UsageError for a name that isn't 1 to 200 characters long, or a time
+        that isn't positive.
+        """
+        if not 1 <= len(name) <= 200:
+            raise UsageError(
+                f"The name of a key must have 1 to 200 characters; it has {len(name)}."
+            )
+        if lasts is not None and lasts <= timedelta():
+            raise UsageError("A key must last for a positive time.")
+        async with self._chatter.session() as session, session.begin():
+            return await _make_key(session, user_id, name, lasts, origin)
+
+    async def of_key(
+        self,
+        secret: str,
+        *,
+        origin: Origin = Origin(),
+    ) -> Identity | None:
+        """Who holds the API key `secret`; None if it is unknown, over or revoked."""
+        async with self._chatter.session() as session, session.begin():
+            row = (
+                await session.execute(
+                    update(ApiKey)
+                    .where(
+                        ApiKey.hash == _digest(secret),
+                        _GOOD_KEY,
+                        User.id == ApiKey.user_id,
+                    )
+                    .values(last_used_at=func.chatter.clock())
+                    .returning(ApiKey.id, User.id.label("user_id"), User.external_id, User.role)
+                )
+            ).one_or_none()
+            if row is None:
+                return None
+            await _record(
+                session, "api_key_used", origin, user_id=row.user_id, details=_of_key(row.id)
+            )
+        return Identity(row.user_id, row.external_id, row.role, api_key_id=row.id)
+
+    async def revoke_key(
+        self,
+        user_id: UUID,
+        key_id: UUID,
+        *,
+        origin: Origin = Origin(),
+    ) -> bool:
+        """Revokes a key of the user; False if they have no such key that is still good."""
+        async with self._chatter.session() as session, session.begin():
+            revoked = await session.scalar(
+                update(ApiKey)
+                .where(ApiKey.id == key_id, ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
+                .values(revoked_at=func.chatter.clock())
+                .returning(ApiKey.id)
+            )
+            if revoked is not None:
+                await _record(
+                    session, "api_key_revoked", origin, user_id=user_id, details=_of_key(key_id)
+                )
+        return revoked is not None
+
+    async def rotate_key(
+        self,
+        user_id: UUID,
+        key_id: UUID,
+        *,
+        grace: timedelta = timedelta(hours=24),
+        origin: Origin = Origin(),
+    ) -> NewKey | None:
+        """A new key in the place of an old one, which stays good for `grace`.
+
+        None if the user has no such key that is still good.
+        """
+        async with self._chatter.session() as session, session.begin():
+            name = await session.scalar(
+                update(ApiKey)
+                .where(ApiKey.id == key_id, ApiKey.user_id == user_id, _GOOD_KEY)
+                .values(expires_at=func.least(ApiKey.expires_at, func.chatter.clock() + grace))
+                .returning(ApiKey.name)
+            )
+            if name is None:
+                return None
+            return await _make_key(session, user_id, name, None, origin)
+
+    async def _hashed(self, password: str) -> str:
+        if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+            raise UsageError(
+                f"A password must have {MIN_PASSWORD} to {MAX_PASSWORD} characters; "
+                f"this one has {len(password)}."
+            )
+        async with self._hashing:
+            return await asyncio.to_thread(self._hasher.hash, password)
+
+    async def _verified(self, hashed: str, password: str) -> bool:
+        if len(password) > MAX_PASSWORD:
+            return False
+        async with self._hashing:
+            try:
+                return await asyncio.to_thread(self._hasher.verify, hashed, password)
+            except (VerificationError, InvalidHashError):
+                return False
+
+    async def _record(self, event_type: str, origin: Origin, **columns: Any) -> None:
+        async with self._chatter.session() as session, session.begin():
+            await _record(session, event_type, origin, **columns)
+
+
+async def _make_key(
+    session: AsyncSession, user_id: UUID, name: str, lasts: timedelta | None, origin: Origin
+) -> NewKey:
+    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    key_id, expires_at = (
+        await session.execute(
+            insert(ApiKey)
+            .values(
+                user_id=user_id,
+                name=name,
+                prefix=secret[:_SHOWN_OF_KEY],
+                hash=_digest(secret),
+                expires_at=func.chatter.clock() + lasts if lasts is not None else None,
+            )
+            .returning(ApiKey.id, ApiKey.expires_at)
+        )
+    ).one()
+    await _record(session, "api_key_created", origin, user_id=user_id, details=_of_key(key_id))
+    return NewKey(key_id, secret, expires_at)
+
+
+async def _record(
+    session: AsyncSession,
+    event_type: str,
+    origin: Origin,
+    *,
+    user_id: UUID | None,
+    severity: Severity = "low",
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    await session.execute(
+        insert(SecurityEvent).values(
+            event_type=event_type,
+            severity=severity,
+            user_id=user_id,
+            ip_address=origin.ip_address,
+            user_agent=_short(origin.user_agent),
+            correlation_id=origin.correlation_id,
+            details=dict(details or {}),
+        )
+    )
+
+
+def _blocked_until(origin: Origin, user_id: Any) -> ColumnElement[datetime | None]:
+    return func.chatter.blocked_until(cast(origin.ip_address, INET), cast(user_id, Uuid))
+
+
+def _of_key(key_id: UUID) -> dict[str, str]:
+    return {"api_key_id": str(key_id)}
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _short(user_agent: str | None) -> str | None:
+    return user_agent[:1000] if user_agent else None

@@ -1,0 +1,72 @@
+"""`chatter trace`."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from chatter_db.tracing import Trace
+
+
+def trace(
+    correlation_id: Annotated[str, typer.Argument(help="As in the header X-Correlation-ID.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Tell the story of one request: runs, model calls, tools, with durations and costs.
+
+    Exit code 1 if nothing in the books bears that id.
+    """
+    from chatter_db.cli.books import errors, migrated_url
+    from chatter_db.ledger import Chatter
+    from chatter_db.tracing import trace as tell
+
+    async def read(url: str) -> "Trace":
+        async with Chatter.connect(url) as chatter:
+            return await tell(chatter, correlation_id)
+
+    with migrated_url() as url:
+        told = asyncio.run(read(url))
+    if as_json:
+        steps = [asdict(step) for step in told.steps]
+        typer.echo(json.dumps({"correlation_id": correlation_id, "steps": steps}, default=str))
+    elif told.steps:
+        _print(told)
+    else:
+        errors.print(f"Nothing in the books bears the correlation id {correlation_id!r}.")
+    if not told.steps:
+        raise typer.Exit(1)
+
+
+def _print(told: "Trace") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    began = told.steps[0].began_at
+    table = Table("step", "name", "status", box=None, pad_edge=False, header_style="bold")
+    for column in ("at ms", "took ms", "tokens", "cost"):
+        table.add_column(column, justify="right")
+    for step in told.steps:
+        inside = step.execution_id is not None and step.step != "workflow"
+        failed = step.error_type is not None
+        table.add_row(
+            ("  " if inside else "") + step.step,
+            escape(step.name or ""),
+            f"[red]{step.status}: {escape(step.error_type or '')}[/]" if failed else step.status,
+            f"{(step.began_at - began).total_seconds() * 1000:,.0f}",
+            "" if step.duration_ms is None else f"{step.duration_ms:,.0f}",
+            ""
+            if step.prompt_tokens is None
+            else f"{step.prompt_tokens:,} + {step.completion_tokens or 0:,}",
+            "" if step.cost is None else f"${step.cost:f}",
+        )
+    console = Console()
+    console.print(f"{began:%Y-%m-%d %H:%M:%S} UTC, correlation id {escape(told.correlation_id)}")
+    console.print(table)
+    unpriced = (
+        f", and {told.unpriced_calls} call(s) of unknown price" if told.unpriced_calls else ""
+    )
+    console.print(f"{told.lasted.total_seconds() * 1000:,.0f} ms, ${told.cost:f}{unpriced}")

@@ -1,0 +1,47 @@
+"""The app: every request's way in, and the rooms behind it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from chatter_db.accounts import Accounts
+from chatter_db.ledger import Chatter
+from chatter_db.server import problems
+from chatter_db.server.correlation import Correlation
+from chatter_db.server.limits import BodyLimit, RateLimit
+from chatter_db.server.metrics import Measured, Metrics
+from chatter_db.server.routes import auth, conversations, executions, health, security
+from chatter_db.settings import settings
+
+
+def create_app(chatter: Chatter | None = None) -> FastAPI:
+    """The ASGI app on an open `chatter`, else on one of its own that lives as long as the app."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            books = chatter
+            if books is None:
+                books = await stack.enter_async_context(Chatter.connect())
+            app.state.chatter = books
+            app.state.accounts = Accounts(books)
+            yield
+
+    app = FastAPI(
+        title="chatter-db",
+        version=version("chatter-db"),
+        description="True numbers for LLM chat products: Postgres keeps the books.",
+        lifespan=lifespan,
+    )
+    app.state.rate_limit = RateLimit(settings().requests_per_minute)
+    app.state.metrics = Metrics()
+    problems.install(app)
+    for family in (auth, conversations, executions, security, health):
+        app.include_router(family.router)
+    # The last one added is the first to see a request.
+    app.add_middleware(BodyLimit, limit=settings().max_body_kb * 1024)
+    app.add_middleware(Measured, metrics=app.state.metrics)
+    app.add_middleware(Correlation)
+    return app

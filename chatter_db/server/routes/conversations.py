@@ -1,0 +1,352 @@
+"""/api/conversations: conversations and their messages, and the chat itself."""
+
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import asdict
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID, uuid5
+
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import BaseModel, Field
+from sqlalchemy import select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+
+from chatter_db.accounts import Identity
+from chatter_db.errors import ChatterError
+from chatter_db.ledger import Chatter
+from chatter_db.models import (
+    CallStatus,
+    Conversation,
+    ConversationStatus,
+    Kind,
+    Message,
+    Role,
+    UsageStatus,
+    WorkflowExecution,
+)
+from chatter_db.server.correlation import correlation_id
+from chatter_db.server.identity import Books, SignedIn
+from chatter_db.server.pages import After, Limit, Page, cursor, position
+from chatter_db.server.problems import documented
+from chatter_db.workflow import (
+    ChatResponse,
+    execute_chat_workflow,
+    stream_chat_workflow,
+)
+from chatter_db.workflow.execute import chat_model_named
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/api/conversations", tags=["conversations"])
+
+WORKFLOW = "chat"
+MAX_MESSAGE = 100_000
+_STREAM = "text/event-stream"
+
+Text = Annotated[
+    str, Field(min_length=1, max_length=MAX_MESSAGE, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")
+]
+
+
+class ConversationWanted(BaseModel):
+    title: Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")] | None = None
+    external_id: (
+        Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")] | None
+    ) = None
+
+
+class ConversationShown(BaseModel):
+    """A conversation with its totals, as triggers keep them."""
+
+    id: UUID
+    external_id: str | None
+    user_id: UUID | None
+    title: str | None
+    status: ConversationStatus
+    created_at: datetime
+    message_count: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    total_cost: Decimal
+    unpriced_calls: int
+    last_message_at: datetime | None
+
+
+class MessageShown(BaseModel):
+    """A row of the ledger. Figures are null where they are not known."""
+
+    id: UUID
+    execution_id: UUID | None
+    role: Role
+    kind: Kind
+    content: str | None
+    tool_calls: list[dict[str, Any]] | None
+    provider_used: str | None
+    model_used: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    cost: Decimal | None
+    usage_status: UsageStatus | None
+    response_time_ms: float | None
+    status: CallStatus
+    error_type: str | None
+    correlation_id: str | None
+    created_at: datetime
+
+
+class MessageWanted(BaseModel):
+    content: Text
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+class Answer(BaseModel):
+    """The reply that was shown, and what the run cost."""
+
+    message_id: UUID
+    conversation_id: UUID
+    execution_id: UUID
+    content: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal
+
+
+@router.get("", responses=documented(401, 422, 429))
+async def conversations(
+    identity: SignedIn, chatter: Books, limit: Limit = 50, after: After = None
+) -> Page[ConversationShown]:
+    """The user's conversations, newest first; an admin's list has everybody's."""
+    wanted = select(Conversation).where(Conversation.status != "deleted")
+    if identity.role != "admin":
+        wanted = wanted.where(Conversation.user_id == identity.user_id)
+    if (key := position(after, UUID)) is not None:
+        wanted = wanted.where(Conversation.id < key[0])
+    async with chatter.session() as session:
+        # UUIDv7: the order of ids is the order of time.
+        rows = (
+            await session.scalars(wanted.order_by(Conversation.id.desc()).limit(limit + 1))
+        ).all()
+    shown = [ConversationShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    return Page(items=shown, next=cursor(shown[-1].id) if len(rows) > limit else None)
+
+
+@router.post("", status_code=201, responses=documented(401, 403, 413, 422, 429))
+async def create_conversation(
+    wanted: ConversationWanted, identity: SignedIn, chatter: Books
+) -> ConversationShown:
+    """A new conversation of the user."""
+    made = await chatter.create_conversation(
+        user=identity.user, external_id=wanted.external_id, title=wanted.title
+    )
+    return ConversationShown.model_validate(made, from_attributes=True)
+
+
+@router.get("/{conversation_id}", responses=documented(401, 404, 422, 429))
+async def conversation(
+    conversation_id: UUID, identity: SignedIn, chatter: Books
+) -> ConversationShown:
+    """One conversation with its totals."""
+    return ConversationShown.model_validate(
+        await _own(chatter, identity, conversation_id), from_attributes=True
+    )
+
+
+@router.delete("/{conversation_id}", status_code=204, responses=documented(401, 403, 404, 422, 429))
+async def delete_conversation(conversation_id: UUID, identity: SignedIn, chatter: Books) -> None:
+    """Erases the texts; tokens and cost stay in the books."""
+    await _own(chatter, identity, conversation_id)
+    await chatter.delete_conversation(conversation_id)
+
+
+@router.get("/{conversation_id}/messages", responses=documented(401, 404, 422, 429))
+async def messages(
+    conversation_id: UUID,
+    identity: SignedIn,
+    chatter: Books,
+    limit: Limit = 50,
+    after: After = None,
+    steps: bool = False,
+) -> Page[MessageShown]:
+    """The turns of a conversation, oldest first; with `steps` every row."""
+    await _own(chatter, identity, conversation_id)
+    wanted = select(Message).where(Message.conversation_id == conversation_id)
+    if not steps:
+        wanted = wanted.where(Message.kind == "turn")
+    if (key := position(after, datetime.fromisoformat, UUID)) is not None:
+        wanted = wanted.where(tuple_(Message.created_at, Message.id) > tuple_(*key))
+    async with chatter.session() as session:
+        rows = (
+            await session.scalars(wanted.order_by(Message.created_at, Message.id).limit(limit + 1))
+        ).all()
+    shown = [MessageShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    last = cursor(shown[-1].created_at.isoformat(), shown[-1].id) if len(rows) > limit else None
+    return Page(items=shown, next=last)
+
+
+@router.post(
+    "/{conversation_id}/messages",
+    response_model=Answer,
+    responses={
+        200: {"description": "The answer; as a stream where text/event-stream is accepted."},
+        **documented(401, 403, 404, 409, 413, 422, 429, 502, 503),
+    },
+)
+async def send_message(
+    conversation_id: UUID,
+    wanted: MessageWanted,
+    request: Request,
+    identity: SignedIn,
+    chatter: Books,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> Response | Answer:
+    """Runs the chat workflow on a message.
+
+    With `Accept: text/event-stream` the answer is told while it is made: events
+    start, token, tool_call_start, tool_call_end, usage, then done or error. With an
+    `Idempotency-Key`, the same message sent again is answered from the books and not
+    paid for again.
+    """
+    found = await _own(chatter, identity, conversation_id)
+    if found.status == "deleted":
+        raise HTTPException(404, "There is no such conversation.")
+    chat_model_named(wanted.model)  # an unknown one is refused before anything is booked
+    execution_id = None
+    if idempotency_key is not None:
+        execution_id, earlier = await _claim(chatter, identity, found, wanted, idempotency_key)
+        if earlier is not None:
+            return earlier
+    run: dict[str, Any] = {
+        "conversation_id": conversation_id,
+        # The conversation's own user: an admin who helps out doesn't become its owner.
+        "user": identity.user if found.user_id == identity.user_id else None,
+        "model": wanted.model,
+        "workflow": WORKFLOW,
+        "correlation_id": correlation_id(),
+        "execution_id": execution_id,
+        "chatter": chatter,
+    }
+    if _STREAM in request.headers.get("accept", ""):
+        return StreamingResponse(
+            _told(wanted.content, run), media_type=_STREAM, headers={"Cache-Control": "no-store"}
+        )
+    try:
+        return _answer(await execute_chat_workflow(wanted.content, **run))
+    except ChatterError:
+        raise
+    except Exception as error:
+        # Booked as a failed run already; what the provider said stays in the books.
+        raise HTTPException(
+            502, f"The model failed: {type(error).__name__}. The run is booked as failed."
+        ) from error
+
+
+async def _told(content: str, run: dict[str, Any]) -> AsyncIterator[str]:
+    """The run as server-sent events. A client that leaves ends the run."""
+    try:
+        async with aclosing(stream_chat_workflow(content, **run)) as chunks:
+            async for chunk in chunks:
+                yield _event(chunk)
+    except ChatterError as error:
+        yield _sse("error", {"error_type": type(error).__name__, "detail": str(error)})
+    except Exception as error:
+        # The answer has begun: the client hears of it here or not at all.
+        log.warning("The model failed", exc_info=True)
+        detail = "The model failed. The run is booked as failed."
+        yield _sse("error", {"error_type": type(error).__name__, "detail": detail})
+
+
+_NAMES = {
+    "Started": "start",
+    "Token": "token",
+    "ToolCallStarted": "tool_call_start",
+    "ToolCallEnded": "tool_call_end",
+    "Used": "usage",
+    "ChatResponse": "done",
+}
+
+
+def _event(chunk: Any) -> str:
+    if isinstance(chunk, ChatResponse):
+        return _sse("done", _answer(chunk).model_dump(mode="json"))
+    return _sse(_NAMES[type(chunk).__name__], asdict(chunk))
+
+
+def _sse(name: str, data: dict[str, Any]) -> str:
+    # JSON has no line breaks, so that one `data:` line holds it.
+    return f"event: {name}\ndata: {json.dumps(data, default=str)}\n\n"
+
+
+def _answer(response: ChatResponse) -> Answer:
+    return Answer.model_validate(response, from_attributes=True)
+
+
+async def _own(chatter: Chatter, identity: Identity, conversation_id: UUID) -> Conversation:
+    """The conversation, if it is the user's or the user is an admin. Answers 404 if not."""
+    async with chatter.session() as session:
+        found = await session.get(Conversation, conversation_id)
+    if found is None or (found.user_id != identity.user_id and identity.role != "admin"):
+        raise HTTPException(404, "There is no such conversation.")
+    return found
+
+
+async def _claim(
+    chatter: Chatter, identity: Identity, found: Conversation, wanted: MessageWanted, key: str
+) -> tuple[UUID, Answer | None]:
+    """The execution that this key stands for, and its answer if it has run already.
+
+    The execution's row is the claim: of two requests with one key, one inserts it.
+    """
+    execution_id = uuid5(identity.user_id, key)
+    asked = json.dumps([str(found.id), wanted.content, wanted.model])
+    digest = hashlib.sha256(asked.encode()).hexdigest()
+    async with chatter.session() as session, session.begin():
+        made = await session.scalar(
+            insert(WorkflowExecution)
+            .values(
+                id=execution_id,
+                conversation_id=found.id,
+                user_id=identity.user_id,
+                workflow_name=WORKFLOW,
+                correlation_id=correlation_id(),
+                extra={"idempotency": digest},
+            )
+            .on_conflict_do_nothing(index_elements=[WorkflowExecution.id])
+            .returning(WorkflowExecution.id)
+        )
+        if made is not None:
+            return execution_id, None
+        earlier = await session.get_one(WorkflowExecution, execution_id)
+        answer = await session.scalar(
+            select(Message).where(
+                Message.execution_id == execution_id,
+                Message.role == "assistant",
+                Message.kind == "turn",
+            )
+        )
+    if earlier.extra.get("idempotency") != digest:
+        raise HTTPException(422, "This Idempotency-Key was used for another message.")
+    if earlier.status == "running":
+        raise HTTPException(409, "The message of this Idempotency-Key is being answered.")
+    if answer is None:
+        raise HTTPException(
+            409,
+            f"The run of this Idempotency-Key has {earlier.status}. Use a new key to try again.",
+        )
+    return execution_id, Answer(
+        message_id=answer.id,
+        conversation_id=found.id,
+        execution_id=execution_id,
+        content=answer.content or "",
+        prompt_tokens=earlier.prompt_tokens,
+        completion_tokens=earlier.completion_tokens,
+        cost=earlier.total_cost,
+    )

@@ -1,0 +1,137 @@
+"""/api/executions and /api/trace: what ran, and the story of one request."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel
+from sqlalchemy import select, tuple_
+from starlette.exceptions import HTTPException
+
+from chatter_db.accounts import Identity
+from chatter_db.models import Conversation, ExecutionStatus, WorkflowExecution
+from chatter_db.server.identity import Books, SignedIn
+from chatter_db.server.pages import After, Limit, Page, cursor, position
+from chatter_db.server.problems import documented
+from chatter_db.tracing import trace as tell
+
+router = APIRouter(prefix="/api", tags=["executions"])
+
+
+class ExecutionShown(BaseModel):
+    """A run with its totals, as triggers keep them."""
+
+    id: UUID
+    conversation_id: UUID | None
+    user_id: UUID | None
+    workflow_name: str
+    status: ExecutionStatus
+    correlation_id: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    error_type: str | None
+    error_message: str | None
+    model_calls: int
+    tool_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    total_cost: Decimal
+
+
+class StepShown(BaseModel):
+    """One thing that happened, placed where it began."""
+
+    began_at: datetime
+    step: str
+    name: str | None
+    status: str
+    duration_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: Decimal | None
+    error_type: str | None
+    id: UUID
+    execution_id: UUID | None
+    conversation_id: UUID | None
+
+
+class TraceShown(BaseModel):
+    """The story of one correlation id, in order."""
+
+    correlation_id: str
+    lasted_ms: float
+    cost: Decimal
+    unpriced_calls: int
+    steps: list[StepShown]
+
+
+@router.get("/executions", responses=documented(401, 422, 429))
+async def executions(
+    identity: SignedIn,
+    chatter: Books,
+    status: Annotated[ExecutionStatus | None, Query(description="Only these.")] = None,
+    limit: Limit = 50,
+    after: After = None,
+) -> Page[ExecutionShown]:
+    """The user's runs, newest first; an admin's list has everybody's."""
+    key_of = (WorkflowExecution.started_at, WorkflowExecution.id)
+    wanted = select(WorkflowExecution)
+    if identity.role != "admin":
+        wanted = wanted.where(WorkflowExecution.user_id == identity.user_id)
+    if status is not None:
+        wanted = wanted.where(WorkflowExecution.status == status)
+    if (key := position(after, datetime.fromisoformat, UUID)) is not None:
+        wanted = wanted.where(tuple_(*key_of) < tuple_(*key))
+    async with chatter.session() as session:
+        rows = (
+            await session.scalars(
+                wanted.order_by(*(column.desc() for column in key_of)).limit(limit + 1)
+            )
+        ).all()
+    shown = [ExecutionShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    last = cursor(shown[-1].started_at.isoformat(), shown[-1].id) if len(rows) > limit else None
+    return Page(items=shown, next=last)
+
+
+@router.get("/executions/{execution_id}", responses=documented(401, 404, 422, 429))
+async def execution(execution_id: UUID, identity: SignedIn, chatter: Books) -> ExecutionShown:
+    """One run with its totals."""
+    async with chatter.session() as session:
+        found = await session.get(WorkflowExecution, execution_id)
+        owner = found.user_id if found is not None else None
+        if found is not None and owner is None and found.conversation_id is not None:
+            owner = (await session.get_one(Conversation, found.conversation_id)).user_id
+    if found is None or not _may_see(identity, owner):
+        raise HTTPException(404, "There is no such execution.")
+    return ExecutionShown.model_validate(found, from_attributes=True)
+
+
+@router.get("/trace/{correlation_id}", responses=documented(401, 404, 422, 429))
+async def trace(
+    correlation_id: Annotated[str, Path(min_length=1, max_length=500)],
+    identity: SignedIn,
+    chatter: Books,
+) -> TraceShown:
+    """The story of one request: runs, model calls, tools, with durations and costs.
+
+    Users see what is theirs; an id that others used as well tells them nothing of those.
+    """
+    told = await tell(chatter, correlation_id)
+    if identity.role != "admin":
+        told = told.of_user(identity.user_id)
+    if not told.steps:
+        raise HTTPException(404, "Nothing in the books bears this correlation id.")
+    return TraceShown(
+        correlation_id=correlation_id,
+        lasted_ms=told.lasted.total_seconds() * 1000,
+        cost=told.cost,
+        unpriced_calls=told.unpriced_calls,
+        steps=[StepShown.model_validate(step, from_attributes=True) for step in told.steps],
+    )
+
+
+def _may_see(identity: Identity, owner: UUID | None) -> bool:
+    return identity.role == "admin" or owner == identity.user_id

@@ -1,0 +1,41 @@
+"""/healthz, /readyz, /metrics: for whoever runs the server."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from chatter_db.monitoring import MonitoringService
+from chatter_db.server.identity import Books
+from chatter_db.server.problems import documented
+
+router = APIRouter(tags=["operation"])
+
+
+class Health(BaseModel):
+    """`ok`, or the reasons why not."""
+
+    status: str
+    reasons: list[str] = []
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """Whether the process lives; asks nobody else."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses=documented(503))
+async def readyz(chatter: Books, response: Response) -> Health:
+    """Whether requests can be served: the database answers and nothing was lost."""
+    health = await MonitoringService(chatter).get_system_health()
+    if health.healthy:
+        return Health(status="ok")
+    response.status_code = 503
+    return Health(status="unwell", reasons=health.reasons)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request, chatter: Books) -> Response:
+    """Prometheus text: requests of this process, executions of all of them."""
+    registry = await request.app.state.metrics.read(chatter)
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

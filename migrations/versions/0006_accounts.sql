@@ -1,0 +1,582 @@
+-- The story of a request is found by its correlation id.
+create index workflow_executions_correlation_id_idx
+  on chatter.workflow_executions (correlation_id)
+  where correlation_id is not null;
+create index messages_correlation_id_idx
+  on chatter.messages (correlation_id)
+  where correlation_id is not null and execution_id is null;
+comment on index chatter.workflow_executions_correlation_id_idx is 'The story of a request.';
+comment on index chatter.messages_correlation_id_idx is 'The story of a request, as far as it is outside a run.';
+
+-- Security: what happened at the door, and who is kept out for a while.
+--
+-- Applications insert into security_events and nothing else. A trigger counts them
+-- by the rules below; the event that reaches a threshold raises an alert, which is
+-- one row and, where the rule says so, a block. Rules, alerts and blocks live
+-- here and not in a process, so that ten servers count like one.
+
+create table chatter.security_events (
+  id uuid not null default chatter.uuid7(),
+  event_type text not null,
+  severity text not null default 'low',
+  user_id uuid,
+  ip_address inet,
+  user_agent text,
+  correlation_id text,
+  details jsonb not null default '{}',
+  created_at timestamptz not null default chatter.clock(),
+  constraint security_events_pkey primary key (id),
+  constraint security_events_user_id_fkey
+    foreign key (user_id) references chatter.users (id) on delete restrict,
+  -- A pattern and not a list: a new kind of event needs no migration.
+  constraint security_events_event_type_check check (event_type ~ '^[a-z][a-z0-9_]{1,62}$'),
+  constraint security_events_severity_check
+    check (severity in ('low', 'medium', 'high', 'critical')),
+  constraint security_events_user_agent_check check (length(user_agent) <= 1000),
+  constraint security_events_correlation_id_check check (length(correlation_id) between 1 and 500),
+  constraint security_events_details_check check (jsonb_typeof(details) = 'object')
+);
+
+-- What a rule counts: one kind of event of one subject since a moment.
+create index security_events_ip_address_event_type_created_at_idx
+  on chatter.security_events (ip_address, event_type, created_at)
+  where ip_address is not null;
+create index security_events_user_id_event_type_created_at_idx
+  on chatter.security_events (user_id, event_type, created_at)
+  where user_id is not null;
+create index security_events_api_key_id_event_type_created_at_idx
+  on chatter.security_events ((details ->> 'api_key_id'), event_type, created_at)
+  where details ? 'api_key_id';
+-- The newest events, and what retention takes away.
+create index security_events_created_at_idx on chatter.security_events (created_at);
+-- The story of a request.
+create index security_events_correlation_id_idx
+  on chatter.security_events (correlation_id)
+  where correlation_id is not null;
+
+create table chatter.security_rules (
+  name text not null,
+  event_type text not null,
+  subject text not null,
+  threshold bigint not null,
+  period interval not null,
+  severity text not null,
+  block_for interval,
+  enabled boolean not null default true,
+  constraint security_rules_pkey primary key (name),
+  constraint security_rules_name_check check (name ~ '^[a-z][a-z0-9_]{1,62}$'),
+  constraint security_rules_event_type_check check (event_type ~ '^[a-z][a-z0-9_]{1,62}$'),
+  constraint security_rules_subject_check check (subject in ('ip_address', 'user_id', 'api_key_id')),
+  constraint security_rules_threshold_check check (threshold > 0),
+  constraint security_rules_period_check check (period > interval '0'),
+  constraint security_rules_severity_check
+    check (severity in ('low', 'medium', 'high', 'critical')),
+  -- A key is revoked, not blocked.
+  constraint security_rules_block_for_check
+    check (block_for is null or (block_for > interval '0' and subject <> 'api_key_id'))
+);
+
+insert into chatter.security_rules (name, event_type, subject, threshold, period, severity, block_for)
+values
+  ('failed_logins_per_address', 'login_failure', 'ip_address', 10, '15 minutes', 'high', '15 minutes'),
+  ('failed_logins_per_user', 'login_failure', 'user_id', 5, '15 minutes', 'high', '15 minutes'),
+  ('password_resets_per_user', 'password_reset_requested', 'user_id', 5, '1 hour', 'medium', null),
+  ('registrations_per_address', 'account_created', 'ip_address', 3, '1 hour', 'medium', null),
+  ('uses_per_api_key', 'api_key_used', 'api_key_id', 100, '1 hour', 'medium', null),
+  ('rate_limits_per_address', 'rate_limit_exceeded', 'ip_address', 20, '15 minutes', 'medium', null);
+
+create table chatter.alerts (
+  id uuid not null default chatter.uuid7(),
+  rule_name text not null,
+  subject text not null,
+  subject_value text not null,
+  severity text not null,
+  events bigint not null,
+  correlation_id text,
+  blocked_until timestamptz,
+  created_at timestamptz not null default chatter.clock(),
+  constraint alerts_pkey primary key (id),
+  constraint alerts_rule_name_fkey
+    foreign key (rule_name) references chatter.security_rules (name) on delete restrict,
+  constraint alerts_subject_check check (subject in ('ip_address', 'user_id', 'api_key_id')),
+  constraint alerts_severity_check check (severity in ('low', 'medium', 'high', 'critical'))
+);
+
+-- Whether a subject has its alert in this period, and whether it is blocked.
+create index alerts_subject_value_created_at_idx on chatter.alerts (subject_value, created_at);
+-- The newest alerts.
+create index alerts_created_at_idx on chatter.alerts (created_at);
+-- For the foreign key.
+create index alerts_rule_name_idx on chatter.alerts (rule_name);
+
+-- A rule counts over the period that ends now, so attempts can't be spread over two
+-- windows of a clock. The first event at or over the threshold raises an alert;
+-- further ones within the period after it raise none. The advisory lock makes
+-- writers of one rule and subject take turns: each counts what the others have
+-- committed, and of many that reach the threshold together one raises.
+create function chatter.tg_security_events__alert() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v record;
+  v_events bigint;
+begin
+  for v in
+    -- In one order for all writers, or two that touch several subjects would deadlock.
+    select r.*, s.value, max(s.correlation_id) as correlation_id
+    from chatter.security_rules as r
+      join (
+        select n.event_type, 'ip_address' as subject, host(n.ip_address) as value, n.correlation_id
+        from new_rows as n
+        union all
+        select n.event_type, 'user_id', n.user_id::text, n.correlation_id
+        from new_rows as n
+        union all
+        select n.event_type, 'api_key_id', n.details ->> 'api_key_id', n.correlation_id
+        from new_rows as n
+      ) as s on s.event_type = r.event_type and s.subject = r.subject
+    where r.enabled and s.value is not null
+    group by r.name, s.value
+    order by r.name, s.value
+  loop
+    perform pg_catalog.pg_advisory_xact_lock(
+      pg_catalog.hashtextextended('chatter alert ' || v.name || ' ' || v.value, 0)
+    );
+
+    -- A statement of its own, so that it sees what was committed while we waited.
+    if exists (
+      select from chatter.alerts as a
+      where a.subject_value = v.value
+        and a.rule_name = v.name
+        and a.created_at > chatter.clock() - v.period
+    ) then
+      continue;
+    end if;
+
+    -- One branch per subject, so that each count is a look into an index.
+    if v.subject = 'ip_address' then
+      select count(*) into v_events
+      from chatter.security_events as e
+      where e.ip_address = v.value::inet
+        and e.event_type = v.event_type
+        and e.created_at > chatter.clock() - v.period;
+    elsif v.subject = 'user_id' then
+      select count(*) into v_events
+      from chatter.security_events as e
+      where e.user_id = v.value::uuid
+        and e.event_type = v.event_type
+        and e.created_at > chatter.clock() - v.period;
+    else
+      select count(*) into v_events
+      from chatter.security_events as e
+      where e.details ? 'api_key_id'
+        and e.details ->> 'api_key_id' = v.value
+        and e.event_type = v.event_type
+        and e.created_at > chatter.clock() - v.period;
+    end if;
+
+    if v_events >= v.threshold then
+      insert into chatter.alerts (
+        rule_name, subject, subject_value, severity, events, correlation_id, blocked_until
+      )
+      values (
+        v.name, v.subject, v.value, v.severity, v_events, v.correlation_id,
+        chatter.clock() + v.block_for
+      );
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
+create trigger _200_alert
+  after insert on chatter.security_events
+  referencing new table as new_rows
+  for each statement
+  execute function chatter.tg_security_events__alert();
+
+-- Both are events for whoever watches: what happened at the door, and each alert.
+create function chatter.tg_security__events() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if tg_table_name = 'security_events' then
+    insert into chatter.events (
+      event_type, category, user_id, subject_id, correlation_id, payload
+    )
+    select
+      n.event_type, 'security', n.user_id, n.id, n.correlation_id,
+      -- No address: it is personal, and whoever may see it finds it by the id.
+      pg_catalog.jsonb_build_object('v', 1, 'security_event', n.id, 'severity', n.severity)
+    from new_rows as n;
+  else
+    insert into chatter.events (event_type, category, subject_id, correlation_id, payload)
+    select
+      'alert_raised', 'alert', n.id, n.correlation_id,
+      pg_catalog.jsonb_build_object(
+        'v', 1, 'alert', n.id, 'rule', n.rule_name, 'severity', n.severity, 'subject', n.subject,
+        'events', n.events, 'blocked_until', n.blocked_until
+      )
+    from new_rows as n;
+  end if;
+  if found then
+    perform chatter.ring_bell();
+  end if;
+  return null;
+end
+$$;
+
+create trigger _300_events_insert
+  after insert on chatter.security_events
+  referencing new table as new_rows
+  for each statement
+  execute function chatter.tg_security__events();
+
+create trigger _300_events_insert
+  after insert on chatter.alerts
+  referencing new table as new_rows
+  for each statement
+  execute function chatter.tg_security__events();
+
+comment on function chatter.tg_security__events() is 'Writes security events and alert_raised into the outbox.';
+comment on trigger _300_events_insert on chatter.security_events is 'Writes the event of its own name.';
+comment on trigger _300_events_insert on chatter.alerts is 'Writes alert_raised.';
+
+-- Until when an address or a user is kept out; NULL if neither is. Applications ask
+-- before they look at a password.
+create function chatter.blocked_until(p_ip_address inet, p_user_id uuid) returns timestamptz
+language sql stable security definer
+set search_path = ''
+as $$
+  select max(a.blocked_until)
+  from chatter.alerts as a
+  where (
+      (a.subject = 'ip_address' and a.subject_value = host(p_ip_address))
+      or (a.subject = 'user_id' and a.subject_value = p_user_id::text)
+    )
+    and a.blocked_until > chatter.clock()
+$$;
+
+-- Append-only. Retention is the one way out, and only for whole ends of the record.
+create function chatter.tg_refuse_change() returns trigger
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  if tg_op = 'DELETE' and pg_catalog.current_setting('chatter.maintenance', true) = 'on' then
+    return null;
+  end if;
+  raise exception 'chatter.% is append-only: % is refused', tg_table_name, tg_op
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      schema = tg_table_schema,
+      table = tg_table_name,
+      hint = 'A record that can be changed proves nothing. Old rows go by '
+        'chatter.prune_security(timestamptz).';
+end
+$$;
+
+create trigger _000_refuse_change
+  before update or delete or truncate on chatter.security_events
+  for each statement execute function chatter.tg_refuse_change();
+create trigger _000_refuse_change
+  before update or delete or truncate on chatter.alerts
+  for each statement execute function chatter.tg_refuse_change();
+
+-- Retention: addresses and browsers are personal data and aren't kept for ever.
+-- Returns the number of events and alerts removed. A block that still holds stays.
+create function chatter.prune_security(p_before timestamptz) returns bigint
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_before text := coalesce(pg_catalog.current_setting('chatter.maintenance', true), '');
+  v_events bigint;
+  v_alerts bigint;
+begin
+  if p_before is null or p_before > chatter.clock() - interval '1 day' then
+    raise exception 'chatter.prune_security() keeps at least the last day; it was asked to remove all before %',
+      p_before
+      using errcode = 'invalid_parameter_value', hint = 'The rules count over up to a day back.';
+  end if;
+  perform pg_catalog.set_config('chatter.maintenance', 'on', true);
+  delete from chatter.security_events as e where e.created_at < p_before;
+  get diagnostics v_events = row_count;
+  delete from chatter.alerts as a
+  where a.created_at < p_before
+    and (a.blocked_until is null or a.blocked_until < chatter.clock());
+  get diagnostics v_alerts = row_count;
+  perform pg_catalog.set_config('chatter.maintenance', v_before, true);
+  return v_events + v_alerts;
+end
+$$;
+
+comment on table chatter.security_events is
+  'What happened at the door: sign-ins, keys, refusals. Append-only; alerts follow by trigger.';
+comment on column chatter.security_events.id is 'UUIDv7.';
+comment on column chatter.security_events.event_type is
+  'Such as login_success, login_failure, login_blocked, api_key_created, rate_limit_exceeded.';
+comment on column chatter.security_events.severity is 'low, medium, high or critical.';
+comment on column chatter.security_events.user_id is 'Whom it concerns; NULL when nobody is known.';
+comment on column chatter.security_events.ip_address is 'Where the request came from; NULL when not known.';
+comment on column chatter.security_events.user_agent is 'What the client called itself, up to 1,000 characters.';
+comment on column chatter.security_events.correlation_id is 'One id through request, run, calls and events.';
+comment on column chatter.security_events.details is 'JSON object with ids and counts; never a password, token or text.';
+comment on column chatter.security_events.created_at is 'When it happened.';
+comment on index chatter.security_events_ip_address_event_type_created_at_idx is 'What a rule counts of an address.';
+comment on index chatter.security_events_user_id_event_type_created_at_idx is 'What a rule counts of a user.';
+comment on index chatter.security_events_api_key_id_event_type_created_at_idx is 'What a rule counts of an API key.';
+comment on index chatter.security_events_created_at_idx is 'The newest events; retention.';
+comment on index chatter.security_events_correlation_id_idx is 'The story of a request.';
+comment on table chatter.security_rules is
+  'Thresholds: so many events of a kind by one subject within a period raise an alert.';
+comment on column chatter.security_rules.name is 'The rule, in words with underscores.';
+comment on column chatter.security_rules.event_type is 'The kind of security event that is counted.';
+comment on column chatter.security_rules.subject is 'By what is counted: ip_address, user_id or api_key_id (in details).';
+comment on column chatter.security_rules.threshold is 'The number of events that raises the alert.';
+comment on column chatter.security_rules.period is 'How far back is counted, and how long one alert stands for all.';
+comment on column chatter.security_rules.severity is 'Severity of the alert.';
+comment on column chatter.security_rules.block_for is 'How long the subject is kept out; NULL: not at all.';
+comment on column chatter.security_rules.enabled is 'Whether the rule counts.';
+comment on table chatter.alerts is 'Thresholds that were reached, once per rule, subject and period. Written by trigger.';
+comment on column chatter.alerts.id is 'UUIDv7.';
+comment on column chatter.alerts.rule_name is 'The rule whose threshold was reached.';
+comment on column chatter.alerts.subject is 'What subject_value is: ip_address, user_id or api_key_id.';
+comment on column chatter.alerts.subject_value is 'The address, user or key, as text.';
+comment on column chatter.alerts.severity is 'The rule''s severity at that time.';
+comment on column chatter.alerts.events is 'How many events were counted.';
+comment on column chatter.alerts.correlation_id is 'Of the event that reached the threshold.';
+comment on column chatter.alerts.blocked_until is 'Until when the subject is kept out; NULL if it isn''t.';
+comment on column chatter.alerts.created_at is 'When the threshold was reached.';
+comment on index chatter.alerts_subject_value_created_at_idx is 'The alerts and blocks of a subject.';
+comment on index chatter.alerts_created_at_idx is 'The newest alerts.';
+comment on index chatter.alerts_rule_name_idx is 'The alerts of a rule; the foreign key.';
+comment on function chatter.tg_security_events__alert() is 'Raises an alert when new events reach a rule''s threshold.';
+comment on trigger _200_alert on chatter.security_events is 'Raises an alert when new events reach a rule''s threshold.';
+comment on function chatter.blocked_until(inet, uuid) is
+  'Until when an address or a user is kept out; NULL if neither is.';
+comment on function chatter.tg_refuse_change() is 'Refuses UPDATE, DELETE and TRUNCATE of an append-only table.';
+comment on trigger _000_refuse_change on chatter.security_events is 'Refuses UPDATE, DELETE and TRUNCATE.';
+comment on trigger _000_refuse_change on chatter.alerts is 'Refuses UPDATE, DELETE and TRUNCATE.';
+comment on function chatter.prune_security(timestamptz) is
+  'Removes security events and alerts before a time at least a day ago; returns how many.';
+-- Accounts: how people and programs prove who they are.
+--
+-- No secret is stored: passwords as Argon2 hashes, which take long to try; keys
+-- and sessions as SHA-256, which is enough for 256 random bits.
+
+create table chatter.passwords (
+  user_id uuid not null,
+  hash text not null,
+  changed_at timestamptz not null default chatter.clock(),
+  constraint passwords_pkey primary key (user_id),
+  constraint passwords_user_id_fkey
+    foreign key (user_id) references chatter.users (id) on delete cascade,
+  -- Nobody stores the password itself by mistake.
+  constraint passwords_hash_check check (hash like '$argon2id$%' and length(hash) < 500)
+);
+
+create table chatter.api_keys (
+  id uuid not null default chatter.uuid7(),
+  user_id uuid not null,
+  name text not null,
+  prefix text not null,
+  hash bytea not null,
+  created_at timestamptz not null default chatter.clock(),
+  expires_at timestamptz,
+  last_used_at timestamptz,
+  revoked_at timestamptz,
+  constraint api_keys_pkey primary key (id),
+  constraint api_keys_user_id_fkey
+    foreign key (user_id) references chatter.users (id) on delete cascade,
+  constraint api_keys_hash_key unique (hash),
+  constraint api_keys_hash_check check (octet_length(hash) = 32),
+  constraint api_keys_name_check check (length(name) between 1 and 200),
+  constraint api_keys_prefix_check check (length(prefix) between 1 and 16)
+);
+
+-- A user's keys, and the foreign key.
+create index api_keys_user_id_idx on chatter.api_keys (user_id);
+
+create table chatter.browser_sessions (
+  id uuid not null default chatter.uuid7(),
+  user_id uuid not null,
+  hash bytea not null,
+  ip_address inet,
+  user_agent text,
+  created_at timestamptz not null default chatter.clock(),
+  expires_at timestamptz not null,
+  revoked_at timestamptz,
+  constraint browser_sessions_pkey primary key (id),
+  constraint browser_sessions_user_id_fkey
+    foreign key (user_id) references chatter.users (id) on delete cascade,
+  constraint browser_sessions_hash_key unique (hash),
+  constraint browser_sessions_hash_check check (octet_length(hash) = 32),
+  constraint browser_sessions_user_agent_check check (length(user_agent) <= 1000)
+);
+
+-- A user's sessions, and the foreign key.
+create index browser_sessions_user_id_idx on chatter.browser_sessions (user_id);
+-- What is over and can go.
+create index browser_sessions_expires_at_idx on chatter.browser_sessions (expires_at);
+
+comment on table chatter.passwords is 'Passwords of users, as Argon2id hashes.';
+comment on column chatter.passwords.user_id is 'Whose password.';
+comment on column chatter.passwords.hash is 'Argon2id, in its own encoding with parameters and salt.';
+comment on column chatter.passwords.changed_at is 'When it was set.';
+comment on table chatter.api_keys is 'API keys of users; the key itself is shown once and never stored.';
+comment on column chatter.api_keys.id is 'UUIDv7.';
+comment on column chatter.api_keys.user_id is 'Whose key.';
+comment on column chatter.api_keys.name is 'What the user calls it.';
+comment on column chatter.api_keys.prefix is 'How the key begins, to tell keys apart.';
+comment on column chatter.api_keys.hash is 'SHA-256 of the key.';
+comment on column chatter.api_keys.created_at is 'When it was made.';
+comment on column chatter.api_keys.expires_at is 'When it stops; NULL: never.';
+comment on column chatter.api_keys.last_used_at is 'When it was last used, to the minute.';
+comment on column chatter.api_keys.revoked_at is 'When it was revoked; NULL while it is good.';
+comment on index chatter.api_keys_user_id_idx is 'A user''s keys.';
+comment on table chatter.browser_sessions is 'Browsers that are signed in; the cookie''s token is never stored.';
+comment on column chatter.browser_sessions.id is 'UUIDv7.';
+comment on column chatter.browser_sessions.user_id is 'Who is signed in.';
+comment on column chatter.browser_sessions.hash is 'SHA-256 of the cookie''s token.';
+comment on column chatter.browser_sessions.ip_address is 'Where the session was begun.';
+comment on column chatter.browser_sessions.user_agent is 'What the browser called itself.';
+comment on column chatter.browser_sessions.created_at is 'When the session was begun.';
+comment on column chatter.browser_sessions.expires_at is 'When it ends by itself.';
+comment on column chatter.browser_sessions.revoked_at is 'When it was ended: signed out, or the password changed.';
+comment on index chatter.browser_sessions_user_id_idx is 'A user''s sessions.';
+comment on index chatter.browser_sessions_expires_at_idx is 'Sessions that are over.';
+-- Roles.
+create or replace function chatter.grant_roles() returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_role text;
+begin
+  -- Postgres lets everybody execute new functions; here nobody does unless named.
+  revoke all on all functions in schema chatter from public;
+
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant usage on schema chatter to chatter_app;
+    grant execute on function
+      chatter.clock(), chatter.uuid7(), chatter.lock_conversations(uuid[]),
+      chatter.erase_conversation(uuid)
+    to chatter_app;
+    grant select on
+      chatter.users, chatter.conversations, chatter.workflow_executions, chatter.messages,
+      chatter.tool_calls
+    to chatter_app;
+    grant insert (id, external_id, role, metadata, created_at) on chatter.users to chatter_app;
+    grant update (metadata) on chatter.users to chatter_app;
+    grant insert (id, external_id, user_id, title, status, metadata, created_at)
+      on chatter.conversations to chatter_app;
+    grant update (title, status, metadata) on chatter.conversations to chatter_app;
+    grant insert (
+      id, conversation_id, user_id, workflow_name, status, correlation_id, started_at, finished_at,
+      error_type, error_message, metadata
+    ) on chatter.workflow_executions to chatter_app;
+    grant update (status, finished_at, error_type, error_message, metadata)
+      on chatter.workflow_executions to chatter_app;
+    grant insert (
+      id, conversation_id, execution_id, role, kind, content, tool_calls, tool_call_id,
+      provider_used, model_used, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, cost_source, usage_status,
+      usage, response_time_ms, time_to_first_token_ms, finish_reason, status, error_type,
+      error_message, correlation_id, metadata, created_at
+    ) on chatter.messages to chatter_app;
+    grant update (
+      conversation_id, execution_id, role, kind, content, tool_calls, tool_call_id,
+      provider_used, model_used, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, cost_source, usage_status,
+      usage, response_time_ms, time_to_first_token_ms, finish_reason, status, error_type,
+      error_message, correlation_id, metadata
+    ) on chatter.messages to chatter_app;
+    grant insert (
+      id, execution_id, message_id, tool_call_id, tool_name, status, started_at, duration_ms,
+      error_type, error_message
+    ) on chatter.tool_calls to chatter_app;
+    grant update (status, started_at, duration_ms, error_type, error_message)
+      on chatter.tool_calls to chatter_app;
+  end if;
+
+  -- The app follows the events; it writes none.
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant select on chatter.events to chatter_app;
+    grant execute on function
+      chatter.events_now(),
+      chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[])
+    to chatter_app;
+  end if;
+
+  -- The app keeps the door: it writes what happened there, and no alert.
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant execute on function chatter.blocked_until(inet, uuid) to chatter_app;
+    grant select on
+      chatter.security_events, chatter.alerts, chatter.passwords, chatter.api_keys,
+      chatter.browser_sessions
+    to chatter_app;
+    grant insert (event_type, severity, user_id, ip_address, user_agent, correlation_id, details)
+      on chatter.security_events to chatter_app;
+    grant insert (user_id, hash, changed_at), update (hash, changed_at)
+      on chatter.passwords to chatter_app;
+    grant insert (user_id, name, prefix, hash, expires_at),
+      update (expires_at, last_used_at, revoked_at)
+      on chatter.api_keys to chatter_app;
+    grant insert (user_id, hash, ip_address, user_agent, expires_at), update (revoked_at)
+      on chatter.browser_sessions to chatter_app;
+  end if;
+
+  -- Readers see every figure and no text that a person or a model wrote.
+  if pg_catalog.to_regrole('chatter_reader') is not null then
+    grant usage on schema chatter to chatter_reader;
+    grant select (id, external_id, role, created_at) on chatter.users to chatter_reader;
+    grant select (
+      id, external_id, user_id, status, created_at, message_count, prompt_tokens,
+      completion_tokens, total_tokens, total_cost, unpriced_calls, last_message_at
+    ) on chatter.conversations to chatter_reader;
+    grant select (
+      id, conversation_id, user_id, workflow_name, status, correlation_id, started_at,
+      finished_at, error_type, model_calls, tool_calls, prompt_tokens, completion_tokens,
+      total_tokens, total_cost
+    ) on chatter.workflow_executions to chatter_reader;
+    grant select (
+      id, conversation_id, execution_id, role, kind, tool_call_id, provider_used, model_used,
+      prompt_tokens, completion_tokens, total_tokens, cache_read_tokens, cache_write_tokens,
+      reasoning_tokens, cost, cost_source, usage_status, usage, response_time_ms,
+      time_to_first_token_ms, finish_reason, status, error_type, correlation_id, created_at,
+      model_call
+    ) on chatter.messages to chatter_reader;
+    grant select (
+      id, execution_id, message_id, tool_call_id, tool_name, status, started_at, duration_ms,
+      error_type
+    ) on chatter.tool_calls to chatter_reader;
+  end if;
+
+  -- Everybody may ask which version the schema has. The table is Alembic's and
+  -- is missing where the files of sql/schema were loaded by hand.
+  foreach v_role in array array['chatter_app', 'chatter_reader', 'chatter_worker'] loop
+    if pg_catalog.to_regrole(v_role) is not null
+      and pg_catalog.to_regclass('chatter.alembic_version') is not null
+    then
+      execute pg_catalog.format('grant select on chatter.alembic_version to %I', v_role);
+    end if;
+  end loop;
+
+  -- Workers close executions whose process died.
+  if pg_catalog.to_regrole('chatter_worker') is not null then
+    grant usage on schema chatter to chatter_worker;
+    grant execute on function chatter.clock() to chatter_worker;
+    grant select on chatter.workflow_executions to chatter_worker;
+    grant update (status, finished_at, error_type, error_message)
+      on chatter.workflow_executions to chatter_worker;
+    grant execute on function
+      chatter.prune_events(timestamptz), chatter.prune_security(timestamptz)
+    to chatter_worker;
+  end if;
+end
+$$;
+
+select chatter.grant_roles();

@@ -1,0 +1,276 @@
+-- The cursor: how any reader, on any machine, follows the events without missing one.
+--
+-- Ids can't be the cursor: what commits late has a lower id than what was read
+-- already. Nor can "all before the oldest open transaction", which one session
+-- idle in transaction would hold back for everybody. The cursor is a snapshot: new is
+-- what the last snapshot did not see. A position is a text,
+--
+--   <stream>.<P>              all that P sees was delivered
+--   <stream>.<P>.<C>.<id>     and of what C sees and P doesn't, the rows up to <id>
+--
+-- where P and C are snapshots as Postgres writes them (xmin:xmax:running,...). The
+-- second form is a place within a batch; P and C fix its rows, so it can be
+-- finished exactly, by whoever resumes.
+--
+-- From psql or any language:
+--
+--   select chatter.events_now();                        -- begin here, or with null
+--   select * from chatter.events_after('<position>');   -- again and again, each time
+--                                                       -- with the last row's position
+--
+-- With filters, a reader that gets no row may go on from a chatter.events_now() that
+-- it took before it asked.
+
+create type chatter.event_position as (
+  p pg_snapshot,
+  c pg_snapshot,
+  id bigint
+);
+
+comment on type chatter.event_position is 'A position in the events, taken apart.';
+comment on column chatter.event_position.p is 'All that this snapshot sees was delivered.';
+comment on column chatter.event_position.c is 'The snapshot whose batch is being read; NULL between batches.';
+comment on column chatter.event_position.id is 'The last event delivered of that batch; NULL between batches.';
+
+-- Reads a position. Fails with 22023 for what is none of this stream, and with CH410
+-- where retention has removed events that its reader has not seen.
+create function chatter.parse_position(p_position text) returns chatter.event_position
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_stream chatter.event_stream;
+  v_parts text[] := pg_catalog.string_to_array(p_position, '.');
+  v chatter.event_position;
+begin
+  select * into v_stream from chatter.event_stream;
+  if p_position !~ '^[0-9a-f]{12}\.\d{1,19}:\d{1,19}:[\d,]*(\.\d{1,19}:\d{1,19}:[\d,]*\.\d{1,18})?$'
+    or v_parts[1] <> chatter.stream_name(v_stream.id)
+  then
+    raise exception 'this is no position in the events of this database'
+      using
+        errcode = 'invalid_parameter_value',
+        hint = 'Positions come from chatter.events_now() and chatter.events_after(), or as id of an SSE event.';
+  end if;
+  begin
+    v := row(v_parts[2]::pg_snapshot, v_parts[3]::pg_snapshot, v_parts[4]::bigint);
+  exception
+    when invalid_text_representation or numeric_value_out_of_range then
+      raise exception 'this is no position in the events of this database'
+        using errcode = 'invalid_parameter_value';
+  end;
+
+  if pg_catalog.pg_snapshot_xmin(v.p) < v_stream.pruned_before then
+    raise exception 'events after this position were removed by retention'
+      using
+        errcode = 'CH410',
+        hint = 'Begin anew with chatter.events_after(null), the oldest event there is.';
+  end if;
+  return v;
+end
+$$;
+
+comment on function chatter.parse_position(text) is
+  'A position taken apart; 22023 if it is none, CH410 if retention has passed it by.';
+
+-- 12 hexadecimal digits from the random end of the id.
+create function chatter.stream_name(p_id uuid) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select pg_catalog.right(p_id::text, 12)
+$$;
+
+comment on function chatter.stream_name(uuid) is 'How positions name their stream.';
+
+create function chatter.events_now() returns text
+language sql stable security definer
+set search_path = ''
+as $$
+  select chatter.stream_name(s.id) || '.' || pg_catalog.pg_current_snapshot()::text
+  from chatter.event_stream as s
+$$;
+
+comment on function chatter.events_now() is
+  'The position after all that is committed now: begin here to hear of what comes.';
+
+-- Rows that C sees and P doesn't, beyond an id and through the filters, in order.
+create function chatter.event_batch(
+  p_p pg_snapshot,
+  p_c pg_snapshot,
+  p_id bigint,
+  p_limit integer,
+  p_user_id uuid,
+  p_conversation_id uuid,
+  p_execution_id uuid,
+  p_event_types text[],
+  p_categories text[]
+) returns setof chatter.events
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  -- Two plans for one question. A batch begins where the transactions do: all its
+  -- rows are found by xact_id and sorted (`+ 0` keeps the planner from walking the ids
+  -- of all that was ever delivered). It goes on where it was left: by id.
+  if p_id = 0 then
+    return query
+    select e.*
+    from chatter.events as e
+    where e.xact_id >= pg_catalog.pg_snapshot_xmin(p_p)
+      and e.xact_id < pg_catalog.pg_snapshot_xmax(p_c)
+      and not pg_catalog.pg_visible_in_snapshot(e.xact_id, p_p)
+      and pg_catalog.pg_visible_in_snapshot(e.xact_id, p_c)
+      and (p_user_id is null or e.user_id = p_user_id)
+      and (p_conversation_id is null or e.conversation_id = p_conversation_id)
+      and (p_execution_id is null or e.execution_id = p_execution_id)
+      and (p_event_types is null or e.event_type = any(p_event_types))
+      and (p_categories is null or e.category = any(p_categories))
+    order by e.id + 0
+    limit p_limit;
+  else
+    return query
+    select e.*
+    from chatter.events as e
+    where e.id > p_id
+      and not pg_catalog.pg_visible_in_snapshot(e.xact_id, p_p)
+      and pg_catalog.pg_visible_in_snapshot(e.xact_id, p_c)
+      and (p_user_id is null or e.user_id = p_user_id)
+      and (p_conversation_id is null or e.conversation_id = p_conversation_id)
+      and (p_execution_id is null or e.execution_id = p_execution_id)
+      and (p_event_types is null or e.event_type = any(p_event_types))
+      and (p_categories is null or e.category = any(p_categories))
+    order by e.id
+    limit p_limit;
+  end if;
+end
+$$;
+
+comment on function chatter.event_batch(
+  pg_snapshot, pg_snapshot, bigint, integer, uuid, uuid, uuid, text[], text[]
+) is 'Events that one snapshot sees and another doesn''t, beyond an id; for chatter.events_after().';
+
+-- Up to p_limit events after a position (null: from the oldest on), in order, each
+-- with the position to go on from. Stable: one snapshot for all it does.
+--
+-- A payload is made from the row that the event is about, unless it was kept: by
+-- key and row by row, whatever the planner believes of their number. A row that is gone
+-- leaves its id. Version 1: ids and figures, no text that a person or a model wrote.
+create function chatter.events_after(
+  p_position text,
+  p_limit integer default 100,
+  p_user_id uuid default null,
+  p_conversation_id uuid default null,
+  p_execution_id uuid default null,
+  p_event_types text[] default null,
+  p_categories text[] default null
+) returns table (
+  "position" text,
+  id bigint,
+  event_type text,
+  category text,
+  user_id uuid,
+  conversation_id uuid,
+  execution_id uuid,
+  correlation_id text,
+  payload jsonb,
+  created_at timestamptz
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_stream text;
+  v_at chatter.event_position;
+  v_now pg_snapshot := pg_catalog.pg_current_snapshot();
+begin
+  if p_limit is null or p_limit not between 1 and 10000 then
+    raise exception 'p_limit must be from 1 to 10000, not %', p_limit
+      using errcode = 'invalid_parameter_value';
+  end if;
+
+  select chatter.stream_name(s.id) into v_stream from chatter.event_stream as s;
+  if p_position is null then
+    v_at := row('1:1:'::pg_snapshot, null, null);
+  else
+    v_at := chatter.parse_position(p_position);
+  end if;
+
+  -- First the rest of the batch that the reader is in, then the one up to now.
+  for v_round in 1..2 loop
+    if v_at.c is null then
+      v_at := row(v_at.p, v_now, 0);
+    end if;
+
+    return query
+    select
+      v_stream || '.' || case
+        -- A batch's last row closes it, unless the limit may have cut it off.
+        when b.last and b.rows < p_limit then v_at.c::text
+        else v_at.p::text || '.' || v_at.c::text || '.' || b.id::text
+      end,
+      b.id, b.event_type, b.category, b.user_id, b.conversation_id, b.execution_id, b.correlation_id,
+      case
+        when b.payload is not null then b.payload
+        when b.event_type in ('message_created', 'model_response') then coalesce(
+          (
+            select pg_catalog.jsonb_build_object(
+              'v', 1, 'message_id', m.id, 'role', m.role, 'kind', m.kind, 'status', m.status,
+              'provider', m.provider_used, 'model', m.model_used, 'prompt_tokens', m.prompt_tokens,
+              'completion_tokens', m.completion_tokens, 'total_tokens', m.total_tokens,
+              'cost', m.cost::text, 'usage_status', m.usage_status,
+              'response_time_ms', m.response_time_ms, 'error_type', m.error_type
+            )
+            from chatter.messages as m
+            where m.id = b.subject_id
+          ),
+          pg_catalog.jsonb_build_object('v', 1, 'message_id', b.subject_id, 'gone', true)
+        )
+        when b.event_type = 'tool_called' then coalesce(
+          (
+            select pg_catalog.jsonb_build_object(
+              'v', 1, 'tool_call', t.id, 'message_id', t.message_id, 'tool_call_id', t.tool_call_id,
+              'tool_name', t.tool_name, 'status', t.status, 'duration_ms', t.duration_ms
+            )
+            from chatter.tool_calls as t
+            where t.id = b.subject_id
+          ),
+          pg_catalog.jsonb_build_object('v', 1, 'tool_call', b.subject_id, 'gone', true)
+        )
+        when b.category = 'workflow' then coalesce(
+          (
+            select pg_catalog.jsonb_build_object(
+              'v', 1, 'workflow_name', x.workflow_name, 'status', x.status,
+              'started_at', x.started_at, 'finished_at', x.finished_at,
+              'model_calls', x.model_calls, 'tool_calls', x.tool_calls,
+              'total_tokens', x.total_tokens, 'total_cost', x.total_cost::text,
+              'error_type', x.error_type
+            )
+            from chatter.workflow_executions as x
+            where x.id = b.execution_id
+          ),
+          '{"v": 1, "gone": true}'
+        )
+        else '{"v": 1}'
+      end,
+      b.created_at
+    from (
+      select
+        e.*,
+        count(*) over () as rows,
+        row_number() over (order by e.id desc) = 1 as last
+      from chatter.event_batch(
+          v_at.p, v_at.c, v_at.id, p_limit, p_user_id, p_conversation_id, p_execution_id,
+          p_event_types, p_categories
+        ) as e
+    ) as b
+    order by b.id;
+
+    exit when found or v_at.c::text = v_now::text;
+    v_at := row(v_at.c, null, null);
+  end loop;
+end
+$$;
+
+comment on function chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[]) is
+  'The events after a position (null: from the oldest), in order, each with the position to go on from; filters that are null let everything pass.';

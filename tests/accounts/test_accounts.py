@@ -1,0 +1,187 @@
+"""Sign-in against a real Postgres: who gets in, who doesn't, and what is written down."""
+
+import asyncio
+from datetime import timedelta
+from ipaddress import ip_address
+
+import psycopg
+import pytest
+
+from chatter_db import Chatter, SignInBlocked, SignInRefused, UsageError
+from chatter_db.accounts import KEY_PREFIX, Accounts, Origin
+
+PASSWORD = "correct horse battery staple"
+HOME = Origin(ip_address("203.0.113.7"), "Browser/1.0", "request-1")
+
+
+@pytest.fixture
+def accounts(chatter: Chatter) -> Accounts:
+    return Accounts(chatter)
+
+
+def events(db: psycopg.Connection[tuple[object, ...]]) -> list[object]:
+    rows = db.execute("select event_type from chatter.security_events order by created_at, id")
+    return [row[0] for row in rows]
+
+
+def everything(db: psycopg.Connection[tuple[object, ...]]) -> str:
+    """All that the sign-in ever wrote, as text."""
+    tables = ("users", "passwords", "api_keys", "browser_sessions", "security_events", "alerts")
+    rows = [db.execute(f"select t::text from chatter.{t} as t".encode()).fetchall() for t in tables]
+    return str(rows)
+
+
+async def test_a_browser_signs_in_and_out(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada", password=PASSWORD, role="admin")
+    identity, token = await accounts.sign_in("ada", PASSWORD, origin=HOME)
+    assert (identity.user_id, identity.user, identity.role) == (ada.user_id, "ada", "admin")
+    assert await accounts.of_session(token) == identity
+    assert await accounts.of_session(token + "x") is None
+
+    await accounts.sign_out(identity, origin=HOME)
+    assert await accounts.of_session(token) is None
+    assert events(db) == ["account_created", "login_success", "token_revoked"]
+    row = db.execute(
+        "select host(ip_address), user_agent, correlation_id, user_id "
+        "from chatter.security_events where event_type = 'login_success'"
+    ).fetchone()
+    assert row == ("203.0.113.7", "Browser/1.0", "request-1", ada.user_id)
+    assert token not in everything(db)
+    assert PASSWORD not in everything(db)
+
+
+async def test_a_session_ends_by_itself(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    await accounts.create_user("ada", password=PASSWORD)
+    _, token = await accounts.sign_in("ada", PASSWORD)
+    db.execute("update chatter.browser_sessions set expires_at = now()")
+    assert await accounts.of_session(token) is None
+
+
+@pytest.mark.parametrize("user", ["ada", "nobody", "without password"])
+async def test_the_refusal_tells_nothing(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]], user: str
+) -> None:
+    await accounts.create_user("ada", password=PASSWORD)
+    await accounts.create_user("without password")
+    with pytest.raises(SignInRefused, match=r"^User or password is wrong\.$"):
+        await accounts.sign_in(user, "a wrong password", origin=HOME)
+    assert events(db)[-1] == "login_failure"
+    assert "a wrong password" not in everything(db)
+
+
+async def test_who_guesses_is_kept_out_with_the_right_password_too(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    await accounts.create_user("ada", password=PASSWORD)
+    await accounts.create_user("bob", password=PASSWORD)
+    for _ in range(5):
+        with pytest.raises(SignInRefused):
+            await accounts.sign_in("ada", "a wrong password", origin=HOME)
+    with pytest.raises(SignInBlocked, match="Try again after"):
+        await accounts.sign_in("ada", PASSWORD, origin=HOME)
+    # The user is kept out, not yet the address.
+    await accounts.sign_in("bob", PASSWORD, origin=HOME)
+    for _ in range(5):
+        with pytest.raises(SignInRefused):
+            await accounts.sign_in("nobody", "a wrong password", origin=HOME)
+    with pytest.raises(SignInBlocked):
+        await accounts.sign_in("bob", PASSWORD, origin=HOME)
+    await accounts.sign_in("bob", PASSWORD, origin=Origin(ip_address("2001:db8::1")))
+    assert events(db).count("login_blocked") == 2
+    assert db.execute("select count(*) from chatter.alerts").fetchone() == (2,)
+
+
+async def test_many_guesses_at_once_raise_one_alert(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    await accounts.create_user("ada", password=PASSWORD)
+    guesses = [accounts.sign_in("ada", "a wrong password", origin=HOME) for _ in range(30)]
+    results = await asyncio.gather(*guesses, return_exceptions=True)
+    assert {type(result) for result in results} <= {SignInRefused, SignInBlocked}
+    assert len(results) == events(db).count("login_failure") + events(db).count("login_blocked")
+    rules = db.execute("select rule_name from chatter.alerts order by rule_name").fetchall()
+    assert rules.count(("failed_logins_per_user",)) == 1
+    assert rules.count(("failed_logins_per_address",)) <= 1
+
+
+async def test_a_new_password_signs_every_browser_out(accounts: Accounts) -> None:
+    ada = await accounts.create_user("ada", password=PASSWORD)
+    _, token = await accounts.sign_in("ada", PASSWORD)
+    await accounts.set_password(ada.user_id, "another good password")
+    assert await accounts.of_session(token) is None
+    with pytest.raises(SignInRefused):
+        await accounts.sign_in("ada", PASSWORD)
+    await accounts.sign_in("ada", "another good password")
+
+
+@pytest.mark.parametrize("password", ["", "short", "x" * 1001])
+async def test_a_password_that_will_not_do(accounts: Accounts, password: str) -> None:
+    with pytest.raises(UsageError, match="12 to 1000 characters"):
+        await accounts.create_user("ada", password=password)
+
+
+async def test_a_user_is_made_once(accounts: Accounts) -> None:
+    made = await asyncio.gather(
+        *(accounts.create_user("ada") for _ in range(8)), return_exceptions=True
+    )
+    assert sum(not isinstance(result, Exception) for result in made) == 1
+
+
+async def test_a_key_is_shown_once_and_known_by_its_hash(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada")
+    key = await accounts.create_key(ada.user_id, "laptop", origin=HOME)
+    assert key.secret.startswith(KEY_PREFIX)
+    assert key.secret not in everything(db)
+    identity = await accounts.of_key(key.secret, origin=HOME)
+    assert identity is not None
+    assert (identity.user, identity.api_key_id) == ("ada", key.id)
+    assert await accounts.of_key(key.secret[:-1]) is None
+
+    assert await accounts.revoke_key(ada.user_id, key.id)
+    assert not await accounts.revoke_key(ada.user_id, key.id)
+    assert await accounts.of_key(key.secret) is None
+    assert events(db) == ["account_created", "api_key_created", "api_key_used", "api_key_revoked"]
+
+
+async def test_a_key_ends_when_it_was_to_end(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada")
+    key = await accounts.create_key(ada.user_id, "laptop", lasts=timedelta(hours=1))
+    assert await accounts.of_key(key.secret) is not None
+    db.execute("update chatter.api_keys set expires_at = now()")
+    assert await accounts.of_key(key.secret) is None
+
+
+async def test_a_key_is_rotated_without_a_gap(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada, bob = await accounts.create_user("ada"), await accounts.create_user("bob")
+    old = await accounts.create_key(ada.user_id, "laptop")
+    assert await accounts.rotate_key(bob.user_id, old.id) is None
+    new = await accounts.rotate_key(ada.user_id, old.id)
+    assert new is not None
+    for secret in (old.secret, new.secret):
+        assert await accounts.of_key(secret) is not None
+    ends = db.execute(
+        "select expires_at - now() < interval '1 day' from chatter.api_keys where id = %s",
+        [old.id],
+    ).fetchone()
+    assert ends == (True,)
+    assert await accounts.rotate_key(ada.user_id, old.id, grace=timedelta()) is not None
+    assert await accounts.of_key(old.secret) is None
+
+
+@pytest.mark.parametrize(("name", "lasts"), [("", None), ("x" * 201, None), ("x", timedelta())])
+async def test_a_key_that_can_not_be(
+    accounts: Accounts, name: str, lasts: timedelta | None
+) -> None:
+    ada = await accounts.create_user("ada")
+    with pytest.raises(UsageError):
+        await accounts.create_key(ada.user_id, name, lasts=lasts)

@@ -1,0 +1,95 @@
+"""Tracking by hand: the same rows, the same totals, in every process."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from chatter_db import Chatter, UsageError, get_monitoring_service
+
+
+async def test_a_workflow_is_tracked_from_start_to_end(
+    chatter: Chatter, url: str, books_hold: Callable[[], None]
+) -> None:
+    monitoring = await get_monitoring_service(chatter)
+    execution = await monitoring.start_workflow_tracking("billing", correlation_id="r-1")
+    for tokens in (10, 30):
+        await monitoring.update_workflow_metrics(
+            execution,
+            provider="openai",
+            model="gpt-4o",
+            prompt_tokens=tokens,
+            completion_tokens=5,
+            cost=Decimal("0.001"),
+        )
+    # Another process sees it while it runs.
+    async with Chatter.connect(url) as elsewhere:
+        seen = await (await get_monitoring_service(elsewhere)).get_workflow_stats()
+    assert seen.active == 1
+    assert (seen.workflow_ops[-1].token_usage, seen.workflow_ops[-1].duration_ms) == (50, None)
+
+    await monitoring.finish_workflow_tracking(execution)
+    last = (await monitoring.get_workflow_stats()).workflow_ops[-1]
+    assert (last.status, last.model_calls, last.cost) == ("completed", 2, Decimal("0.002"))
+    assert last.duration_ms is not None and last.duration_ms > 0
+    books_hold()
+
+
+async def test_an_error_ends_it_as_failed_and_stays(chatter: Chatter) -> None:
+    monitoring = await get_monitoring_service(chatter)
+    execution = await monitoring.start_workflow_tracking("billing")
+    await monitoring.finish_workflow_tracking(execution, error=TimeoutError("too slow"))
+    await monitoring.finish_workflow_tracking(execution)
+    last = (await monitoring.get_workflow_stats()).workflow_ops[-1]
+    assert (last.status, last.error_type) == ("failed", "TimeoutError")
+
+
+async def test_what_is_not_known_is_not_zero(chatter: Chatter, db: psycopg.Connection[Any]) -> None:
+    monitoring = await get_monitoring_service(chatter)
+    execution = await monitoring.start_workflow_tracking("billing")
+    await monitoring.update_workflow_metrics(execution, model="gpt-4o")
+    row = db.execute("select prompt_tokens, cost, usage_status from chatter.messages").fetchone()
+    assert row == (None, None, "unknown")
+    assert db.execute("select unpriced_calls from chatter.conversations").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "figures", [{"prompt_tokens": -1}, {"cost": 0.1}, {"cost": Decimal("NaN")}]
+)
+async def test_figures_that_can_not_be(
+    chatter: Chatter, db: psycopg.Connection[Any], figures: dict[str, Any]
+) -> None:
+    monitoring = await get_monitoring_service(chatter)
+    execution = await monitoring.start_workflow_tracking("billing")
+    with pytest.raises(UsageError):
+        await monitoring.update_workflow_metrics(execution, **figures)
+    assert db.execute("select count(*) from chatter.messages").fetchone() == (0,)
+
+
+async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
+    monitoring = await get_monitoring_service(chatter)
+    with pytest.raises(UsageError, match="no conversation"):
+        await monitoring.start_workflow_tracking("billing", conversation_id=uuid4())
+    with pytest.raises(UsageError, match="1 to 500 characters"):
+        await monitoring.start_workflow_tracking("")
+    with pytest.raises(UsageError, match="no execution"):
+        await monitoring.update_workflow_metrics(uuid4())
+    execution = await monitoring.start_workflow_tracking("billing")
+    with pytest.raises(UsageError, match="completed, failed, cancelled"):
+        await monitoring.finish_workflow_tracking(execution, "running")
+
+
+async def test_health_names_its_reasons(chatter: Chatter, db: psycopg.Connection[Any]) -> None:
+    monitoring = await get_monitoring_service(chatter)
+    await monitoring.start_workflow_tracking("billing")
+    well = await monitoring.get_system_health()
+    assert (well.healthy, well.reasons, well.active) == (True, [], 1)
+    assert well.database_ms is not None and well.oldest_active is not None
+
+    db.execute("alter table chatter.workflow_executions rename to gone")
+    ill = await monitoring.get_system_health()
+    assert (ill.healthy, ill.active) == (False, None)
+    assert 'relation "chatter.workflow_executions" does not exist' in ill.reasons[0]

@@ -1,0 +1,94 @@
+"""One correlation id from the request to the last tool call, told in order."""
+
+import json
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from chatter_db import Chatter, execute_chat_workflow
+from chatter_db.tracing import trace
+from tests.cli.conftest import Run, chatter_command
+
+__all__ = ["chatter_command"]
+
+REQUEST = "request-7"
+
+
+async def run_of(chatter: Chatter, correlation_id: str) -> UUID:
+    answer = await execute_chat_workflow(
+        "What is 6 * 7?", correlation_id=correlation_id, chatter=chatter
+    )
+    return answer.execution_id
+
+
+async def test_the_story_is_told_in_order(chatter: Chatter, db: psycopg.Connection[Any]) -> None:
+    db.execute(
+        "insert into chatter.security_events (event_type, correlation_id) "
+        "values ('api_key_used', %s)",
+        [REQUEST],
+    )
+    execution = await run_of(chatter, REQUEST)
+    await run_of(chatter, "another request")
+    told = await trace(chatter, REQUEST)
+    assert [(step.step, step.status) for step in told.steps] == [
+        ("security event", "low"),
+        ("workflow", "completed"),
+        ("user message", "completed"),
+        ("model call", "completed"),
+        ("tool call", "completed"),
+        ("tool message", "completed"),
+        ("model call", "completed"),
+    ]
+    workflow = told.steps[1]
+    assert (workflow.name, workflow.id) == ("chat", execution)
+    assert {step.execution_id for step in told.steps} == {None, execution}
+    calls = [step for step in told.steps if step.step == "model call"]
+    assert told.cost == workflow.cost == sum((c.cost or Decimal(0) for c in calls), Decimal(0)) > 0
+    assert told.unpriced_calls == 0
+    assert workflow.duration_ms is not None
+    assert told.lasted.total_seconds() * 1000 >= workflow.duration_ms
+
+
+async def test_rows_outside_a_run_belong_to_the_story(
+    chatter: Chatter, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("insert into chatter.conversations (external_id) values ('c')")
+    db.execute(
+        "insert into chatter.messages (conversation_id, role, correlation_id, response_time_ms) "
+        "select id, 'assistant', %s, 1500 from chatter.conversations",
+        [REQUEST],
+    )
+    told = await trace(chatter, REQUEST)
+    assert [step.step for step in told.steps] == ["model call"]
+    assert told.unpriced_calls == 1
+    assert told.lasted.total_seconds() == 1.5
+
+
+async def test_an_unknown_id_has_no_story(chatter: Chatter) -> None:
+    assert (await trace(chatter, "nobody's")).steps == []
+
+
+async def test_the_command(chatter: Chatter, url: str, chatter_command: Run) -> None:
+    await run_of(chatter, REQUEST)
+    shown = chatter_command("trace", REQUEST, url=url)
+    assert shown.returncode == 0
+    assert "calculate" in shown.stdout and "model call" in shown.stdout and "$0." in shown.stdout
+    told = json.loads(chatter_command("trace", REQUEST, "--json", url=url).stdout)
+    assert [step["step"] for step in told["steps"]].count("model call") == 2
+    missing = chatter_command("trace", "nobody's", url=url)
+    assert missing.returncode == 1
+    assert "Nothing in the books" in missing.stderr
+
+
+def test_long_histories_are_found_by_index(db: psycopg.Connection[Any]) -> None:
+    """Neither index may be lost to a wish for a faster insert."""
+    db.execute("set enable_seqscan = off")
+    for table, condition in (
+        ("workflow_executions", "true"),
+        ("messages", "execution_id is null"),
+    ):
+        query = f"select from chatter.{table} where correlation_id = 'x' and {condition}"
+        plan = db.execute(f"explain {query}".encode()).fetchall()
+        assert f"{table}_correlation_id_idx" in str(plan)

@@ -1,0 +1,88 @@
+"""A real server on loopback, and clients of it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import uvicorn
+
+from chatter_db import Chatter
+from chatter_db.accounts import Accounts, Identity
+from chatter_db.models import UserRole
+from chatter_db.server import create_app
+
+PASSWORD = "correct horse battery staple"
+
+
+@asynccontextmanager
+async def serving(chatter: Chatter) -> AsyncIterator[str]:
+    """uvicorn on a free port of loopback; its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(chatter), log_config=None, lifespan="on")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve([listener]))
+    while not server.started:
+        assert not task.done(), task.exception()
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+@dataclass
+class Person:
+    """A user with an API key, and a client that sends it."""
+
+    identity: Identity
+    http: httpx.AsyncClient
+    secret: str
+
+
+@dataclass
+class Site:
+    """The server, and a way to get people on it."""
+
+    address: str
+    accounts: Accounts
+    open: list[httpx.AsyncClient]
+
+    async def person(self, name: str, role: UserRole = "user") -> Person:
+        identity = await self.accounts.create_user(name, password=PASSWORD, role=role)
+        key = await self.accounts.create_key(identity.user_id, "test")
+        return Person(identity, self.client(Authorization=f"Bearer {key.secret}"), key.secret)
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(base_url=self.address, headers=headers, timeout=30)
+        self.open.append(client)
+        return client
+
+
+@pytest.fixture
+async def site(chatter: Chatter) -> AsyncIterator[Site]:
+    async with serving(chatter) as address:
+        site = Site(address, Accounts(chatter), [])
+        yield site
+        for client in site.open:
+            await client.aclose()
+
+
+@pytest.fixture
+async def ada(site: Site) -> Person:
+    return await site.person("ada")
+
+
+@pytest.fixture
+async def bob(site: Site) -> Person:
+    return await site.person("bob")
+
+
+@pytest.fixture
+async def admin(site: Site) -> Person:
+    return await site.person("root", role="admin")

@@ -1,0 +1,252 @@
+"""Conversations over HTTP, on a real server: what is answered, streamed, booked and refused."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from tests.server.conftest import Person
+
+QUESTION = {"content": "What is 6 * 7?"}
+
+
+async def conversation(person: Person, **columns: Any) -> str:
+    made = await person.http.post("/api/conversations", json=columns)
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+async def events(response: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    name = ""
+    async for line in response.aiter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+
+
+def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status and body["detail"]
+    assert body["correlation_id"] == response.headers["x-correlation-id"]
+    return body
+
+
+async def test_a_question_is_answered_and_booked(
+    ada: Person, books_hold: Callable[[], None]
+) -> None:
+    id_ = await conversation(ada, title="Sums")
+    sent = await ada.http.post(f"/api/conversations/{id_}/messages", json=QUESTION)
+    assert sent.status_code == 200
+    answer = sent.json()
+    assert answer["content"] == "The calculate tool says: 42."
+
+    shown = (await ada.http.get(f"/api/conversations/{id_}")).json()
+    assert (shown["title"], shown["message_count"]) == ("Sums", 2)
+    assert Decimal(shown["total_cost"]) == Decimal(answer["cost"]) > 0
+    turns = (await ada.http.get(f"/api/conversations/{id_}/messages")).json()["items"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant"]
+    assert turns[1]["id"] == answer["message_id"]
+    rows = (await ada.http.get(f"/api/conversations/{id_}/messages?steps=true")).json()["items"]
+    assert [row["role"] for row in rows] == ["user", "assistant", "tool", "assistant"]
+    run = (await ada.http.get(f"/api/executions/{answer['execution_id']}")).json()
+    assert (run["status"], run["model_calls"], run["tool_calls"]) == ("completed", 2, 1)
+    books_hold()
+
+
+async def test_the_answer_is_streamed(ada: Person) -> None:
+    id_ = await conversation(ada)
+    async with ada.http.stream(
+        "POST",
+        f"/api/conversations/{id_}/messages",
+        json=QUESTION,
+        headers={"Accept": "text/event-stream"},
+    ) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        told = [event async for event in events(response)]
+    names = [name for name, _ in told]
+    assert names[0] == "start" and names[-1] == "done"
+    assert {"tool_call_start", "tool_call_end", "token", "usage"} <= set(names)
+    assert (
+        "".join(data["text"] for name, data in told if name == "token") == (told[-1][1]["content"])
+    )
+    booked = (await ada.http.get(f"/api/conversations/{id_}")).json()
+    assert Decimal(booked["total_cost"]) == Decimal(told[-1][1]["cost"]) > 0
+
+
+async def test_a_client_that_leaves_ends_the_run(
+    ada: Person, db: psycopg.Connection[Any], books_hold: Callable[[], None]
+) -> None:
+    id_ = await conversation(ada)
+    async with ada.http.stream(
+        "POST",
+        f"/api/conversations/{id_}/messages",
+        json={"content": "hello " * 2000},
+        headers={"Accept": "text/event-stream"},
+    ) as response:
+        async for _ in events(response):
+            break
+
+    def ended() -> bool:
+        found = db.execute("select status from chatter.workflow_executions").fetchone()
+        return found is not None and found[0] != "running"
+
+    async with asyncio.timeout(20):
+        while not ended():
+            await asyncio.sleep(0.02)
+    books_hold()
+
+
+async def test_a_key_is_paid_for_once(ada: Person, db: psycopg.Connection[Any]) -> None:
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    headers = {"Idempotency-Key": "try-1"}
+    first = await ada.http.post(path, json=QUESTION, headers=headers)
+    again = await ada.http.post(path, json=QUESTION, headers=headers)
+    assert first.status_code == again.status_code == 200
+    assert first.json() == again.json()
+    assert db.execute("select count(*) from chatter.workflow_executions").fetchone() == (1,)
+    other = await ada.http.post(path, json={"content": "Something else"}, headers=headers)
+    assert "another message" in assert_problem(other, 422)["detail"]
+
+
+async def test_a_key_is_good_for_one_of_many_at_once(
+    ada: Person, db: psycopg.Connection[Any]
+) -> None:
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    sent = await asyncio.gather(
+        *(
+            ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
+            for _ in range(8)
+        )
+    )
+    assert {response.status_code for response in sent} <= {200, 409}
+    assert 200 in {response.status_code for response in sent}
+    assert db.execute("select count(*) from chatter.workflow_executions").fetchone() == (1,)
+
+
+async def test_nobody_sees_what_is_another_s(ada: Person, bob: Person, admin: Person) -> None:
+    id_ = await conversation(ada)
+    sent = await ada.http.post(f"/api/conversations/{id_}/messages", json=QUESTION)
+    run = sent.json()["execution_id"]
+    trace = sent.headers["x-correlation-id"]
+    for path in (f"/api/conversations/{id_}", f"/api/conversations/{id_}/messages"):
+        assert_problem(await bob.http.get(path), 404)
+    assert_problem(await bob.http.delete(f"/api/conversations/{id_}"), 404)
+    assert_problem(await bob.http.post(f"/api/conversations/{id_}/messages", json=QUESTION), 404)
+    assert_problem(await bob.http.get(f"/api/executions/{run}"), 404)
+    assert_problem(await bob.http.get(f"/api/trace/{trace}"), 404)
+    for path in ("/api/conversations", "/api/executions"):
+        assert (await bob.http.get(path)).json()["items"] == []
+        assert len((await admin.http.get(path)).json()["items"]) == 1
+    for path in (f"/api/conversations/{id_}", f"/api/executions/{run}", f"/api/trace/{trace}"):
+        assert (await admin.http.get(path)).status_code == 200
+
+
+async def test_one_id_from_the_header_to_the_trace(ada: Person) -> None:
+    id_ = await conversation(ada)
+    sent = await ada.http.post(
+        f"/api/conversations/{id_}/messages",
+        json=QUESTION,
+        headers={"X-Correlation-ID": "request-7"},
+    )
+    assert sent.headers["x-correlation-id"] == "request-7"
+    told = (await ada.http.get("/api/trace/request-7")).json()
+    steps = [step["step"] for step in told["steps"]]
+    assert steps[0] == "security event"  # the key that was used
+    assert steps.count("model call") == 2
+    assert Decimal(told["cost"]) == Decimal(sent.json()["cost"])
+
+
+@pytest.mark.parametrize("bad", ["with blanks in it", "x" * 201, "\u00e9"])
+async def test_an_id_that_would_spoil_a_log_is_replaced(ada: Person, bad: str) -> None:
+    answered = await ada.http.get("/api/auth/me", headers=[(b"X-Correlation-ID", bad.encode())])
+    assert answered.headers["x-correlation-id"] not in {"", bad}
+
+
+async def test_lists_come_in_pages(ada: Person) -> None:
+    made = [await conversation(ada, title=str(number)) for number in range(5)]
+    seen: list[str] = []
+    after = None
+    while True:
+        query = {"limit": 2, **({"after": after} if after else {})}
+        page = (await ada.http.get("/api/conversations", params=query)).json()
+        seen += [item["id"] for item in page["items"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == made[::-1]
+
+
+async def test_messages_come_in_pages(ada: Person) -> None:
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    await ada.http.post(path, json=QUESTION)
+    whole = (await ada.http.get(path, params={"steps": True})).json()["items"]
+    seen: list[Any] = []
+    after = None
+    while True:
+        query = {"steps": True, "limit": 1, **({"after": after} if after else {})}
+        page = (await ada.http.get(path, params=query)).json()
+        seen += page["items"]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == whole and len(seen) == 4
+
+
+async def test_erasing_keeps_the_cost(ada: Person) -> None:
+    id_ = await conversation(ada, title="Sums")
+    await ada.http.post(f"/api/conversations/{id_}/messages", json=QUESTION)
+    before = (await ada.http.get(f"/api/conversations/{id_}")).json()
+    assert (await ada.http.delete(f"/api/conversations/{id_}")).status_code == 204
+    after = (await ada.http.get(f"/api/conversations/{id_}")).json()
+    assert (after["title"], after["status"]) == (None, "deleted")
+    assert after["total_cost"] == before["total_cost"] != "0"
+    turns = (await ada.http.get(f"/api/conversations/{id_}/messages")).json()["items"]
+    assert {turn["content"] for turn in turns} == {None}
+    assert (await ada.http.get("/api/conversations")).json()["items"] == []
+    assert_problem(await ada.http.post(f"/api/conversations/{id_}/messages", json=QUESTION), 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"content": ""}, 422),
+        ({"content": "   "}, 422),
+        ({"content": "a\0b"}, 422),
+        ({"content": 7}, 422),
+        ({"content": "hello", "model": "nonsense"}, 422),
+        ({"content": "x" * 100_001}, 422),
+        ({"content": "x" * 2_000_000}, 413),
+    ],
+)
+async def test_a_message_that_can_not_be(
+    ada: Person, db: psycopg.Connection[Any], body: dict[str, Any], status: int
+) -> None:
+    id_ = await conversation(ada)
+    assert_problem(await ada.http.post(f"/api/conversations/{id_}/messages", json=body), status)
+    assert db.execute("select count(*) from chatter.messages").fetchone() == (0,)
+    assert db.execute("select count(*) from chatter.workflow_executions").fetchone() == (0,)
+
+
+async def test_what_is_no_request(ada: Person) -> None:
+    id_ = await conversation(ada)
+    path = f"/api/conversations/{id_}/messages"
+    assert_problem(
+        await ada.http.post(path, content=b"{", headers={"Content-Type": "application/json"}), 422
+    )
+    assert_problem(await ada.http.get(f"/api/conversations/{uuid4()}"), 404)
+    assert_problem(await ada.http.get("/api/conversations/nonsense"), 422)
+    assert_problem(await ada.http.get("/api/nonsense"), 404)
+    assert_problem(await ada.http.put("/api/conversations"), 405)
+    for query in ({"limit": 0}, {"limit": -1}, {"limit": 1000}, {"after": "nonsense"}):
+        assert_problem(await ada.http.get("/api/conversations", params=query), 422)
+        assert_problem(await ada.http.get("/api/executions", params=query), 422)

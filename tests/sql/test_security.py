@@ -1,0 +1,224 @@
+"""250_security.sql: what is counted, when an alert is raised, and what can't be changed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg.types.json import Jsonb
+
+from .books import Books
+
+ADDRESS, OTHER = "203.0.113.7", "2001:db8::1"
+
+
+@pytest.fixture
+def books(db: psycopg.Connection[tuple[object, ...]]) -> Books:
+    """A database of each test's own: these records can't be taken back."""
+    return Books(db)
+
+
+def failures(books: Books, number: int = 1, **columns: Any) -> None:
+    """Security events, by default failed logins from ADDRESS."""
+    row = {"event_type": "login_failure", "ip_address": ADDRESS, "user_id": None, **columns}
+    for _ in range(number):
+        books.connection.execute(
+            "insert into chatter.security_events (event_type, ip_address, user_id, details) "
+            "values (%s, %s, %s, %s)",
+            [row["event_type"], row["ip_address"], row["user_id"], Jsonb(row.get("details", {}))],
+        )
+
+
+def alerts(books: Books) -> list[tuple[Any, ...]]:
+    return books.rows(
+        "select rule_name, subject_value, events from chatter.alerts order by created_at"
+    )
+
+
+def at(books: Books, time: str) -> None:
+    books.connection.execute("select set_config('chatter.frozen_clock', %s, false)", [time])
+
+
+def test_the_threshold_raises_one_alert(books: Books) -> None:
+    failures(books, 9)
+    assert alerts(books) == []
+    failures(books)
+    assert alerts(books) == [("failed_logins_per_address", ADDRESS, 10)]
+    failures(books, 25)
+    assert len(alerts(books)) == 1
+
+
+def test_one_statement_may_pass_the_threshold(books: Books) -> None:
+    books.connection.execute(
+        "insert into chatter.security_events (event_type, ip_address) "
+        "select 'login_failure', %s from generate_series(1, 30)",
+        [ADDRESS],
+    )
+    assert alerts(books) == [("failed_logins_per_address", ADDRESS, 30)]
+
+
+def test_the_period_ends_now_and_not_on_a_clock(books: Books) -> None:
+    at(books, "2026-05-04 12:14:59+00")
+    failures(books, 5)
+    at(books, "2026-05-04 12:15:01+00")
+    failures(books, 5)
+    assert len(alerts(books)) == 1
+
+
+def test_old_events_do_not_count(books: Books) -> None:
+    at(books, "2026-05-04 12:00:00+00")
+    failures(books, 9)
+    at(books, "2026-05-04 12:15:00+00")
+    failures(books, 9)
+    assert alerts(books) == []
+
+
+def test_the_next_period_has_an_alert_of_its_own(books: Books) -> None:
+    at(books, "2026-05-04 12:00:00+00")
+    failures(books, 12)
+    at(books, "2026-05-04 12:14:00+00")
+    failures(books, 12)
+    assert len(alerts(books)) == 1
+    at(books, "2026-05-04 12:16:00+00")
+    failures(books)
+    assert [events for _, _, events in alerts(books)] == [10, 13]
+
+
+def test_addresses_users_and_keys_are_counted_apart(books: Books) -> None:
+    ada, bob = books.user("ada"), books.user("bob")
+    for number in range(5):
+        failures(books, ip_address=f"198.51.100.{number}", user_id=ada)
+    failures(books, 4, ip_address=OTHER, user_id=bob)
+    assert alerts(books) == [("failed_logins_per_user", str(ada), 5)]
+    failures(books, 100, event_type="api_key_used", details={"api_key_id": "key"})
+    assert alerts(books)[1:] == [("uses_per_api_key", "key", 100)]
+
+
+def test_a_rule_can_be_changed_and_switched_off(books: Books) -> None:
+    books.connection.execute(
+        "update chatter.security_rules set threshold = 2 where name = 'failed_logins_per_address'"
+    )
+    failures(books, 2)
+    assert len(alerts(books)) == 1
+    books.connection.execute("update chatter.security_rules set enabled = false")
+    failures(books, 50, ip_address=OTHER)
+    assert len(alerts(books)) == 1
+
+
+def test_a_block_begins_with_the_alert_and_ends_by_itself(books: Books) -> None:
+    ada = books.user("ada")
+
+    def blocked(address: str | None, user: UUID | None) -> Any:
+        return books.value("select chatter.blocked_until(%s, %s)", address, user)
+
+    at(books, "2026-05-04 12:00:00+00")
+    failures(books, 4, user_id=ada)
+    assert blocked(ADDRESS, ada) is None
+    failures(books, user_id=ada)
+    assert str(blocked(OTHER, ada)) == "2026-05-04 12:15:00+00:00"
+    assert blocked(ADDRESS, None) is None
+    failures(books, 5)
+    assert blocked(ADDRESS, None) is not None
+    assert blocked(None, None) is None
+    at(books, "2026-05-04 12:15:00+00")
+    assert blocked(ADDRESS, ada) is None
+
+
+def test_many_connections_raise_one_alert(books: Books, url: str) -> None:
+    ada = books.user("ada")
+
+    def fail(_: int) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            failures(Books(connection), 5, user_id=ada)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fail, range(8)))
+    assert sorted(name for name, _, _ in alerts(books)) == [
+        "failed_logins_per_address",
+        "failed_logins_per_user",
+    ]
+    assert books.value("select count(*) from chatter.security_events") == 40
+
+
+@pytest.mark.parametrize("table", ["security_events", "alerts"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update chatter.{} set severity = 'low'",
+        "delete from chatter.{}",
+        "truncate chatter.{}",
+    ],
+)
+def test_the_record_is_append_only(books: Books, table: str, statement: str) -> None:
+    failures(books, 10)
+    with pytest.raises(errors.ObjectNotInPrerequisiteState, match="append-only") as refused:
+        books.connection.execute(statement.format(table).encode())
+    assert refused.value.diag.message_hint is not None
+    assert books.value("select count(*) from chatter.security_events") == 10
+    assert len(alerts(books)) == 1
+
+
+def test_pruning_leaves_what_counts(books: Books) -> None:
+    at(books, "2026-05-01 12:00:00+00")
+    failures(books, 10)
+    at(books, "2026-05-04 12:00:00+00")
+    failures(books, 3)
+    assert books.value("select chatter.prune_security('2026-05-02')") == 11
+    assert alerts(books) == []
+    assert books.value("select count(*) from chatter.security_events") == 3
+    # The way around is shut again.
+    with pytest.raises(errors.ObjectNotInPrerequisiteState):
+        books.connection.execute("delete from chatter.security_events")
+
+
+def test_pruning_keeps_a_block_that_holds(books: Books) -> None:
+    books.connection.execute(
+        "update chatter.security_rules set block_for = '30 days' where subject = 'ip_address'"
+    )
+    at(books, "2026-05-01 12:00:00+00")
+    failures(books, 10)
+    at(books, "2026-05-10 12:00:00+00")
+    assert books.value("select chatter.prune_security('2026-05-08')") == 10
+    assert books.value("select chatter.blocked_until(%s, null) is not null", ADDRESS)
+
+
+@pytest.mark.parametrize("before", [None, "now", "infinity"])
+def test_pruning_refuses_the_last_day(books: Books, before: str | None) -> None:
+    with pytest.raises(errors.InvalidParameterValue, match="keeps at least the last day"):
+        books.value("select chatter.prune_security(%s)", before)
+
+
+@pytest.mark.parametrize(
+    ("columns", "constraint"),
+    [
+        ({"event_type": "Login Failure"}, "security_events_event_type_check"),
+        ({"event_type": "x" * 64}, "security_events_event_type_check"),
+        ({"details": []}, "security_events_details_check"),
+    ],
+)
+def test_what_is_no_event(books: Books, columns: dict[str, Any], constraint: str) -> None:
+    with pytest.raises(errors.CheckViolation) as refused:
+        failures(books, **columns)
+    assert refused.value.diag.constraint_name == constraint
+
+
+def test_a_key_is_not_blocked(books: Books) -> None:
+    with pytest.raises(errors.CheckViolation):
+        books.connection.execute("update chatter.security_rules set block_for = '1 hour'")
+
+
+def test_the_app_keeps_the_door_and_raises_no_alert(books: Books) -> None:
+    books.connection.execute("set role chatter_app")
+    failures(books, 10)
+    assert len(alerts(books)) == 1
+    for statement in (
+        "insert into chatter.alerts (rule_name, subject, subject_value, severity, events) "
+        "values ('failed_logins_per_address', 'ip_address', 'x', 'low', 1)",
+        "update chatter.security_rules set enabled = false",
+        "insert into chatter.security_events (event_type, created_at) values ('login', '2020-1-1')",
+        "select chatter.prune_security('2020-01-01')",
+    ):
+        with pytest.raises(errors.InsufficientPrivilege):
+            books.connection.execute(statement.encode())
