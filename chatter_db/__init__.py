@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         ChatterError,
         DatabaseUnavailable,
         EmbeddedServerError,
+        EventsPruned,
         ImportRejected,
         RecordingFailed,
         SchemaError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         SignInRefused,
         UsageError,
     )
+    from chatter_db.events import Event
     from chatter_db.ledger import (
         Chatter,
         close_default_chatter,
@@ -39,6 +41,8 @@ __all__ = [
     "Conversation",
     "DatabaseUnavailable",
     "EmbeddedServerError",
+    "Event",
+    "EventsPruned",
     "ImportRejected",
     "Message",
     "Recorder",
@@ -60,7 +64,7 @@ __all__ = [
 
 # Loaded when first asked for: the workflow needs LangGraph, which recording does
 # not, and the command line needs neither it nor LangChain, which takes a second.
-_ROOMS = ("errors", "ledger", "models", "monitoring", "recorder", "workflow")
+_ROOMS = ("errors", "events", "ledger", "models", "monitoring", "recorder", "workflow")
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,19 @@ from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, Uuid, and_, cast, func, insert, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Uuid,
+    and_,
+    cast,
+    exists,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -125,6 +137,11 @@ class Accounts:
                 await session.execute(insert(Password).values(user_id=made, hash=hashed))
             await _record(session, "account_created", origin, user_id=made)
         return Identity(made, user, role)
+
+    async def has_admin(self) -> bool:
+        """Whether there is a user of the role admin."""
+        async with self._chatter.session() as session:
+            return bool(await session.scalar(select(exists().where(User.role == "admin"))))
 
     async def set_password(
         self,

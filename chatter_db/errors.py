@@ -41,6 +41,17 @@ class RecordingFailed(ChatterError):
     """Postgres refused, or did not answer, a record of the recorder."""
 
 
+class EventsPruned(ChatterError):
+    """Retention has removed events after a position; `oldest` is where the stream begins now."""
+
+    def __init__(self, oldest: str) -> None:
+        super().__init__(
+            "Events after this position were removed by retention; "
+            f"begin anew at {oldest} and read what you show from the database."
+        )
+        self.oldest = oldest
+
+
 class SignInRefused(ChatterError):
     """User or password is wrong; the message doesn't say which."""
 

@@ -3,8 +3,8 @@
 import asyncio
 import atexit
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Self
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from chatter_db import database, migrating
 from chatter_db.errors import UsageError
+from chatter_db.events import Event, Hub, Selection
 from chatter_db.models import Conversation, User
 from chatter_db.recorder import Recorder, Writer, open_spool
 from chatter_db.recorder import install as install_recorder
@@ -40,6 +41,7 @@ class Chatter:
         self._engines: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncEngine] = (
             WeakKeyDictionary()
         )
+        self._hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
         self._writer: Writer | None = None
         self._installed: Recorder | None = None
 
@@ -80,6 +82,7 @@ class Chatter:
         return await asyncio.to_thread(self.__enter__)
 
     async def __aexit__(self, *exception: object) -> None:
+        await self.close_events()
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
             await engine.dispose()
@@ -172,6 +175,51 @@ class Chatter:
         recorder, self._installed = self._installed, None
         if recorder is not None:
             uninstall_recorder(recorder)
+
+    def event_hub(self) -> Hub:
+        """The hub of this event loop: one LISTEN connection for all who follow the events."""
+        loop = asyncio.get_running_loop()
+        hub = self._hubs.get(loop)
+        if hub is None:
+            hub = self._hubs[loop] = Hub(self.url, poll_seconds=settings().events_poll_seconds)
+        return hub
+
+    async def close_events(self) -> None:
+        """Ends all that follow the events in this event loop; no-op if nobody does."""
+        hub = self._hubs.pop(asyncio.get_running_loop(), None)
+        if hub is not None:
+            await hub.close()
+
+    async def events(
+        self,
+        *,
+        after: str | None = None,
+        user: UUID | None = None,
+        conversation: UUID | None = None,
+        execution: UUID | None = None,
+        event_types: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+    ) -> AsyncIterator[Event]:
+        """What happens in the books, as it is committed, for ever: `async for event in ...`.
+
+        Begins after the position `after` (the `position` of the last event you had),
+        else now. Ids narrow it to a user, a conversation, an execution; types and categories
+        to those named. Nothing is lost to a slow loop or a broken connection: it goes on
+        from the table. Ends when the Chatter is closed.
+
+        Raises UsageError for a position of another database and for a type or category
+        that doesn't exist, EventsPruned for a position that retention has passed by.
+        """
+        wanted = Selection.of(
+            user_id=user,
+            conversation_id=conversation,
+            execution_id=execution,
+            event_types=event_types,
+            categories=categories,
+        )
+        async with aclosing(self.event_hub().subscribe(wanted, after).events()) as events:
+            async for event in events:
+                yield event
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:

@@ -21,6 +21,12 @@ def query(name: str) -> TextClause:
     return text((resource("sql") / "queries" / f"{name}.sql").read_text("utf-8"))
 
 
+@cache
+def statement(name: str) -> str:
+    """The same as text for asyncpg itself, its parameters written `$1`."""
+    return (resource("sql") / "queries" / f"{name}.sql").read_text("utf-8")
+
+
 @dataclass(frozen=True)
 class Check:
     """An invariant of the books: a query that must return no row."""

@@ -67,6 +67,21 @@ class Settings(BaseSettings):
         ge=1,
         description="Size of a request's body, in KiB, at most.",
     )
+    events_poll_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Look for events so often instead of listening: for a pooler without LISTEN.",
+    )
+    max_streams: int = Field(
+        default=5_000,
+        ge=1,
+        description="Event streams that a server process keeps open, at most.",
+    )
+    streams_per_user: int = Field(
+        default=20,
+        ge=1,
+        description="Event streams that a user may have open, per server process.",
+    )
     model: str = Field(
         default="offline",
         description="Chat model of the workflow, such as openai:gpt-4o-mini; offline needs no key.",

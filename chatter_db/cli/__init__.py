@@ -17,7 +17,9 @@ from chatter_db.cli.doctor import doctor
 from chatter_db.cli.import_ import import_command
 from chatter_db.cli.migrate import migrate
 from chatter_db.cli.psql import psql
+from chatter_db.cli.serve import serve
 from chatter_db.cli.status import status
+from chatter_db.cli.tail import tail
 from chatter_db.cli.trace import trace
 from chatter_db.errors import ChatterError
 
@@ -30,6 +32,8 @@ app = typer.Typer(
 )
 app.command()(migrate)
 app.command()(demo)
+app.command()(serve)
+app.command()(tail)
 app.command("import")(import_command)
 app.command()(check)
 app.command()(status)

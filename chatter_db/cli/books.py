@@ -1,5 +1,6 @@
 """How every command gets to the books."""
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from chatter_db import database, migrating
+from chatter_db.errors import UsageError
 from chatter_db.settings import settings
 
 errors = Console(stderr=True)
@@ -29,6 +31,12 @@ def migrated_url() -> Iterator[str]:
         finally:
             engine.dispose()
         yield url
+
+
+def needs_server() -> None:
+    """Raises UsageError where the server's packages are not installed."""
+    if importlib.util.find_spec("fastapi") is None:
+        raise UsageError("The server is an extra: pip install 'chatter-db[server]'.")
 
 
 def warn(message: str) -> None:

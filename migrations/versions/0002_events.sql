@@ -439,7 +439,8 @@ comment on trigger _300_events_insert on chatter.tool_calls is 'Writes tool_call
 --                                                       -- with the last row's position
 --
 -- With filters, a reader that gets no row may go on from a chatter.events_now() that
--- it took before it asked.
+-- it took before it asked. With p_until, a position between batches, it reads no
+-- further than that: how a reader catches up with one that is ahead of it.
 
 create type chatter.event_position as (
   p pg_snapshot,
@@ -484,7 +485,7 @@ begin
     raise exception 'events after this position were removed by retention'
       using
         errcode = 'CH410',
-        hint = 'Begin anew with chatter.events_after(null), the oldest event there is.';
+        hint = 'Begin anew at chatter.events_oldest().';
   end if;
   return v;
 end
@@ -513,6 +514,21 @@ $$;
 
 comment on function chatter.events_now() is
   'The position after all that is committed now: begin here to hear of what comes.';
+
+create function chatter.events_oldest() returns text
+language sql stable security definer
+set search_path = ''
+as $$
+  -- A snapshot that saw all that retention has removed, and nothing since.
+  select pg_catalog.format(
+    '%s.%s:%s:', chatter.stream_name(s.id),
+    greatest(s.pruned_before, '1'::xid8), greatest(s.pruned_before, '1'::xid8)
+  )
+  from chatter.event_stream as s
+$$;
+
+comment on function chatter.events_oldest() is
+  'The position before the oldest event there is.';
 
 -- Rows that C sees and P doesn't, beyond an id and through the filters, in order.
 create function chatter.event_batch(
@@ -583,7 +599,8 @@ create function chatter.events_after(
   p_conversation_id uuid default null,
   p_execution_id uuid default null,
   p_event_types text[] default null,
-  p_categories text[] default null
+  p_categories text[] default null,
+  p_until text default null
 ) returns table (
   "position" text,
   id bigint,
@@ -610,10 +627,9 @@ begin
   end if;
 
   select chatter.stream_name(s.id) into v_stream from chatter.event_stream as s;
-  if p_position is null then
-    v_at := row('1:1:'::pg_snapshot, null, null);
-  else
-    v_at := chatter.parse_position(p_position);
+  v_at := chatter.parse_position(coalesce(p_position, chatter.events_oldest()));
+  if p_until is not null then
+    v_now := (chatter.parse_position(p_until)).p;
   end if;
 
   -- First the rest of the batch that the reader is in, then the one up to now.
@@ -692,5 +708,5 @@ begin
 end
 $$;
 
-comment on function chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[]) is
+comment on function chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[], text) is
   'The events after a position (null: from the oldest), in order, each with the position to go on from; filters that are null let everything pass.';

@@ -506,8 +506,8 @@ begin
   if pg_catalog.to_regrole('chatter_app') is not null then
     grant select on chatter.events to chatter_app;
     grant execute on function
-      chatter.events_now(),
-      chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[])
+      chatter.bell(), chatter.events_now(), chatter.events_oldest(), chatter.parse_position(text),
+      chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[], text)
     to chatter_app;
   end if;
 

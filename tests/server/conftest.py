@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-import uvicorn
 
 from chatter_db import Chatter
 from chatter_db.accounts import Accounts, Identity
 from chatter_db.models import UserRole
-from chatter_db.server import create_app
+from chatter_db.server.serving import server as make_server
 
 PASSWORD = "correct horse battery staple"
 
@@ -22,8 +21,7 @@ PASSWORD = "correct horse battery staple"
 async def serving(chatter: Chatter) -> AsyncIterator[str]:
     """uvicorn on a free port of loopback; its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(chatter), log_config=None, lifespan="on")
-    server = uvicorn.Server(config)
+    server = make_server(chatter, access_log=False)
     task = asyncio.create_task(server.serve([listener]))
     while not server.started:
         assert not task.done(), task.exception()

@@ -1,0 +1,40 @@
+"""`chatter serve`."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+PORT = 8000
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)
+    ] = PORT,
+) -> None:
+    """Serve the chat API, the event stream and the dashboard, until Ctrl-C."""
+    from rich.console import Console
+
+    from chatter_db.cli.books import needs_server
+
+    needs_server()
+    from chatter_db.ledger import Chatter
+    from chatter_db.server.serving import serve as run
+
+    console = Console(highlight=False)
+
+    def ready(address: str, secret: str | None) -> None:
+        console.print(f"[bold]{address}[/]  dashboard; {address}/docs  API")
+        if secret is not None:
+            console.print("Sign in with this API key of the new user admin; it is shown only now:")
+            console.print(f"  [bold]{secret}[/]", soft_wrap=True)
+
+    async def main() -> None:
+        async with Chatter.connect() as chatter:
+            await run(chatter, host, port, ready=ready)
+
+    asyncio.run(main())

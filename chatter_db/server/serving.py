@@ -1,0 +1,81 @@
+"""The server process: uvicorn on the app, ending cleanly with streams open."""
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from chatter_db.accounts import Accounts
+from chatter_db.errors import UsageError
+from chatter_db.ledger import Chatter
+from chatter_db.server.app import create_app
+from chatter_db.server.logs import LOGGING
+
+GRACE_SECONDS = 10
+"""How long a chat may go on after the server was told to stop."""
+
+CLIENT_GONE_MS = 60_000
+"""A client whose machine vanished, or that takes nothing, is given up after so long."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which would wait for open event streams for ever."""
+
+    def __init__(self, config: uvicorn.Config, chatter: Chatter) -> None:
+        super().__init__(config)
+        self._chatter = chatter
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._chatter.close_events()
+        await super().shutdown(sockets)
+
+
+def server(chatter: Chatter, *, access_log: bool = True) -> Server:
+    """A server for an open `chatter`; give `serve` the sockets to listen on."""
+    config = uvicorn.Config(
+        create_app(chatter),
+        log_config=LOGGING if access_log else None,
+        access_log=access_log,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        server_header=False,
+    )
+    return Server(config, chatter)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises UsageError if it can't be had."""
+    try:
+        listener = socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise UsageError(
+            f"Can't listen on {host} port {port}: {error.strerror}. Choose another with --port."
+        ) from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CLIENT_GONE_MS)
+    return listener
+
+
+async def serve(
+    chatter: Chatter, host: str, port: int, *, ready: Callable[[str, str | None], None]
+) -> None:
+    """Serves until told to stop.
+
+    `ready` is called with the address, and with the secret of the first API key if there
+    was no admin yet and one was made.
+    """
+    listener = listen(host, port)
+    secret = await first_key(Accounts(chatter))
+    shown = f"[{host}]" if ":" in host else host
+    ready(f"http://{shown}:{listener.getsockname()[1]}", secret)
+    await server(chatter).serve([listener])
+
+
+async def first_key(accounts: Accounts) -> str | None:
+    """The secret of a new API key of a new user `admin`, if there is no admin yet."""
+    if await accounts.has_admin():
+        return None
+    try:
+        admin = await accounts.create_user("admin", role="admin")
+    except UsageError:  # another process was first
+        return None
+    return (await accounts.create_key(admin.user_id, "first key")).secret

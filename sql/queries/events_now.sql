@@ -1,0 +1,1 @@
+select chatter.events_now();

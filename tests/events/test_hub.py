@@ -1,0 +1,263 @@
+"""The hub on a real Postgres: nothing skipped, nothing twice, whatever breaks."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+
+from chatter_db import Chatter
+from chatter_db.errors import EventsPruned, UsageError
+from chatter_db.events import Hub, hub, subscription
+from tests.events.conftest import Follow, Writer
+
+OF_THE_HUB = "application_name = 'chatter events' and datname = current_database()"
+
+
+def terminate_listener(db: psycopg.Connection[Any]) -> int:
+    return len(
+        db.execute(
+            f"select pg_terminate_backend(pid) from pg_stat_activity where {OF_THE_HUB}"
+        ).fetchall()
+    )
+
+
+async def test_events_arrive_in_order_with_what_is_in_them(follow: Follow, writer: Writer) -> None:
+    seen = await follow().live()
+    conversation = writer.conversation()
+    writer.message(conversation)
+    events = await seen.until(3)
+    assert seen.types == ["conversation_created", "message_created", "conversation_updated"]
+    assert {event.conversation_id for event in events} == {conversation}
+    assert events[2].payload["message_count"] == 1
+    assert events[1].payload["role"] == "user"
+    assert "Hello" not in str(events)
+
+
+async def test_a_reader_hears_only_what_it_asked_for(follow: Follow, writer: Writer) -> None:
+    one, other = writer.conversation(), writer.conversation()
+    of_one = await follow(conversation_id=one).live()
+    messages = await follow(event_types=["message_created"]).live()
+    security = await follow(categories=["security"]).live()
+    everything = await follow().live()
+    writer.message(other)
+    writer.message(one)
+    await everything.until(4)
+    await of_one.until(2)
+    assert {event.conversation_id for event in of_one.events} == {one}
+    assert len(await messages.until(2)) == 2
+    assert security.events == []
+
+
+async def test_a_reader_goes_on_from_where_it_was(follow: Follow, writer: Writer) -> None:
+    first = await follow().live()
+    conversation = writer.conversation()
+    for _ in range(5):
+        writer.message(conversation)
+    events = await first.until(11)
+    for place in (0, 4, 9):
+        again = follow(events[place].position)
+        writer.message(conversation)
+        expected = [event.id for event in events[place + 1 :]]
+        got = await again.until(len(expected) + 2)
+        assert [event.id for event in got][: len(expected)] == expected
+
+
+async def test_a_position_of_another_hub_that_was_ahead(
+    url: str, follow: Follow, writer: Writer
+) -> None:
+    """A client that changes its server brings a position that this hub hasn't reached."""
+    behind = await follow().live()
+    other = Hub(url)
+    ahead = await follow(hub=other).live()
+    writer.conversation()
+    position = (await ahead.until(1))[-1].position
+    joined = follow(position)
+    writer.conversation()
+    await behind.until(2)
+    assert [event.id for event in await joined.until(1)] == [behind.events[1].id]
+    await other.close()
+
+
+async def test_a_late_commit_is_neither_skipped_nor_waited_for(
+    url: str, follow: Follow, writer: Writer
+) -> None:
+    seen = await follow().live()
+    with psycopg.connect(url) as late:
+        late.execute("insert into chatter.conversations default values")
+        writer.conversation()
+        await seen.until(1)
+        late.commit()
+    assert len({event.id for event in await seen.until(2)}) == 2
+    assert seen.events[1].id < seen.events[0].id
+
+
+async def test_what_is_rolled_back_never_happened(url: str, follow: Follow, writer: Writer) -> None:
+    seen = await follow().live()
+    with psycopg.connect(url) as other, other.transaction() as outer:
+        other.execute("insert into chatter.conversations default values")
+        raise psycopg.Rollback(outer)
+    with psycopg.connect(url, autocommit=True) as other, other.transaction():
+        kept = other.execute(
+            "insert into chatter.conversations default values returning id"
+        ).fetchone()
+        with other.transaction() as savepoint:
+            other.execute("insert into chatter.conversations default values")
+            raise psycopg.Rollback(savepoint)
+    assert kept is not None
+    last = writer.conversation()
+    assert [event.conversation_id for event in await seen.until(2)] == [kept[0], last]
+
+
+async def test_a_killed_listener_comes_back_and_misses_nothing(
+    follow: Follow, writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    seen = await follow().live()
+    for _ in range(3):
+        assert terminate_listener(db) == 1
+        writer.conversation()
+        count = len(seen.events) + 1
+        await seen.until(count)
+    assert len({event.id for event in seen.events}) == len(seen.events) == 3
+
+
+async def test_two_processes_hear_the_same(url: str, follow: Follow, writer: Writer) -> None:
+    other = Hub(url)
+    one, two = await follow().live(), await follow(hub=other).live()
+    for _ in range(20):
+        writer.conversation()
+    assert [e.id for e in await one.until(20)] == [e.id for e in await two.until(20)]
+    await other.close()
+
+
+async def test_a_busy_hub_spares_the_writers_the_bell_and_passes_it_on(
+    url: str, follow: Follow, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "BUSY", (2, 60.0))
+    monkeypatch.setattr(hub, "QUIET_LOOKS", 1_000_000)
+    held = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'"
+    awake, asleep = Hub(url), Hub(url)
+    monkeypatch.setattr(asleep, "_busy", lambda: False)
+    one, two = await follow(hub=awake).live(), await follow(hub=asleep).live()
+    db.execute("listen chatter_events")
+    with psycopg.connect(url, autocommit=True) as connection:
+        writer = Writer(connection)
+        while db.execute(held).fetchone() == (0,):
+            writer.conversation()
+            await asyncio.sleep(0.01)
+        list(db.notifies(timeout=0))
+        for _ in range(50):
+            last = writer.conversation()
+        rung_by = {notice.pid for notice in db.notifies(timeout=0.2)}
+        assert connection.info.backend_pid not in rung_by
+    async with asyncio.timeout(20):
+        for seen in (one, two):
+            while last not in [event.conversation_id for event in seen.events]:
+                await asyncio.sleep(0.01)
+    assert [e.id for e in two.events] == [e.id for e in one.events]
+    await awake.close()
+    await asleep.close()
+
+
+async def test_a_slow_reader_goes_on_from_the_table(
+    hub: Hub, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "MAX_PENDING", 10)
+    slow = hub.subscribe()
+    batches = slow.batches()
+    await anext(batches)
+    conversation = writer.conversation()
+    for _ in range(40):
+        writer.message(conversation)
+        await asyncio.sleep(0.002)
+    async with asyncio.timeout(20):
+        while slow._live:
+            await asyncio.sleep(0.01)
+    assert len(slow._pending) <= 11
+    seen: list[int] = []
+    async for batch in batches:
+        seen += [event.id for event in batch.events]
+        if len(seen) == 81:
+            break
+    await batches.aclose()
+    assert sorted(set(seen)) == seen
+
+
+async def test_a_reader_whom_retention_has_passed_by_is_told(
+    follow: Follow, writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    seen = await follow().live()
+    writer.conversation()
+    position = (await seen.until(1))[0].position
+    writer.conversation()
+    await seen.until(2)
+    db.execute("select chatter.prune_events(chatter.clock())")
+    with pytest.raises(EventsPruned) as pruned:
+        await follow(position).until(1)
+    writer.conversation()
+    assert [e.id for e in await follow(pruned.value.oldest).until(1)] == [
+        (await seen.until(3))[-1].id
+    ]
+
+
+async def test_positions_of_nothing_are_refused(hub: Hub, follow: Follow) -> None:
+    foreign = "0123456789ab.5:5:"
+    for position in ("", "nonsense", foreign, "'; drop table chatter.events"):
+        with pytest.raises(UsageError):
+            await hub.check(position)
+    with pytest.raises(UsageError):
+        await follow(foreign).until(1)
+
+
+async def test_polling_finds_the_same(url: str, writer: Writer, follow: Follow) -> None:
+    polling = Hub(url, poll_seconds=0.02)
+    seen = await follow(hub=polling).live()
+    writer.conversation()
+    await seen.until(1)
+    await polling.close()
+
+
+async def test_a_silent_reader_is_told_a_newer_position(hub: Hub, writer: Writer) -> None:
+    """Else retention would pass by a reader that has missed nothing."""
+    reader = hub.subscribe(hub_selection("security"))
+    batches = reader.batches(idle_seconds=0.05)
+    first = (await anext(batches)).position
+    writer.conversation()
+    async with asyncio.timeout(20):
+        while (batch := await anext(batches)).position == first:
+            assert batch.events == ()
+    await batches.aclose()
+
+
+def hub_selection(category: str) -> Any:
+    from chatter_db.events import Selection
+
+    return Selection.of(categories=[category])
+
+
+async def test_closing_ends_every_reader(hub: Hub, follow: Follow) -> None:
+    readers = [await follow().live() for _ in range(3)]
+    await hub.close()
+    for reader in readers:
+        await reader.task
+    await follow().task
+
+
+async def test_a_hub_that_may_not_read_says_so(url: str, db: psycopg.Connection[Any]) -> None:
+    db.execute("drop function chatter.events_now()")
+    closed = Hub(url)
+    with pytest.raises(Exception, match="events_now"):
+        await anext(closed.subscribe().batches())
+    await closed.close()
+
+
+async def test_the_public_door(chatter: Chatter, writer: Writer) -> None:
+    oldest = await chatter.event_hub().oldest()
+    conversation = writer.conversation()
+    writer.message(conversation)
+    async for event in chatter.events(after=oldest, conversation=conversation):
+        if event.event_type == "message_created":
+            break
+    with pytest.raises(UsageError, match="No event type nonsense; there are conversation_created"):
+        async for _ in chatter.events(event_types=["nonsense"]):
+            pass

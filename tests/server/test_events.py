@@ -1,0 +1,325 @@
+"""GET /api/events: real clients on a real server."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from chatter_db import Chatter
+from chatter_db.server import sse
+from chatter_db.settings import settings
+from tests.server.conftest import PASSWORD, Person, Site, serving
+
+
+@dataclass
+class Told:
+    """One block of a stream, as the WHATWG rules read it."""
+
+    event: str
+    data: dict[str, Any]
+    id: str
+
+
+class Stream:
+    """What a client of the stream has read."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.comments: list[str] = []
+        self.retry: str | None = None
+        self.told: list[Told] = []
+        self._lines = response.aiter_lines()
+
+    async def next(self, event: str | None = None) -> Told:
+        """The next event, of that name if one is given."""
+        async with asyncio.timeout(20):
+            fields: dict[str, str] = {}
+            async for line in self._lines:
+                if line.startswith(":"):
+                    self.comments.append(line[1:].strip())
+                elif line:
+                    name, _, value = line.partition(": ")
+                    assert name not in fields
+                    fields[name] = value
+                elif "data" in fields:
+                    told = Told(fields["event"], json.loads(fields["data"]), fields["id"])
+                    fields = {}
+                    self.told.append(told)
+                    if event in (None, told.event):
+                        return told
+                else:
+                    self.retry = fields.pop("retry", self.retry)
+                    assert not fields, "a block without data but with an id confuses clients"
+        raise AssertionError("the stream has ended")
+
+    async def end(self) -> None:
+        async with asyncio.timeout(20):
+            async for _ in self._lines:
+                pass
+
+
+@asynccontextmanager
+async def stream(
+    client: httpx.AsyncClient,
+    header: str | None = None,
+    query: dict[str, str] | None = None,
+    **filters: str,
+) -> AsyncIterator[Stream]:
+    headers = {} if header is None else {"Last-Event-ID": header}
+    query = filters if query is None else query
+    async with client.stream("GET", "/api/events", params=query, headers=headers) as response:
+        assert response.status_code == 200, await response.aread()
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-store"
+        yield Stream(response)
+
+
+async def conversation_of(person: Person) -> str:
+    made = await person.http.post("/api/conversations", json={})
+    assert made.status_code == 201
+    return str(made.json()["id"])
+
+
+async def test_what_happens_is_told_as_it_is_committed(ada: Person) -> None:
+    async with stream(ada.http, category="conversation") as told:
+        assert (await told.next()).event == "position"
+        assert told.retry == "1000"
+        conversation = await conversation_of(ada)
+        created = await told.next()
+    assert created.event == created.data["event_type"] == "conversation_created"
+    assert created.data["conversation_id"] == conversation
+    assert created.id == created.data["position"]
+
+
+async def test_a_chat_is_told_from_start_to_end(ada: Person) -> None:
+    conversation = await conversation_of(ada)
+    async with stream(ada.http, conversation_id=conversation) as told:
+        await told.next("position")
+        answer = await ada.http.post(
+            f"/api/conversations/{conversation}/messages",
+            json={"content": "What is 6 * 7?"},
+            headers={"X-Correlation-ID": "one-chat"},
+        )
+        assert answer.status_code == 200
+        await told.next("workflow_completed")
+    kinds = [t.event for t in told.told]
+    assert kinds[1] == "workflow_started"
+    assert {"model_response", "tool_called", "conversation_updated"} <= set(kinds)
+    assert {t.data["correlation_id"] for t in told.told[1:] if t.data["execution_id"]} == {
+        "one-chat"
+    }
+    assert "6 * 7" not in str(told.told)
+
+
+async def test_a_reader_goes_on_after_what_it_had(ada: Person) -> None:
+    async with stream(ada.http, category="conversation") as told:
+        begun = await told.next("position")
+        for _ in range(4):
+            await conversation_of(ada)
+        ids = [(await told.next()).id for _ in range(4)]
+    begin = {"category": "conversation", "last_event_id": begun.id}
+    for header, query, expected in (
+        (begun.id, {"category": "conversation"}, ids),
+        (None, begin, ids),
+        # A browser reconnects to the same address, with the header of its last event.
+        (ids[2], begin, ids[3:]),
+    ):
+        async with stream(ada.http, header, query) as told:
+            assert [(await told.next()).id for _ in expected] == expected
+
+
+async def test_a_restart_of_the_server_loses_nothing(chatter: Chatter, url: str) -> None:
+    async with serving(chatter) as address:
+        site = Site(address, accounts_of(chatter), [])
+        ada = await site.person("ada")
+        async with stream(ada.http) as told:
+            begun = await told.next("position")
+            closing = asyncio.get_running_loop().time()
+    # The stream was ended by the server, and soon.
+    assert asyncio.get_running_loop().time() - closing < 5
+    await chatter.create_conversation(user="ada")
+    async with serving(chatter) as address:
+        client = httpx.AsyncClient(base_url=address, headers=ada.http.headers)
+        async with stream(client, begun.id) as told:
+            assert (await told.next()).event == "conversation_created"
+        await client.aclose()
+    for client in site.open:
+        await client.aclose()
+
+
+def accounts_of(chatter: Chatter) -> Any:
+    from chatter_db.accounts import Accounts
+
+    return Accounts(chatter)
+
+
+async def test_open_streams_end_with_the_server(chatter: Chatter) -> None:
+    async with serving(chatter) as address:
+        site = Site(address, accounts_of(chatter), [])
+        ada = await site.person("ada")
+        opened = ada.http.stream("GET", "/api/events")
+        told = Stream(await opened.__aenter__())
+        await told.next("position")
+        ending = asyncio.create_task(told.end())
+        await asyncio.sleep(0)
+    await ending  # in order, not as a broken connection
+    await opened.__aexit__(None, None, None)
+    await ada.http.aclose()
+
+
+async def test_people_hear_of_themselves_and_admins_of_all(
+    ada: Person, bob: Person, admin: Person
+) -> None:
+    async with (
+        stream(ada.http, category="conversation") as hers,
+        stream(admin.http, category="conversation") as all_,
+    ):
+        await hers.next("position")
+        await all_.next("position")
+        await conversation_of(bob)
+        own = await conversation_of(ada)
+        assert (await hers.next("conversation_created")).data["conversation_id"] == own
+        assert (await all_.next("conversation_created")).data["user_id"] == str(
+            bob.identity.user_id
+        )
+    assert len(hers.told) == 2
+    refused = await ada.http.get("/api/events", params={"user_id": str(bob.identity.user_id)})
+    assert refused.status_code == 403
+    his = {"user_id": str(bob.identity.user_id), "type": "conversation_created"}
+    async with stream(admin.http, **his) as told:
+        await told.next("position")
+        await conversation_of(ada)
+        await conversation_of(bob)
+        assert (await told.next()).data["user_id"] == his["user_id"]
+
+
+async def test_a_browser_needs_no_token_in_the_address(site: Site, ada: Person) -> None:
+    browser = site.client()
+    assert (await browser.get("/api/events")).status_code == 401
+    signed_in = await browser.post("/api/auth/login", json={"user": "ada", "password": PASSWORD})
+    assert signed_in.status_code == 200
+    async with stream(browser) as told:
+        assert (await told.next()).event == "position"
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "status"),
+    [
+        ({}, "nonsense", 400),
+        ({}, "0123456789ab.5:5:", 400),
+        ({"last_event_id": "nonsense"}, None, 400),
+        ({"type": "nonsense"}, None, 422),
+        ({"category": "nonsense"}, None, 422),
+        ({"conversation_id": "nonsense"}, None, 422),
+        ({"colour": "red"}, None, 422),
+    ],
+)
+async def test_what_cant_be_is_refused_before_the_stream(
+    ada: Person, query: dict[str, str], header: str | None, status: int
+) -> None:
+    headers = {} if header is None else {"Last-Event-ID": header}
+    answer = await ada.http.get("/api/events", params=query, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+async def test_a_reader_whom_retention_has_passed_by_is_reset(
+    ada: Person, db: psycopg.Connection[Any]
+) -> None:
+    async with stream(ada.http) as told:
+        begun = await told.next("position")
+        await conversation_of(ada)
+        await told.next()
+    db.execute("select chatter.prune_events(chatter.clock())")
+    async with stream(ada.http, begun.id, category="conversation") as told:
+        reset = await told.next()
+        assert reset.event == "reset"
+        assert reset.data == {"position": reset.id}
+        await conversation_of(ada)
+        assert (await told.next()).event == "conversation_created"
+
+
+async def test_too_many_streams_are_refused_before_they_begin(
+    chatter: Chatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATTER_STREAMS_PER_USER", "1")
+    monkeypatch.setenv("CHATTER_MAX_STREAMS", "2")
+    settings.cache_clear()
+    async with serving(chatter) as address:
+        site = Site(address, accounts_of(chatter), [])
+        ada, bob, carl = [await site.person(name) for name in ("ada", "bob", "carl")]
+        async with stream(ada.http):
+            refused = await ada.http.get("/api/events")
+            assert refused.status_code == 429
+            assert "Retry-After" in refused.headers
+            async with stream(bob.http):
+                full = await carl.http.get("/api/events")
+                assert full.status_code == 503
+                assert full.json()["title"] == "Service Unavailable"
+        async with asyncio.timeout(20):  # the place is free again soon after it was left
+            while (await may_follow(ada)) is False:
+                await asyncio.sleep(0.01)
+        for client in site.open:
+            await client.aclose()
+
+
+async def may_follow(person: Person) -> bool:
+    async with person.http.stream("GET", "/api/events") as response:
+        return response.status_code == 200
+
+
+async def test_silence_is_filled_with_comments(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.02)
+    async with stream(ada.http) as told:
+        await told.next("position")
+        await asyncio.sleep(0.1)
+        await conversation_of(ada)
+        await told.next("conversation_created")
+    assert told.comments.count("heartbeat") >= 1
+
+
+async def test_a_client_that_never_reads_is_let_go(
+    chatter: Chatter, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
+) -> None:
+    monkeypatch.setattr(sse, "STALLED_SECONDS", 0.2)
+    async with serving(chatter) as address:
+        site = Site(address, accounts_of(chatter), [])
+        admin = await site.person("root", role="admin")
+        host, port = address.removeprefix("http://").split(":")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            client.sendall(
+                b"GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+                + admin.secret.encode()
+                + b"\r\n\r\n"
+            )
+            streams = served(chatter)
+            async with asyncio.timeout(30):
+                while not streams():
+                    await asyncio.sleep(0.01)
+                while streams():
+                    db.execute(
+                        "insert into chatter.conversations (title) "
+                        "select n::text from generate_series(1, 2000) as n"
+                    )
+                    await asyncio.sleep(0.02)
+        async with stream(admin.http) as told:
+            await told.next("position")
+        await admin.http.aclose()
+
+
+def served(chatter: Chatter) -> Any:
+    """How many read the events of this process."""
+    hub = chatter.event_hub()
+    return lambda: sum(len(members) for members in hub._groups.values())
