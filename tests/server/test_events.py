@@ -123,16 +123,17 @@ async def test_a_reader_goes_on_after_what_it_had(ada: Person) -> None:
         begun = await told.next("position")
         for _ in range(4):
             await conversation_of(ada)
-        ids = [(await told.next()).id for _ in range(4)]
+        events = [await told.next() for _ in range(4)]
+    ids = [event.data["id"] for event in events]
     begin = {"category": "conversation", "last_event_id": begun.id}
     for header, query, expected in (
         (begun.id, {"category": "conversation"}, ids),
         (None, begin, ids),
         # A browser reconnects to the same address, with the header of its last event.
-        (ids[2], begin, ids[3:]),
+        (events[2].id, begin, ids[3:]),
     ):
         async with stream(ada.http, header, query) as told:
-            assert [(await told.next()).id for _ in expected] == expected
+            assert [(await told.next()).data["id"] for _ in expected] == expected
 
 
 async def test_a_restart_of_the_server_loses_nothing(chatter: Chatter, url: str) -> None:
@@ -193,7 +194,7 @@ async def test_people_hear_of_themselves_and_admins_of_all(
     refused = await ada.http.get("/api/events", params={"user_id": str(bob.identity.user_id)})
     assert refused.status_code == 403
     his = {"user_id": str(bob.identity.user_id), "type": "conversation_created"}
-    async with stream(admin.http, **his) as told:
+    async with stream(admin.http, query=his) as told:
         await told.next("position")
         await conversation_of(ada)
         await conversation_of(bob)
