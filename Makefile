@@ -32,6 +32,7 @@ format: $(READY) ## Format the Python code
 bench: $(READY) ## Measure: ratios against the bare table, in one run
 	@$(BIN)/python tests/benchmarks/bench_writes.py
 	@$(BIN)/python tests/benchmarks/bench_import.py
+	@$(BIN)/python tests/benchmarks/bench_events.py
 
 lock: ## Renew the hashed lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

@@ -79,7 +79,14 @@ class Chatter:
         self._open.close()
 
     async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.__enter__)
+        opening = asyncio.ensure_future(asyncio.to_thread(self.__enter__))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread can't be stopped; what it opens must not stay open.
+            await opening
+            await asyncio.to_thread(self.__exit__)
+            raise
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close_events()

@@ -23,6 +23,7 @@ def serve(
 
     needs_server()
     from chatter_db.ledger import Chatter
+    from chatter_db.server.serving import fast_loop
     from chatter_db.server.serving import serve as run
 
     console = Console(highlight=False)
@@ -37,4 +38,5 @@ def serve(
         async with Chatter.connect() as chatter:
             await run(chatter, host, port, ready=ready)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        runner.run(main())

@@ -34,7 +34,7 @@ READ_SECONDS = 30.0
 BUSY = (10, 0.1)
 """Bells within seconds that make it worth to stay awake ..."""
 
-AWAKE_SECONDS = 0.004
+AWAKE_SECONDS = 0.008
 """... which is to look so often, ..."""
 
 QUIET_LOOKS = 10
@@ -207,6 +207,7 @@ class Hub:
                 doze = DOZE_SECONDS
 
             if bell.held:
+                rung = True  # no ping: it looks often enough
                 looks = 0 if found else looks + 1
                 if found:
                     await bell.pass_on()

@@ -23,6 +23,7 @@ BROKEN = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
 )
 """What says of the connection, or of a server that stops or starts, and nothing of the question."""
 

@@ -1,7 +1,6 @@
 """One reader's way through the events: from its position to the present, then live."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
@@ -29,17 +28,18 @@ class Subscription:
         self.position = position
         """After what was taken; None until the present is known."""
         self._hub = hub
-        self._pending: deque[Batch] = deque()
+        self._pending: list[Batch] = []
         self._size = 0
         self._live = False
         self._stopped = False
-        self._wake = asyncio.Event()
+        # A future and not an asyncio.Event, which takes a kilobyte.
+        self._waiting: asyncio.Future[None] | None = None
 
-    async def batches(self, idle_seconds: float | None = None) -> AsyncGenerator[Batch, None]:
+    async def batches(self) -> AsyncGenerator[Batch, None]:
         """Batches of events, for ever, or until it is stopped or the hub closed.
 
         An empty batch tells the position alone: of the beginning, if none was given,
-        and of now after every `idle_seconds` without an event.
+        and of now after a `nudge`.
         Raises EventsPruned if retention has removed what was not yet taken, UsageError
         if its position is none of this database.
         """
@@ -58,7 +58,7 @@ class Subscription:
                         await asyncio.sleep(RETRY_SECONDS)
                         continue
                     self.position = until
-                async for batch in self._live_batches(idle_seconds):
+                async for batch in self._live_batches():
                     self.position = batch.position
                     yield batch
         finally:
@@ -70,26 +70,28 @@ class Subscription:
             for event in batch.events:
                 yield event
 
+    def nudge(self) -> None:
+        """If it waits for events, it yields its position instead."""
+        self._wake()
+
     def stop(self) -> None:
         """Ends the iteration, from outside of it."""
         self._stopped = True
         self.end()
 
-    async def _live_batches(self, idle_seconds: float | None) -> AsyncGenerator[Batch, None]:
+    async def _live_batches(self) -> AsyncGenerator[Batch, None]:
         """Until the reader has fallen behind, is stopped, or the hub is closed."""
         while True:
             while self._pending and not self._stopped:
-                batch = self._pending.popleft()
+                batch = self._pending.pop(0)
                 self._size -= len(batch.events)
                 yield batch
             if not self._live:
                 return
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(idle_seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                # It has all that the hub has handed out.
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+            if self._live and not self._pending:
+                # Nudged. It has all that the hub has handed out.
                 yield Batch((), self._hub.position or self.position or "")
 
     # What the hub does with it.
@@ -107,10 +109,14 @@ class Subscription:
             return False
         self._pending.append(batch)
         self._size += len(batch.events)
-        self._wake.set()
+        self._wake()
         return True
 
     def end(self) -> None:
         """Off the live feed, with what it has."""
         self._live = False
-        self._wake.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)

@@ -13,7 +13,7 @@ from chatter_db.server.correlation import Correlation
 from chatter_db.server.limits import BodyLimit, RateLimit
 from chatter_db.server.metrics import Measured, Metrics
 from chatter_db.server.routes import auth, conversations, events, executions, health, security
-from chatter_db.server.sse import Streams
+from chatter_db.server.sse import Streaming, Streams
 from chatter_db.settings import settings
 
 
@@ -46,4 +46,5 @@ def create_app(chatter: Chatter | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings().max_body_kb * 1024)
     app.add_middleware(Measured, metrics=app.state.metrics)
     app.add_middleware(Correlation)
+    app.add_middleware(Streaming)
     return app

@@ -166,12 +166,66 @@ comment on function chatter.event_batch(
   pg_snapshot, pg_snapshot, bigint, integer, uuid, uuid, uuid, text[], text[]
 ) is 'Events that one snapshot sees and another doesn''t, beyond an id; for chatter.events_after().';
 
+-- A payload is made from the row that the event is about, unless it was kept: by
+-- key, one event at a time, because a query with all of this in it takes Postgres longer
+-- to start than to run. A row that is gone leaves its id. Version 1: ids and
+-- figures, no text that a person or a model wrote.
+create function chatter.event_payload(p_event chatter.events) returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v jsonb;
+begin
+  if p_event.payload is not null then
+    return p_event.payload;
+  elsif p_event.event_type in ('message_created', 'model_response') then
+    select pg_catalog.jsonb_build_object(
+      'v', 1, 'message_id', m.id, 'role', m.role, 'kind', m.kind, 'status', m.status,
+      'provider', m.provider_used, 'model', m.model_used, 'prompt_tokens', m.prompt_tokens,
+      'completion_tokens', m.completion_tokens, 'total_tokens', m.total_tokens,
+      'cost', m.cost::text, 'usage_status', m.usage_status,
+      'response_time_ms', m.response_time_ms, 'error_type', m.error_type
+    )
+    into v
+    from chatter.messages as m
+    where m.id = p_event.subject_id;
+    return coalesce(
+      v, pg_catalog.jsonb_build_object('v', 1, 'message_id', p_event.subject_id, 'gone', true)
+    );
+  elsif p_event.event_type = 'tool_called' then
+    select pg_catalog.jsonb_build_object(
+      'v', 1, 'tool_call', t.id, 'message_id', t.message_id, 'tool_call_id', t.tool_call_id,
+      'tool_name', t.tool_name, 'status', t.status, 'duration_ms', t.duration_ms
+    )
+    into v
+    from chatter.tool_calls as t
+    where t.id = p_event.subject_id;
+    return coalesce(
+      v, pg_catalog.jsonb_build_object('v', 1, 'tool_call', p_event.subject_id, 'gone', true)
+    );
+  elsif p_event.category = 'workflow' then
+    select pg_catalog.jsonb_build_object(
+      'v', 1, 'workflow_name', x.workflow_name, 'status', x.status,
+      'started_at', x.started_at, 'finished_at', x.finished_at,
+      'model_calls', x.model_calls, 'tool_calls', x.tool_calls,
+      'total_tokens', x.total_tokens, 'total_cost', x.total_cost::text,
+      'error_type', x.error_type
+    )
+    into v
+    from chatter.workflow_executions as x
+    where x.id = p_event.execution_id;
+    return coalesce(v, '{"v": 1, "gone": true}');
+  end if;
+  return '{"v": 1}';
+end
+$$;
+
+comment on function chatter.event_payload(chatter.events) is
+  'The payload of an event: as kept, or made from the row it is about; ids and figures, no text.';
+
 -- Up to p_limit events after a position (null: from the oldest on), in order, each
 -- with the position to go on from. Stable: one snapshot for all it does.
---
--- A payload is made from the row that the event is about, unless it was kept: by
--- key and row by row, whatever the planner believes of their number. A row that is gone
--- leaves its id. Version 1: ids and figures, no text that a person or a model wrote.
 create function chatter.events_after(
   p_position text,
   p_limit integer default 100,
@@ -200,6 +254,10 @@ declare
   v_stream text;
   v_at chatter.event_position;
   v_now pg_snapshot := pg_catalog.pg_current_snapshot();
+  v_batch chatter.events[];
+  v_event chatter.events;
+  v_rows integer;
+  v_row integer;
 begin
   if p_limit is null or p_limit not between 1 and 10000 then
     raise exception 'p_limit must be from 1 to 10000, not %', p_limit
@@ -218,71 +276,37 @@ begin
       v_at := row(v_at.p, v_now, 0);
     end if;
 
-    return query
-    select
-      v_stream || '.' || case
-        -- A batch's last row closes it, unless the limit may have cut it off.
-        when b.last and b.rows < p_limit then v_at.c::text
-        else v_at.p::text || '.' || v_at.c::text || '.' || b.id::text
-      end,
-      b.id, b.event_type, b.category, b.user_id, b.conversation_id, b.execution_id, b.correlation_id,
-      case
-        when b.payload is not null then b.payload
-        when b.event_type in ('message_created', 'model_response') then coalesce(
-          (
-            select pg_catalog.jsonb_build_object(
-              'v', 1, 'message_id', m.id, 'role', m.role, 'kind', m.kind, 'status', m.status,
-              'provider', m.provider_used, 'model', m.model_used, 'prompt_tokens', m.prompt_tokens,
-              'completion_tokens', m.completion_tokens, 'total_tokens', m.total_tokens,
-              'cost', m.cost::text, 'usage_status', m.usage_status,
-              'response_time_ms', m.response_time_ms, 'error_type', m.error_type
-            )
-            from chatter.messages as m
-            where m.id = b.subject_id
-          ),
-          pg_catalog.jsonb_build_object('v', 1, 'message_id', b.subject_id, 'gone', true)
-        )
-        when b.event_type = 'tool_called' then coalesce(
-          (
-            select pg_catalog.jsonb_build_object(
-              'v', 1, 'tool_call', t.id, 'message_id', t.message_id, 'tool_call_id', t.tool_call_id,
-              'tool_name', t.tool_name, 'status', t.status, 'duration_ms', t.duration_ms
-            )
-            from chatter.tool_calls as t
-            where t.id = b.subject_id
-          ),
-          pg_catalog.jsonb_build_object('v', 1, 'tool_call', b.subject_id, 'gone', true)
-        )
-        when b.category = 'workflow' then coalesce(
-          (
-            select pg_catalog.jsonb_build_object(
-              'v', 1, 'workflow_name', x.workflow_name, 'status', x.status,
-              'started_at', x.started_at, 'finished_at', x.finished_at,
-              'model_calls', x.model_calls, 'tool_calls', x.tool_calls,
-              'total_tokens', x.total_tokens, 'total_cost', x.total_cost::text,
-              'error_type', x.error_type
-            )
-            from chatter.workflow_executions as x
-            where x.id = b.execution_id
-          ),
-          '{"v": 1, "gone": true}'
-        )
-        else '{"v": 1}'
-      end,
-      b.created_at
-    from (
-      select
-        e.*,
-        count(*) over () as rows,
-        row_number() over (order by e.id desc) = 1 as last
+    select array(
+      select b
       from chatter.event_batch(
           v_at.p, v_at.c, v_at.id, p_limit, p_user_id, p_conversation_id, p_execution_id,
           p_event_types, p_categories
-        ) as e
-    ) as b
-    order by b.id;
+        ) as b
+    )
+    into v_batch;
+    v_rows := pg_catalog.cardinality(v_batch);
 
-    exit when found or v_at.c::text = v_now::text;
+    v_row := 0;
+    foreach v_event in array v_batch loop
+      v_row := v_row + 1;
+      id := v_event.id;
+      event_type := v_event.event_type;
+      category := v_event.category;
+      user_id := v_event.user_id;
+      conversation_id := v_event.conversation_id;
+      execution_id := v_event.execution_id;
+      correlation_id := v_event.correlation_id;
+      created_at := v_event.created_at;
+      payload := chatter.event_payload(v_event);
+      -- A batch's last row closes it, unless the limit may have cut it off.
+      "position" := v_stream || '.' || case
+        when v_row = v_rows and v_rows < p_limit then v_at.c::text
+        else v_at.p::text || '.' || v_at.c::text || '.' || v_event.id::text
+      end;
+      return next;
+    end loop;
+
+    exit when v_rows > 0 or v_at.c::text = v_now::text;
     v_at := row(v_at.c, null, null);
   end loop;
 end

@@ -310,7 +310,7 @@ async def _together(
 ) -> AsyncIterator[list["asyncio.Task[None]"]]:
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
-        yield tasks  # type: ignore[misc]
+        yield tasks
     finally:
         for task in tasks:
             task.cancel()

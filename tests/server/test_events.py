@@ -281,6 +281,7 @@ async def test_silence_is_filled_with_comments(
     ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(sse, "TICK_SECONDS", 0.01)
     async with stream(ada.http) as told:
         await told.next("position")
         await asyncio.sleep(0.1)
@@ -293,6 +294,7 @@ async def test_a_client_that_never_reads_is_let_go(
     chatter: Chatter, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
 ) -> None:
     monkeypatch.setattr(sse, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(sse, "TICK_SECONDS", 0.05)
     async with serving(chatter) as address:
         site = Site(address, accounts_of(chatter), [])
         admin = await site.person("root", role="admin")

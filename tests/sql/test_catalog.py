@@ -19,8 +19,10 @@ NOT_VOLATILE = [
     "blocked_until",
     "conversation_payload",
     "event_batch",
+    "event_payload",
     "events_after",
     "events_now",
+    "events_oldest",
     "parse_position",
     "stream_name",
 ]
@@ -150,6 +152,7 @@ def test_security_definer_functions_are_those_that_write_or_read_for_the_app(boo
         "blocked_until",
         "events_after",
         "events_now",
+        "events_oldest",
         "parse_position",
         "prune_events",
         "prune_security",
