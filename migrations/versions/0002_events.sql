@@ -44,7 +44,7 @@ language plpgsql volatile
 set search_path = ''
 as $$
 begin
-  if tg_op = 'DELETE' and pg_catalog.current_setting('chatter.maintenance', true) = 'on' then
+  if tg_op <> 'TRUNCATE' and pg_catalog.current_setting('chatter.maintenance', true) = 'on' then
     return null;
   end if;
   raise exception 'chatter.events is append-only: % is refused', tg_op
@@ -117,6 +117,27 @@ begin
 end
 $$;
 
+-- After a restore into another cluster: transaction ids begin anew there, so those of
+-- the copied events mean nothing. They become events of this transaction, and
+-- positions of the original are refused from now on. Returns the new stream's id.
+create function chatter.renew_event_stream() returns uuid
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_setting text := coalesce(pg_catalog.current_setting('chatter.maintenance', true), '');
+  v_id uuid := chatter.uuid7();
+begin
+  perform pg_catalog.set_config('chatter.maintenance', 'on', true);
+  update chatter.events set xact_id = pg_catalog.pg_current_xact_id();
+  perform pg_catalog.set_config('chatter.maintenance', v_setting, true);
+  update chatter.event_stream set id = v_id, pruned_before = '0';
+  return v_id;
+end
+$$;
+
+comment on function chatter.renew_event_stream() is
+  'Run once after pg_restore into another cluster: copied events get positions there, old positions are refused.';
 comment on table chatter.events is
   'The outbox: what happened, written by triggers in the transaction of its cause. Append-only.';
 comment on column chatter.events.id is 'Drawn while the cause''s row is locked: order of commit among its events.';

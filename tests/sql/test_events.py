@@ -491,3 +491,17 @@ def test_the_bell_is_silent_while_a_reader_is_awake(books: Books, other: Books) 
 def test_no_lock_is_left_behind(books: Books) -> None:
     books.message(books.conversation(), role="user")
     assert books.value("select count(*) from pg_locks where locktype = 'advisory'") == 0
+
+
+def test_a_restored_copy_begins_a_stream_of_its_own(books: Books) -> None:
+    before = books.value("select chatter.events_now()")
+    books.connection.execute("insert into chatter.conversations default values")
+    # What a restore into a younger cluster looks like: ids of transactions to come.
+    books.connection.execute("set chatter.maintenance = on")
+    books.connection.execute("update chatter.events set xact_id = '9000000000'")
+    books.connection.execute("reset chatter.maintenance")
+    assert books.rows("select * from chatter.events_after(null)") == []
+    books.connection.execute("select chatter.renew_event_stream()")
+    assert len(books.rows("select * from chatter.events_after(null)")) == 1
+    with pytest.raises(psycopg.errors.InvalidParameterValue):
+        books.rows("select * from chatter.events_after(%s)", before)
