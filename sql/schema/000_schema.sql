@@ -9,6 +9,8 @@
 --   150 totals      the triggers that keep the totals
 --   160 guards      what is refused, because the books would drift
 --   170 care        recount, erase, lock
+--   2xx events      the outbox, its triggers, the cursor; security events, accounts
+--   3xx analytics   deltas, rollups, live and materialized views
 --   900 roles       who may do what
 --
 -- Conventions: lower case, every name qualified, constraints

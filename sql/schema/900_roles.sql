@@ -134,6 +134,21 @@ begin
     ) on chatter.tool_calls to chatter_reader;
   end if;
 
+  -- Figures over time: everybody who may see anything sees them, the worker keeps them.
+  revoke all on all functions in schema analytics from public;
+  foreach v_role in array array['chatter_app', 'chatter_reader', 'chatter_worker'] loop
+    if pg_catalog.to_regrole(v_role) is not null then
+      execute pg_catalog.format('grant usage on schema analytics to %I', v_role);
+      execute pg_catalog.format('grant select on all tables in schema analytics to %I', v_role);
+      execute pg_catalog.format(
+        'grant execute on function analytics.latency_bin(double precision), '
+        'analytics.bin_ms(smallint), analytics.quarter_hour(timestamptz), '
+        'analytics.user_usage(timestamptz, timestamptz) to %I',
+        v_role
+      );
+    end if;
+  end loop;
+
   -- Everybody may ask which version the schema has. The table is Alembic's and
   -- is missing where the files of sql/schema were loaded by hand.
   foreach v_role in array array['chatter_app', 'chatter_reader', 'chatter_worker'] loop
@@ -152,7 +167,8 @@ begin
     grant update (status, finished_at, error_type, error_message)
       on chatter.workflow_executions to chatter_worker;
     grant execute on function
-      chatter.prune_events(timestamptz), chatter.prune_security(timestamptz)
+      chatter.prune_events(timestamptz), chatter.prune_security(timestamptz),
+      analytics.fold(integer), analytics.refresh(boolean)
     to chatter_worker;
   end if;
 end

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 
 # Alembic makes its version table; the files of sql/schema know nothing of it.
-_OURS = "n.nspname = 'chatter' and c.relname not like 'alembic_version%'"
+_OURS = "n.nspname in ('chatter', 'analytics') and c.relname not like 'alembic_version%'"
 
 QUERIES: dict[str, str] = {
     "schemas": """
@@ -52,7 +52,7 @@ QUERIES: dict[str, str] = {
         select n.nspname, p.oid::regprocedure::text, pg_get_userbyid(p.proowner),
           pg_get_functiondef(p.oid)
         from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
-        where n.nspname = 'chatter' and p.prokind <> 'a'
+        where n.nspname in ('chatter', 'analytics') and p.prokind <> 'a'
     """,
     "triggers": """
         select n.nspname, c.relname, t.tgname, t.tgenabled, pg_get_triggerdef(t.oid)
@@ -74,14 +74,14 @@ QUERIES: dict[str, str] = {
         select n.nspname, t.typname, t.typtype, t.typcategory, format_type(t.typbasetype, null)
         from pg_type as t
           join pg_namespace as n on n.oid = t.typnamespace
-        where n.nspname = 'chatter' and t.typname not like '%alembic_version'
+        where n.nspname in ('chatter', 'analytics') and t.typname not like '%alembic_version'
     """,
-    "policies": "select * from pg_policies where schemaname = 'chatter'",
+    "policies": "select * from pg_policies where schemaname in ('chatter', 'analytics')",
     "grants": """
         select o.kind, o.name, o.part, g.grantee, g.privilege_type, g.is_grantable
         from (
           select 'schema' as kind, n.nspname::text as name, '' as part, n.nspacl as acl
-          from pg_namespace as n where n.nspname = 'chatter'
+          from pg_namespace as n where n.nspname in ('chatter', 'analytics')
           union all
           select 'relation', c.relname, '', c.relacl
           from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where {ours}
@@ -94,11 +94,11 @@ QUERIES: dict[str, str] = {
           union all
           select 'function', p.oid::regprocedure::text, '', p.proacl
           from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
-          where n.nspname = 'chatter'
+          where n.nspname in ('chatter', 'analytics')
           union all
           select 'type', t.typname, '', t.typacl
           from pg_type as t join pg_namespace as n on n.oid = t.typnamespace
-          where n.nspname = 'chatter'
+          where n.nspname in ('chatter', 'analytics')
         ) as o
         cross join lateral (
           select
@@ -113,7 +113,8 @@ QUERIES: dict[str, str] = {
         select i.type, i.identity, d.description
         from pg_description as d
           cross join lateral pg_identify_object(d.classoid, d.objoid, d.objsubid) as i
-        where (i.schema = 'chatter' or i.identity = 'chatter' or i.identity like '% on chatter.%'
+        where (i.schema in ('chatter', 'analytics') or i.identity in ('chatter', 'analytics')
+          or i.identity like '% on chatter.%' or i.identity like '% on analytics.%'
           or i.identity like 'chatter.%')
           and i.identity not like '%alembic_version%'
     """,

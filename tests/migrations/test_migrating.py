@@ -246,6 +246,7 @@ def test_a_user_whose_schema_an_administrator_made(
         migrating.migrate(lowly)
     with psycopg.connect(empty_url) as connection:
         connection.execute("create schema chatter authorization lowly")
+        connection.execute("create schema analytics authorization lowly")
     assert migrating.migrate(lowly).changed
 
 

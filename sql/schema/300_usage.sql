@@ -1,0 +1,446 @@
+-- Analytics: how many tokens and dollars, by when they were spent.
+--
+-- Writers append signed deltas: a row for each group of rows that a statement wrote,
+-- negative for rows that leave. No counter is shared, so writers never meet here. The worker
+-- folds deltas into rollups; a rollup plus the deltas that wait is exact at any moment,
+-- because both are read in one snapshot and a fold moves them in one transaction.
+--
+-- Grains, measured on 10 million messages of 5,000 users over 90 days (README): the
+-- quarter of an hour knows no user, so that a day of any time zone is a sum of
+-- whole buckets (zones are apart by whole quarters). The user's grain is the UTC day: a user
+-- writes a few messages an hour, so user x hour x model would hardly be smaller than the
+-- messages themselves. Users in other zones are summed from whole UTC days and, at the two
+-- edges, from messages (analytics.user_usage).
+
+do $do$
+begin
+  if pg_catalog.to_regnamespace('analytics') is null then
+    create schema analytics;
+  end if;
+end
+$do$;
+
+comment on schema analytics is 'Figures over time: deltas, rollups, materialized views, and for each its exact *_live view.';
+
+-- Histograms that can be added up: eight bins an octave, so that a value read from
+-- the middle of a bin is at most 4.5 % off. Bin b holds 2^(b/8) to 2^((b+1)/8) milliseconds.
+create function analytics.latency_bin(p_ms double precision) returns smallint
+language sql immutable parallel safe
+as $$
+  select least(255, floor(8 * ln(greatest(p_ms, 1)) / ln(2)))::smallint
+$$;
+
+create function analytics.bin_ms(p_bin smallint) returns double precision
+language sql immutable parallel safe
+as $$
+  select power(2, (p_bin + 0.5) / 8)
+$$;
+
+create function analytics.quarter_hour(p_at timestamptz) returns timestamptz
+language sql immutable parallel safe
+as $$
+  select date_bin('15 minutes', p_at, '2000-01-01 00:00:00+00')
+$$;
+
+comment on function analytics.latency_bin(double precision) is 'The histogram bin of a latency in milliseconds.';
+comment on function analytics.bin_ms(smallint) is 'The middle of a histogram bin, in milliseconds: at most 4.5 % off.';
+comment on function analytics.quarter_hour(timestamptz) is 'The quarter of an hour that a moment is in.';
+
+create table analytics.deltas (
+  id bigint not null generated always as identity,
+  bucket timestamptz not null,
+  user_id uuid,
+  workflow_name text not null,
+  provider text not null,
+  model text not null,
+  kind text not null,
+  messages bigint not null,
+  turns bigint not null,
+  calls bigint not null,
+  failed_calls bigint not null,
+  prompt_tokens bigint not null,
+  completion_tokens bigint not null,
+  total_tokens bigint not null,
+  cache_read_tokens bigint not null,
+  cache_write_tokens bigint not null,
+  reasoning_tokens bigint not null,
+  cost numeric not null,
+  unpriced_calls bigint not null,
+  unknown_usage bigint not null,
+  sign smallint not null,
+  response_bins smallint[],
+  first_token_bins smallint[],
+  constraint deltas_pkey primary key (id),
+  constraint deltas_sign_check check (sign in (-1, 1))
+);
+
+create table analytics.usage_15min (
+  bucket timestamptz not null,
+  workflow_name text not null,
+  provider text not null,
+  model text not null,
+  kind text not null,
+  messages bigint not null,
+  turns bigint not null,
+  calls bigint not null,
+  failed_calls bigint not null,
+  prompt_tokens bigint not null,
+  completion_tokens bigint not null,
+  total_tokens bigint not null,
+  cache_read_tokens bigint not null,
+  cache_write_tokens bigint not null,
+  reasoning_tokens bigint not null,
+  cost numeric not null,
+  unpriced_calls bigint not null,
+  unknown_usage bigint not null,
+  constraint usage_15min_pkey primary key (bucket, workflow_name, provider, model, kind)
+)
+with (fillfactor = 80);
+
+create table analytics.usage_user_day (
+  day date not null,
+  user_id uuid,
+  provider text not null,
+  model text not null,
+  messages bigint not null,
+  turns bigint not null,
+  calls bigint not null,
+  failed_calls bigint not null,
+  prompt_tokens bigint not null,
+  completion_tokens bigint not null,
+  total_tokens bigint not null,
+  cache_read_tokens bigint not null,
+  cache_write_tokens bigint not null,
+  reasoning_tokens bigint not null,
+  cost numeric not null,
+  unpriced_calls bigint not null,
+  unknown_usage bigint not null,
+  constraint usage_user_day_day_user_id_provider_model_key
+    unique nulls not distinct (day, user_id, provider, model)
+)
+with (fillfactor = 80);
+
+create table analytics.latency_hour (
+  hour timestamptz not null,
+  provider text not null,
+  model text not null,
+  measure text not null,
+  bin smallint not null,
+  calls bigint not null,
+  constraint latency_hour_pkey primary key (hour, provider, model, measure, bin),
+  constraint latency_hour_measure_check check (measure in ('response', 'first_token'))
+)
+with (fillfactor = 80);
+
+-- One function for every change: the trigger says which rows, and with which sign. An
+-- update is its old rows taken away and its new ones added.
+create function chatter.tg_messages__deltas() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_sign smallint := tg_argv[0]::smallint;
+begin
+  insert into analytics.deltas (
+    bucket, user_id, workflow_name, provider, model, kind,
+    messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+    cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage,
+    sign, response_bins, first_token_bins
+  )
+  select
+    analytics.quarter_hour(r.created_at),
+    c.user_id,
+    coalesce(e.workflow_name, ''),
+    coalesce(r.provider_used, ''),
+    coalesce(r.model_used, ''),
+    r.kind,
+    v_sign * count(*),
+    v_sign * count(*) filter (where r.kind = 'turn'),
+    v_sign * count(*) filter (where r.model_call),
+    v_sign * count(*) filter (where r.model_call and r.status <> 'completed'),
+    v_sign * coalesce(sum(r.prompt_tokens), 0),
+    v_sign * coalesce(sum(r.completion_tokens), 0),
+    v_sign * coalesce(sum(r.total_tokens), 0),
+    v_sign * coalesce(sum(r.cache_read_tokens), 0),
+    v_sign * coalesce(sum(r.cache_write_tokens), 0),
+    v_sign * coalesce(sum(r.reasoning_tokens), 0),
+    v_sign * coalesce(sum(r.cost), 0),
+    v_sign * count(*) filter (where r.model_call and r.cost is null),
+    v_sign * count(*) filter (where r.model_call and r.usage_status is not distinct from 'unknown'),
+    v_sign,
+    array_agg(analytics.latency_bin(r.response_time_ms))
+      filter (where r.model_call and r.response_time_ms is not null),
+    array_agg(analytics.latency_bin(r.time_to_first_token_ms))
+      filter (where r.model_call and r.time_to_first_token_ms is not null)
+  from changed_rows as r
+    join chatter.conversations as c on c.id = r.conversation_id
+    left join chatter.workflow_executions as e on e.id = r.execution_id
+  group by 1, 2, 3, 4, 5, 6;
+  return null;
+end
+$$;
+
+create trigger _400_deltas_insert
+  after insert on chatter.messages
+  referencing new table as changed_rows
+  for each statement execute function chatter.tg_messages__deltas('1');
+
+create trigger _400_deltas_update_old
+  after update on chatter.messages
+  referencing old table as changed_rows
+  for each statement execute function chatter.tg_messages__deltas('-1');
+
+create trigger _401_deltas_update_new
+  after update on chatter.messages
+  referencing new table as changed_rows
+  for each statement execute function chatter.tg_messages__deltas('1');
+
+create trigger _400_deltas_delete
+  after delete on chatter.messages
+  referencing old table as changed_rows
+  for each statement execute function chatter.tg_messages__deltas('-1');
+
+-- Whose the figures are, and of which workflow, is known from the parents: what has figures
+-- keeps both.
+create function chatter.tg_refuse_change_of_dimension() returns trigger
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  raise exception 'chatter.% can''t be given to another %: its figures are booked already',
+    tg_table_name, case tg_table_name when 'conversations' then 'user' else 'workflow' end
+    using
+      errcode = 'object_not_in_prerequisite_state',
+      schema = tg_table_schema,
+      table = tg_table_name,
+      hint = 'Make a new one and move the messages there.';
+end
+$$;
+
+create trigger _000_refuse_change_of_user
+  before update of user_id on chatter.conversations
+  for each row when (old.user_id is distinct from new.user_id)
+  execute function chatter.tg_refuse_change_of_dimension();
+
+create trigger _000_refuse_change_of_workflow
+  before update of workflow_name on chatter.workflow_executions
+  for each row when (old.workflow_name is distinct from new.workflow_name)
+  execute function chatter.tg_refuse_change_of_dimension();
+
+-- Where a user's day is cut by another time zone, its messages are found by time. They
+-- are written in that order, so a few kilobytes of block ranges do.
+create index messages_created_at_idx on chatter.messages using brin (created_at)
+with (pages_per_range = 32, autosummarize = on);
+
+-- Moves deltas into the rollups: exactly once, because they are deleted in the same
+-- statement; restartable, because it is one transaction. Of two workers one folds: the
+-- other gets 0. Returns how many deltas it took.
+create function analytics.fold(p_limit integer default 10000) returns bigint
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_taken bigint;
+begin
+  if p_limit is null or p_limit < 1 then
+    raise exception 'p_limit must be at least 1, not %', p_limit
+      using errcode = 'invalid_parameter_value';
+  end if;
+  if not pg_catalog.pg_try_advisory_xact_lock(chatter.bell() + 1) then
+    return 0;
+  end if;
+
+  with taken as (
+    delete from analytics.deltas as d
+    where d.id in (select n.id from analytics.deltas as n order by n.id limit p_limit)
+    returning d.*
+  ),
+
+  quarters as (
+    insert into analytics.usage_15min as u (
+      bucket, workflow_name, provider, model, kind,
+      messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage
+    )
+    select
+      t.bucket, t.workflow_name, t.provider, t.model, t.kind,
+      sum(t.messages)::bigint as messages, sum(t.turns)::bigint as turns,
+      sum(t.calls)::bigint as calls, sum(t.failed_calls)::bigint as failed_calls,
+      sum(t.prompt_tokens)::bigint as prompt_tokens,
+      sum(t.completion_tokens)::bigint as completion_tokens,
+      sum(t.total_tokens)::bigint as total_tokens,
+      sum(t.cache_read_tokens)::bigint as cache_read_tokens,
+      sum(t.cache_write_tokens)::bigint as cache_write_tokens,
+      sum(t.reasoning_tokens)::bigint as reasoning_tokens, sum(t.cost)::numeric as cost,
+      sum(t.unpriced_calls)::bigint as unpriced_calls,
+      sum(t.unknown_usage)::bigint as unknown_usage
+    from taken as t
+    group by t.bucket, t.workflow_name, t.provider, t.model, t.kind
+    on conflict (bucket, workflow_name, provider, model, kind) do update
+    set
+      messages = u.messages + excluded.messages,
+      turns = u.turns + excluded.turns,
+      calls = u.calls + excluded.calls,
+      failed_calls = u.failed_calls + excluded.failed_calls,
+      prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
+      completion_tokens = u.completion_tokens + excluded.completion_tokens,
+      total_tokens = u.total_tokens + excluded.total_tokens,
+      cache_read_tokens = u.cache_read_tokens + excluded.cache_read_tokens,
+      cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
+      reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
+      cost = u.cost + excluded.cost,
+      unpriced_calls = u.unpriced_calls + excluded.unpriced_calls,
+      unknown_usage = u.unknown_usage + excluded.unknown_usage
+  ),
+
+  user_days as (
+    insert into analytics.usage_user_day as u (
+      day, user_id, provider, model,
+      messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage
+    )
+    select
+      (t.bucket at time zone 'UTC')::date, t.user_id, t.provider, t.model,
+      sum(t.messages)::bigint as messages, sum(t.turns)::bigint as turns,
+      sum(t.calls)::bigint as calls, sum(t.failed_calls)::bigint as failed_calls,
+      sum(t.prompt_tokens)::bigint as prompt_tokens,
+      sum(t.completion_tokens)::bigint as completion_tokens,
+      sum(t.total_tokens)::bigint as total_tokens,
+      sum(t.cache_read_tokens)::bigint as cache_read_tokens,
+      sum(t.cache_write_tokens)::bigint as cache_write_tokens,
+      sum(t.reasoning_tokens)::bigint as reasoning_tokens, sum(t.cost)::numeric as cost,
+      sum(t.unpriced_calls)::bigint as unpriced_calls,
+      sum(t.unknown_usage)::bigint as unknown_usage
+    from taken as t
+    group by 1, t.user_id, t.provider, t.model
+    on conflict (day, user_id, provider, model) do update
+    set
+      messages = u.messages + excluded.messages,
+      turns = u.turns + excluded.turns,
+      calls = u.calls + excluded.calls,
+      failed_calls = u.failed_calls + excluded.failed_calls,
+      prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
+      completion_tokens = u.completion_tokens + excluded.completion_tokens,
+      total_tokens = u.total_tokens + excluded.total_tokens,
+      cache_read_tokens = u.cache_read_tokens + excluded.cache_read_tokens,
+      cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
+      reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
+      cost = u.cost + excluded.cost,
+      unpriced_calls = u.unpriced_calls + excluded.unpriced_calls,
+      unknown_usage = u.unknown_usage + excluded.unknown_usage
+  ),
+
+  latencies as (
+    insert into analytics.latency_hour as u (hour, provider, model, measure, bin, calls)
+    select date_trunc('hour', t.bucket, 'UTC'), t.provider, t.model, l.measure, l.bin, sum(t.sign)
+    from taken as t
+      cross join lateral (
+        select 'response' as measure, b.bin from unnest(t.response_bins) as b (bin)
+        union all
+        select 'first_token', b.bin from unnest(t.first_token_bins) as b (bin)
+      ) as l
+    group by 1, t.provider, t.model, l.measure, l.bin
+    on conflict (hour, provider, model, measure, bin) do update
+    set calls = u.calls + excluded.calls
+  )
+
+  select count(*) into v_taken from taken;
+
+  if v_taken > 0 then
+    update analytics.state as s set folded_at = chatter.clock();
+  end if;
+  return v_taken;
+end
+$$;
+
+create table analytics.state (
+  only_row boolean not null default true,
+  folded_at timestamptz,
+  constraint state_pkey primary key (only_row),
+  constraint state_only_row_check check (only_row)
+);
+
+insert into analytics.state default values;
+
+comment on table analytics.deltas is 'Signed changes that wait to be folded into the rollups; a row per statement and group.';
+comment on column analytics.deltas.id is 'Order of arrival.';
+comment on column analytics.deltas.bucket is 'Quarter of an hour in which the tokens were spent.';
+comment on column analytics.deltas.user_id is 'Whose conversation; NULL when the app did not say.';
+comment on column analytics.deltas.workflow_name is 'Of the run; empty without one.';
+comment on column analytics.deltas.provider is 'Provider of the call; empty where none is named.';
+comment on column analytics.deltas.model is 'Model of the call; empty where none is named.';
+comment on column analytics.deltas.kind is 'turn or step.';
+comment on column analytics.deltas.sign is '1: rows came, -1: rows left.';
+comment on column analytics.deltas.response_bins is 'A histogram bin for each call''s response time.';
+comment on column analytics.deltas.first_token_bins is 'A histogram bin for each call''s time to first token.';
+comment on column analytics.deltas.messages is 'Rows of any kind.';
+comment on column analytics.deltas.turns is 'What people wrote or were shown.';
+comment on column analytics.deltas.calls is 'Model calls, failed ones included.';
+comment on column analytics.deltas.failed_calls is 'Model calls that failed or were cancelled.';
+comment on column analytics.deltas.prompt_tokens is 'Prompt tokens, cached ones included.';
+comment on column analytics.deltas.completion_tokens is 'Completion tokens, reasoning included.';
+comment on column analytics.deltas.total_tokens is 'Tokens as the provider totals them.';
+comment on column analytics.deltas.cache_read_tokens is 'Prompt tokens read from a cache.';
+comment on column analytics.deltas.cache_write_tokens is 'Prompt tokens written to a cache.';
+comment on column analytics.deltas.reasoning_tokens is 'Completion tokens spent on reasoning.';
+comment on column analytics.deltas.cost is 'US dollars of the calls whose price is known.';
+comment on column analytics.deltas.unpriced_calls is 'Model calls of unknown cost.';
+comment on column analytics.deltas.unknown_usage is 'Model calls whose provider reported no usage.';
+comment on sequence analytics.deltas_id_seq is 'Ids of deltas.';
+comment on table analytics.usage_15min is 'Rollup: usage by quarter of an hour, workflow, provider, model and kind of row.';
+comment on column analytics.usage_15min.bucket is 'Quarter of an hour in which the tokens were spent.';
+comment on column analytics.usage_15min.workflow_name is 'Of the run; empty without one.';
+comment on column analytics.usage_15min.provider is 'Provider of the call; empty where none is named.';
+comment on column analytics.usage_15min.model is 'Model of the call; empty where none is named.';
+comment on column analytics.usage_15min.kind is 'turn or step.';
+comment on column analytics.usage_15min.messages is 'Rows of any kind.';
+comment on column analytics.usage_15min.turns is 'What people wrote or were shown.';
+comment on column analytics.usage_15min.calls is 'Model calls, failed ones included.';
+comment on column analytics.usage_15min.failed_calls is 'Model calls that failed or were cancelled.';
+comment on column analytics.usage_15min.prompt_tokens is 'Prompt tokens, cached ones included.';
+comment on column analytics.usage_15min.completion_tokens is 'Completion tokens, reasoning included.';
+comment on column analytics.usage_15min.total_tokens is 'Tokens as the provider totals them.';
+comment on column analytics.usage_15min.cache_read_tokens is 'Prompt tokens read from a cache.';
+comment on column analytics.usage_15min.cache_write_tokens is 'Prompt tokens written to a cache.';
+comment on column analytics.usage_15min.reasoning_tokens is 'Completion tokens spent on reasoning.';
+comment on column analytics.usage_15min.cost is 'US dollars of the calls whose price is known.';
+comment on column analytics.usage_15min.unpriced_calls is 'Model calls of unknown cost.';
+comment on column analytics.usage_15min.unknown_usage is 'Model calls whose provider reported no usage.';
+comment on table analytics.usage_user_day is 'Rollup: usage by UTC day, user, provider and model.';
+comment on column analytics.usage_user_day.day is 'UTC day in which the tokens were spent.';
+comment on column analytics.usage_user_day.user_id is 'Whose conversation; NULL when the app did not say.';
+comment on column analytics.usage_user_day.provider is 'Provider of the call; empty where none is named.';
+comment on column analytics.usage_user_day.model is 'Model of the call; empty where none is named.';
+comment on column analytics.usage_user_day.messages is 'Rows of any kind.';
+comment on column analytics.usage_user_day.turns is 'What people wrote or were shown.';
+comment on column analytics.usage_user_day.calls is 'Model calls, failed ones included.';
+comment on column analytics.usage_user_day.failed_calls is 'Model calls that failed or were cancelled.';
+comment on column analytics.usage_user_day.prompt_tokens is 'Prompt tokens, cached ones included.';
+comment on column analytics.usage_user_day.completion_tokens is 'Completion tokens, reasoning included.';
+comment on column analytics.usage_user_day.total_tokens is 'Tokens as the provider totals them.';
+comment on column analytics.usage_user_day.cache_read_tokens is 'Prompt tokens read from a cache.';
+comment on column analytics.usage_user_day.cache_write_tokens is 'Prompt tokens written to a cache.';
+comment on column analytics.usage_user_day.reasoning_tokens is 'Completion tokens spent on reasoning.';
+comment on column analytics.usage_user_day.cost is 'US dollars of the calls whose price is known.';
+comment on column analytics.usage_user_day.unpriced_calls is 'Model calls of unknown cost.';
+comment on column analytics.usage_user_day.unknown_usage is 'Model calls whose provider reported no usage.';
+comment on table analytics.latency_hour is 'Rollup: histograms of latency by hour, provider and model.';
+comment on column analytics.latency_hour.hour is 'Hour (UTC) in which the call ended.';
+comment on column analytics.latency_hour.provider is 'Provider of the call; empty where none is named.';
+comment on column analytics.latency_hour.model is 'Model of the call; empty where none is named.';
+comment on column analytics.latency_hour.measure is 'response, or first_token.';
+comment on column analytics.latency_hour.bin is 'See analytics.latency_bin().';
+comment on column analytics.latency_hour.calls is 'Model calls in the bin.';
+comment on table analytics.state is 'One row: how far the worker is.';
+comment on column analytics.state.only_row is 'Always true.';
+comment on column analytics.state.folded_at is 'When deltas were folded last; NULL if never.';
+comment on index chatter.messages_created_at_idx is 'What was written between two moments.';
+comment on function chatter.tg_messages__deltas() is 'Appends what a statement changed to analytics.deltas.';
+comment on function chatter.tg_refuse_change_of_dimension() is 'Refuses another user or workflow for what has figures.';
+comment on trigger _400_deltas_insert on chatter.messages is 'Adds new rows to the analytics.';
+comment on trigger _400_deltas_update_old on chatter.messages is 'Takes the old version of changed rows away.';
+comment on trigger _401_deltas_update_new on chatter.messages is 'Adds the new version of changed rows.';
+comment on trigger _400_deltas_delete on chatter.messages is 'Takes deleted rows away.';
+comment on trigger _000_refuse_change_of_user on chatter.conversations is 'A conversation stays its user''s.';
+comment on trigger _000_refuse_change_of_workflow on chatter.workflow_executions is 'A run stays of its workflow.';
+comment on function analytics.fold(integer) is 'Folds waiting deltas into the rollups, exactly once; returns how many.';

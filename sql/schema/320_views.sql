@@ -1,0 +1,415 @@
+-- Materialized views: history at the price of an index scan, by UTC day. Each has a unique
+-- index (so that it is refreshed without blocking readers), `as_of`, and a twin *_live that
+-- is exact now. analytics.views registers them; a test finds one that is not.
+
+create table analytics.views (
+  name text not null,
+  refresh_every interval not null default '5 seconds',
+  refreshed_at timestamptz,
+  refresh_ms double precision,
+  constraint views_pkey primary key (name),
+  constraint views_refresh_every_check check (refresh_every > interval '0')
+);
+
+comment on table analytics.views is 'The registry of materialized views: how fresh they shall be, and are.';
+comment on column analytics.views.name is 'Of the materialized view in this schema.';
+comment on column analytics.views.refresh_every is 'No sooner than this after the last refresh.';
+comment on column analytics.views.refreshed_at is 'When it was refreshed last; NULL if it was never filled.';
+comment on column analytics.views.refresh_ms is 'How long that took, in milliseconds.';
+
+create view analytics.usage_daily_live as
+select
+  (u.bucket at time zone 'UTC')::date as day,
+  sum(u.messages)::bigint as messages, sum(u.turns)::bigint as turns,
+  sum(u.calls)::bigint as calls, sum(u.failed_calls)::bigint as failed_calls,
+  sum(u.prompt_tokens)::bigint as prompt_tokens,
+  sum(u.completion_tokens)::bigint as completion_tokens,
+  sum(u.total_tokens)::bigint as total_tokens,
+  sum(u.cache_read_tokens)::bigint as cache_read_tokens,
+  sum(u.cache_write_tokens)::bigint as cache_write_tokens,
+  sum(u.reasoning_tokens)::bigint as reasoning_tokens, sum(u.cost)::numeric as cost,
+  sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
+from analytics.usage_15min_live as u
+group by 1;
+
+create materialized view analytics.usage_daily as
+select v.*, chatter.clock() as as_of from analytics.usage_daily_live as v
+with no data;
+
+create unique index usage_daily_day_key on analytics.usage_daily (day);
+
+comment on materialized view analytics.usage_daily is 'Messages, calls, tokens and cost of each UTC day on which they were spent.';
+comment on view analytics.usage_daily_live is 'Messages, calls, tokens and cost of each UTC day on which they were spent. Exact now.';
+comment on index analytics.usage_daily_day_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('usage_daily');
+
+create view analytics.usage_by_model_live as
+select
+  (u.bucket at time zone 'UTC')::date as day, u.provider, u.model,
+  sum(u.messages)::bigint as messages, sum(u.turns)::bigint as turns,
+  sum(u.calls)::bigint as calls, sum(u.failed_calls)::bigint as failed_calls,
+  sum(u.prompt_tokens)::bigint as prompt_tokens,
+  sum(u.completion_tokens)::bigint as completion_tokens,
+  sum(u.total_tokens)::bigint as total_tokens,
+  sum(u.cache_read_tokens)::bigint as cache_read_tokens,
+  sum(u.cache_write_tokens)::bigint as cache_write_tokens,
+  sum(u.reasoning_tokens)::bigint as reasoning_tokens, sum(u.cost)::numeric as cost,
+  sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
+from analytics.usage_15min_live as u
+where u.calls <> 0
+group by 1, u.provider, u.model;
+
+create materialized view analytics.usage_by_model as
+select v.*, chatter.clock() as as_of from analytics.usage_by_model_live as v
+with no data;
+
+create unique index usage_by_model_day_provider_model_key on analytics.usage_by_model (day, provider, model);
+
+comment on materialized view analytics.usage_by_model is 'Calls, tokens and cost by UTC day, provider and model.';
+comment on view analytics.usage_by_model_live is 'Calls, tokens and cost by UTC day, provider and model. Exact now.';
+comment on index analytics.usage_by_model_day_provider_model_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('usage_by_model');
+
+create view analytics.usage_by_workflow_live as
+select
+  (u.bucket at time zone 'UTC')::date as day, u.workflow_name,
+  sum(u.messages)::bigint as messages, sum(u.turns)::bigint as turns,
+  sum(u.calls)::bigint as calls, sum(u.failed_calls)::bigint as failed_calls,
+  sum(u.prompt_tokens)::bigint as prompt_tokens,
+  sum(u.completion_tokens)::bigint as completion_tokens,
+  sum(u.total_tokens)::bigint as total_tokens,
+  sum(u.cache_read_tokens)::bigint as cache_read_tokens,
+  sum(u.cache_write_tokens)::bigint as cache_write_tokens,
+  sum(u.reasoning_tokens)::bigint as reasoning_tokens, sum(u.cost)::numeric as cost,
+  sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
+from analytics.usage_15min_live as u
+group by 1, u.workflow_name;
+
+create materialized view analytics.usage_by_workflow as
+select v.*, chatter.clock() as as_of from analytics.usage_by_workflow_live as v
+with no data;
+
+create unique index usage_by_workflow_day_workflow_name_key on analytics.usage_by_workflow (day, workflow_name);
+
+comment on materialized view analytics.usage_by_workflow is 'Messages, calls, tokens and cost by UTC day and workflow.';
+comment on view analytics.usage_by_workflow_live is 'Messages, calls, tokens and cost by UTC day and workflow. Exact now.';
+comment on index analytics.usage_by_workflow_day_workflow_name_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('usage_by_workflow');
+
+create view analytics.usage_by_user_live as
+select
+  u.day, u.user_id,
+  sum(u.messages)::bigint as messages, sum(u.turns)::bigint as turns,
+  sum(u.calls)::bigint as calls, sum(u.failed_calls)::bigint as failed_calls,
+  sum(u.prompt_tokens)::bigint as prompt_tokens,
+  sum(u.completion_tokens)::bigint as completion_tokens,
+  sum(u.total_tokens)::bigint as total_tokens,
+  sum(u.cache_read_tokens)::bigint as cache_read_tokens,
+  sum(u.cache_write_tokens)::bigint as cache_write_tokens,
+  sum(u.reasoning_tokens)::bigint as reasoning_tokens, sum(u.cost)::numeric as cost,
+  sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
+from analytics.usage_user_day_live as u
+group by u.day, u.user_id;
+
+create materialized view analytics.usage_by_user as
+select v.*, chatter.clock() as as_of from analytics.usage_by_user_live as v
+with no data;
+
+create unique index usage_by_user_day_user_id_key on analytics.usage_by_user (day, user_id) nulls not distinct;
+
+comment on materialized view analytics.usage_by_user is 'Messages, calls, tokens and cost by UTC day and user.';
+comment on view analytics.usage_by_user_live is 'Messages, calls, tokens and cost by UTC day and user. Exact now.';
+comment on index analytics.usage_by_user_day_user_id_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('usage_by_user');
+
+create view analytics.dearest_conversations_live as
+select
+  row_number() over (order by c.total_cost desc, c.id) as place,
+  c.id as conversation_id, c.external_id, c.user_id, c.message_count, c.prompt_tokens,
+  c.completion_tokens, c.total_tokens, c.total_cost, c.unpriced_calls, c.last_message_at
+from chatter.conversations as c
+where c.total_cost > 0
+order by c.total_cost desc, c.id
+limit 1000;
+
+create materialized view analytics.dearest_conversations as
+select v.*, chatter.clock() as as_of from analytics.dearest_conversations_live as v
+with no data;
+
+create unique index dearest_conversations_place_key on analytics.dearest_conversations (place);
+
+comment on materialized view analytics.dearest_conversations is 'The thousand conversations that cost most, since they began.';
+comment on view analytics.dearest_conversations_live is 'The thousand conversations that cost most, since they began. Exact now.';
+comment on index analytics.dearest_conversations_place_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('dearest_conversations');
+
+create view analytics.latency_by_model_live as
+select
+  b.day, b.provider, b.model, b.measure, max(b.total)::bigint as calls,
+  min(analytics.bin_ms(b.bin)) filter (where b.upto >= 0.50 * b.total) as p50_ms,
+  min(analytics.bin_ms(b.bin)) filter (where b.upto >= 0.95 * b.total) as p95_ms,
+  min(analytics.bin_ms(b.bin)) filter (where b.upto >= 0.99 * b.total) as p99_ms
+from (
+  select
+    x.day, x.provider, x.model, x.measure, x.bin,
+    sum(x.calls) over (partition by x.day, x.provider, x.model, x.measure) as total,
+    sum(x.calls) over (partition by x.day, x.provider, x.model, x.measure order by x.bin) as upto
+  from (
+    select
+      (l.hour at time zone 'UTC')::date as day, l.provider, l.model, l.measure, l.bin,
+      sum(l.calls) as calls
+    from analytics.latency_hour_live as l
+    group by 1, l.provider, l.model, l.measure, l.bin
+  ) as x
+) as b
+group by b.day, b.provider, b.model, b.measure;
+
+create materialized view analytics.latency_by_model as
+select v.*, chatter.clock() as as_of from analytics.latency_by_model_live as v
+with no data;
+
+create unique index latency_by_model_day_provider_model_measure_key on analytics.latency_by_model (day, provider, model, measure);
+
+comment on materialized view analytics.latency_by_model is 'Response time and time to first token by UTC day, provider and model, as percentiles of a histogram: at most 4.5 % off.';
+comment on view analytics.latency_by_model_live is 'Response time and time to first token by UTC day, provider and model, as percentiles of a histogram: at most 4.5 % off. Exact now.';
+comment on index analytics.latency_by_model_day_provider_model_measure_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('latency_by_model');
+
+create view analytics.tool_usage_live as
+select
+  (coalesce(t.started_at, e.started_at) at time zone 'UTC')::date as day, t.tool_name,
+  count(*) as calls,
+  count(*) filter (where t.status = 'completed') as completed,
+  count(*) filter (where t.status = 'failed') as failed,
+  count(*) filter (where t.status = 'requested') as never_run,
+  avg(t.duration_ms) as mean_ms,
+  max(t.duration_ms) as max_ms
+from chatter.tool_calls as t
+  join chatter.workflow_executions as e on e.id = t.execution_id
+group by 1, t.tool_name;
+
+create materialized view analytics.tool_usage as
+select v.*, chatter.clock() as as_of from analytics.tool_usage_live as v
+with no data;
+
+create unique index tool_usage_day_tool_name_key on analytics.tool_usage (day, tool_name);
+
+comment on materialized view analytics.tool_usage is 'Tool calls by UTC day and tool: asked for, completed, failed, never run, and how long they took.';
+comment on view analytics.tool_usage_live is 'Tool calls by UTC day and tool: asked for, completed, failed, never run, and how long they took. Exact now.';
+comment on index analytics.tool_usage_day_tool_name_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('tool_usage');
+
+create view analytics.cache_usage_live as
+select
+  (u.bucket at time zone 'UTC')::date as day, u.provider, u.model,
+  sum(u.prompt_tokens)::bigint as prompt_tokens,
+  sum(u.cache_read_tokens)::bigint as cache_read_tokens,
+  sum(u.cache_write_tokens)::bigint as cache_write_tokens,
+  round(sum(u.cache_read_tokens) / nullif(sum(u.prompt_tokens), 0), 4) as read_share
+from analytics.usage_15min_live as u
+where u.cache_read_tokens <> 0 or u.cache_write_tokens <> 0
+group by 1, u.provider, u.model;
+
+create materialized view analytics.cache_usage as
+select v.*, chatter.clock() as as_of from analytics.cache_usage_live as v
+with no data;
+
+create unique index cache_usage_day_provider_model_key on analytics.cache_usage (day, provider, model);
+
+comment on materialized view analytics.cache_usage is 'Prompt tokens that came from a cache, by UTC day, provider and model, and their share of all.';
+comment on view analytics.cache_usage_live is 'Prompt tokens that came from a cache, by UTC day, provider and model, and their share of all. Exact now.';
+comment on index analytics.cache_usage_day_provider_model_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('cache_usage');
+
+create view analytics.unpriced_usage_live as
+select
+  (u.bucket at time zone 'UTC')::date as day, u.provider, u.model,
+  sum(u.calls)::bigint as calls,
+  sum(u.unpriced_calls)::bigint as unpriced_calls,
+  sum(u.unknown_usage)::bigint as unknown_usage
+from analytics.usage_15min_live as u
+group by 1, u.provider, u.model
+having sum(u.unpriced_calls) <> 0 or sum(u.unknown_usage) <> 0;
+
+create materialized view analytics.unpriced_usage as
+select v.*, chatter.clock() as as_of from analytics.unpriced_usage_live as v
+with no data;
+
+create unique index unpriced_usage_day_provider_model_key on analytics.unpriced_usage (day, provider, model);
+
+comment on materialized view analytics.unpriced_usage is 'Calls whose cost or usage nobody knows, by UTC day, provider and model.';
+comment on view analytics.unpriced_usage_live is 'Calls whose cost or usage nobody knows, by UTC day, provider and model. Exact now.';
+comment on index analytics.unpriced_usage_day_provider_model_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('unpriced_usage');
+
+create view analytics.active_users_live as
+select
+  p.period, date_trunc(p.period, u.day::timestamp)::date as starts,
+  count(distinct u.user_id) as users,
+  sum(u.cost)::numeric as cost
+from analytics.usage_user_day_live as u
+  cross join (values ('day'), ('week'), ('month')) as p (period)
+where u.user_id is not null
+group by 1, 2;
+
+create materialized view analytics.active_users as
+select v.*, chatter.clock() as as_of from analytics.active_users_live as v
+with no data;
+
+create unique index active_users_period_starts_key on analytics.active_users (period, starts);
+
+comment on materialized view analytics.active_users is 'Users that had a message, by UTC day, week (from Monday) and month.';
+comment on view analytics.active_users_live is 'Users that had a message, by UTC day, week (from Monday) and month. Exact now.';
+comment on index analytics.active_users_period_starts_key is 'For refreshing without blocking readers.';
+insert into analytics.views (name) values ('active_users');
+
+-- Refreshes the views that are due, if anything was folded since; the first time plain,
+-- because a view without data can't be refreshed concurrently. With p_force all of them. Names
+-- what it refreshed.
+create function analytics.refresh(p_force boolean default false) returns setof text
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_view record;
+  v_begin timestamptz;
+  v_names text[] := '{}';
+  v_times double precision[] := '{}';
+begin
+  -- Two refreshes of one view would wait for each other: one at a time for all.
+  if not pg_catalog.pg_try_advisory_xact_lock(chatter.bell() + 2) then
+    return;
+  end if;
+  for v_view in
+    select v.name, m.ispopulated
+    from analytics.views as v
+      join pg_catalog.pg_matviews as m on m.schemaname = 'analytics' and m.matviewname = v.name
+      cross join analytics.state as s
+    where p_force
+      or not m.ispopulated
+      or (
+        v.refreshed_at + v.refresh_every <= chatter.clock()
+        -- Of the beginning of the refresh: what was folded meanwhile is not in it.
+        and v.refreshed_at <= s.folded_at
+      )
+    order by v.name
+  loop
+    v_begin := pg_catalog.clock_timestamp();
+    if v_view.ispopulated then
+      execute pg_catalog.format('refresh materialized view concurrently analytics.%I', v_view.name);
+    else
+      execute pg_catalog.format('refresh materialized view analytics.%I', v_view.name);
+    end if;
+    v_names := v_names || v_view.name;
+    v_times := v_times || extract(epoch from pg_catalog.clock_timestamp() - v_begin) * 1000;
+  end loop;
+
+  if v_names <> '{}' then
+    update analytics.views as v
+    set refreshed_at = pg_catalog.now(), refresh_ms = d.ms
+    from unnest(v_names, v_times) as d (name, ms)
+    where v.name = d.name;
+  end if;
+  return query select unnest(v_names);
+end
+$$;
+
+comment on function analytics.refresh(boolean) is 'Refreshes the materialized views that are due; names them.';
+
+-- The worker's word that figures are new: an event, by the trigger of its own table.
+create function analytics.tg_views__events() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if exists (select from new_rows as n) then
+    perform chatter.record_event(
+      'analytics_refreshed', 'analytics',
+      pg_catalog.jsonb_build_object(
+        'v', 1, 'views', (select pg_catalog.jsonb_agg(n.name order by n.name) from new_rows as n)
+      )
+    );
+  end if;
+  return null;
+end
+$$;
+
+create trigger _300_events_update
+  after update on analytics.views
+  referencing new table as new_rows
+  for each statement execute function analytics.tg_views__events();
+
+comment on function analytics.tg_views__events() is 'Writes analytics_refreshed into the outbox.';
+comment on trigger _300_events_update on analytics.views is 'Writes analytics_refreshed.';
+
+-- A column of one name means one thing in every view: said once, here.
+do $do$
+declare
+  v_column record;
+begin
+  for v_column in
+    select c.relname, a.attname, d.description
+    from pg_catalog.pg_class as c
+      join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum > 0
+      left join (values
+        ('as_of', 'When the view was refreshed: what came later is in its *_live twin.'),
+        ('bin', 'See analytics.latency_bin().'),
+        ('bucket', 'Quarter of an hour in which the tokens were spent.'),
+        ('cache_read_tokens', 'Prompt tokens read from a cache.'),
+        ('cache_write_tokens', 'Prompt tokens written to a cache.'),
+        ('calls', 'Model calls, failed ones included.'),
+        ('completed', 'Tool calls that succeeded.'),
+        ('completion_tokens', 'Completion tokens, reasoning included.'),
+        ('conversation_id', 'Which conversation.'),
+        ('correlation_id', 'One id through request, run, calls and events.'),
+        ('cost', 'US dollars of the calls whose price is known.'),
+        ('day', 'UTC day in which the tokens were spent.'),
+        ('elapsed', 'How long the run has been going on.'),
+        ('external_id', 'The host app''s own id.'),
+        ('failed', 'Tool calls that failed.'),
+        ('failed_calls', 'Model calls that failed or were cancelled.'),
+        ('hour', 'Hour (UTC) in which the tokens were spent.'),
+        ('id', 'The execution.'),
+        ('kind', 'turn or step.'),
+        ('last_message_at', 'Newest message.'),
+        ('max_ms', 'Longest run of the tool, in milliseconds.'),
+        ('mean_ms', 'Mean run of the tool, in milliseconds.'),
+        ('measure', 'response, or first_token.'),
+        ('message_count', 'Turns of the conversation.'),
+        ('messages', 'Rows of any kind.'),
+        ('model', 'Model of the call; empty where none is named.'),
+        ('model_calls', 'Model calls of the run so far.'),
+        ('never_run', 'Tool calls that were asked for and never seen to run.'),
+        ('p50_ms', 'Half of the calls took no longer, in milliseconds, at most 4.5 % off.'),
+        ('p95_ms', '95 of 100 calls took no longer, in milliseconds, at most 4.5 % off.'),
+        ('p99_ms', '99 of 100 calls took no longer, in milliseconds, at most 4.5 % off.'),
+        ('period', 'day, week (from Monday) or month.'),
+        ('place', '1 is the dearest.'),
+        ('prompt_tokens', 'Prompt tokens, cached ones included.'),
+        ('provider', 'Provider of the call; empty where none is named.'),
+        ('read_share', 'Share of the prompt tokens that came from a cache, 0 to 1.'),
+        ('reasoning_tokens', 'Completion tokens spent on reasoning.'),
+        ('started_at', 'When the run began.'),
+        ('starts', 'First day (UTC) of the period.'),
+        ('tool_calls', 'Tool calls of the run so far.'),
+        ('tool_name', 'Which tool.'),
+        ('total_cost', 'US dollars so far.'),
+        ('total_tokens', 'Tokens as the provider totals them.'),
+        ('turns', 'What people wrote or were shown.'),
+        ('unknown_usage', 'Model calls whose provider reported no usage.'),
+        ('unpriced_calls', 'Model calls of unknown cost.'),
+        ('user_id', 'Whose conversation; NULL when the app did not say.'),
+        ('users', 'Users that had a message.'),
+        ('workflow_name', 'Of the run; empty without one.')
+      ) as d (name, description) on d.name = a.attname
+    where c.relnamespace = 'analytics'::regnamespace and c.relkind in ('v', 'm')
+  loop
+    if v_column.description is null then
+      raise exception 'analytics.%.% is described nowhere', v_column.relname, v_column.attname;
+    end if;
+    execute pg_catalog.format(
+      'comment on column analytics.%I.%I is %L', v_column.relname, v_column.attname, v_column.description
+    );
+  end loop;
+end
+$do$;

@@ -1,0 +1,420 @@
+"""Deltas, rollups and views of analytics: always what a recount of the messages says."""
+
+import json
+import random
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.sql.books import Books
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+MEASURES = """
+  count(*) as messages,
+  count(*) filter (where m.kind = 'turn') as turns,
+  count(*) filter (where m.model_call) as calls,
+  count(*) filter (where m.model_call and m.status <> 'completed') as failed_calls,
+  coalesce(sum(m.prompt_tokens), 0)::bigint as prompt_tokens,
+  coalesce(sum(m.completion_tokens), 0)::bigint as completion_tokens,
+  coalesce(sum(m.total_tokens), 0)::bigint as total_tokens,
+  coalesce(sum(m.cache_read_tokens), 0)::bigint as cache_read_tokens,
+  coalesce(sum(m.cache_write_tokens), 0)::bigint as cache_write_tokens,
+  coalesce(sum(m.reasoning_tokens), 0)::bigint as reasoning_tokens,
+  coalesce(sum(m.cost), 0) as cost,
+  count(*) filter (where m.model_call and m.cost is null) as unpriced_calls,
+  count(*) filter (where m.model_call and m.usage_status = 'unknown') as unknown_usage
+"""
+
+FROM = """
+  from chatter.messages as m
+    join chatter.conversations as c on c.id = m.conversation_id
+    left join chatter.workflow_executions as e on e.id = m.execution_id
+"""
+
+RECOUNTS = {
+    "usage_15min_live": f"""
+      select date_bin('15 minutes', m.created_at, '2000-01-01 00:00:00+00') as bucket,
+        coalesce(e.workflow_name, '') as workflow_name, coalesce(m.provider_used, '') as provider,
+        coalesce(m.model_used, '') as model, m.kind, {MEASURES} {FROM} group by 1, 2, 3, 4, 5
+    """,
+    "usage_user_day_live": f"""
+      select (m.created_at at time zone 'UTC')::date as day, c.user_id,
+        coalesce(m.provider_used, '') as provider, coalesce(m.model_used, '') as model,
+        {MEASURES} {FROM} group by 1, 2, 3, 4
+    """,
+    "usage_hourly_live": f"""
+      select date_trunc('hour', m.created_at, 'UTC') as hour,
+        coalesce(e.workflow_name, '') as workflow_name, coalesce(m.provider_used, '') as provider,
+        coalesce(m.model_used, '') as model, m.kind, {MEASURES} {FROM} group by 1, 2, 3, 4, 5
+    """,
+    "usage_daily_live": f"""
+      select (m.created_at at time zone 'UTC')::date as day, {MEASURES} {FROM} group by 1
+    """,
+    "latency_hour_live": f"""
+      select date_trunc('hour', m.created_at, 'UTC') as hour,
+        coalesce(m.provider_used, '') as provider, coalesce(m.model_used, '') as model,
+        l.measure, analytics.latency_bin(l.ms) as bin, count(*) as calls
+      {FROM} cross join lateral (
+        values ('response', m.response_time_ms), ('first_token', m.time_to_first_token_ms)
+      ) as l (measure, ms)
+      where m.model_call and l.ms is not null group by 1, 2, 3, 4, 5
+    """,
+}
+
+START = datetime(2026, 3, 27, 20, tzinfo=UTC)  # over midnights, and the change to summer time
+
+
+@pytest.fixture
+def books(db: psycopg.Connection[Any]) -> Iterator[Books]:
+    yield Books(db)
+
+
+def differences(books: Books) -> dict[str, tuple[Any, Any]]:
+    """What the live views say and the messages don't, and the other way round."""
+    found = {}
+    for view, recount in RECOUNTS.items():
+        live = f"select * from analytics.{view}"
+        extra = books.rows(f"({live}) except all ({recount})")
+        missing = books.rows(f"({recount}) except all ({live})")
+        if extra or missing:
+            found[view] = (extra[:3], missing[:3])
+    return found
+
+
+def fold_all(books: Books) -> None:
+    while books.value("select analytics.fold(7)"):
+        pass
+    assert books.value("select count(*) from analytics.deltas") == 0
+
+
+def message(dice: random.Random, where: tuple[UUID, UUID | None]) -> dict[str, Any]:
+    call = dice.random() < 0.6
+    unknown = dice.random() < 0.2
+    return {
+        "conversation_id": where[0],
+        "execution_id": where[1],
+        "role": "assistant" if call else "user",
+        "kind": dice.choice(["turn", "step"]),
+        "provider_used": dice.choice(["openai", "anthropic"]) if call else None,
+        "model_used": dice.choice(["small", "large"]) if call else None,
+        "prompt_tokens": None if unknown or not call else dice.randrange(1000),
+        "completion_tokens": None if unknown or not call else dice.randrange(1000),
+        "total_tokens": None if unknown or not call else dice.randrange(2000),
+        "cache_read_tokens": dice.choice([None, 7]) if call else None,
+        "cost": dice.choice([None, Decimal("0.000123"), Decimal("1.5")]) if call else None,
+        "usage_status": ("unknown" if unknown else "reported") if call else None,
+        "status": dice.choice(["completed"] * 4 + ["failed", "cancelled"]) if call else "completed",
+        "response_time_ms": dice.choice([None, 0.4, 20.0, 1234.5, 9e7]) if call else None,
+        "time_to_first_token_ms": dice.choice([None, 3.0]) if call else None,
+        "created_at": START + timedelta(minutes=dice.randrange(3 * 24 * 60)),
+    }
+
+
+def places(books: Books) -> list[tuple[UUID, UUID | None]]:
+    found: list[tuple[UUID, UUID | None]] = []
+    for name in ("ada", "bob", None):
+        user = books.user(name) if name else None
+        conversation = books.conversation(user_id=user)
+        run = books.execution(conversation, workflow_name=f"of {name}")
+        found += [(conversation, run), (conversation, None)]
+    return found
+
+
+def test_a_random_history_is_what_a_recount_says(books: Books) -> None:
+    dice = random.Random(7)
+    where = places(books)
+    messages: list[UUID] = []
+    for step in range(60):
+        match dice.choice(["insert", "insert", "change", "move", "delete", "fold"]):
+            case "insert":
+                rows = [message(dice, dice.choice(where)) for _ in range(dice.randint(1, 9))]
+                messages += books.messages(rows)
+            case "change" if messages:
+                change = message(dice, dice.choice(where))
+                del change["conversation_id"], change["execution_id"]
+                books.change(*dice.sample(messages, min(3, len(messages))), **change)
+            case "move" if messages:
+                books.move(dice.choice(messages), to=dice.choice(where)[0])
+            case "delete" if messages:
+                books.delete(messages.pop(dice.randrange(len(messages))))
+            case _:
+                books.value("select analytics.fold(5)")
+        if step % 10 == 9:
+            assert differences(books) == {}
+    fold_all(books)
+    assert differences(books) == {}
+    assert books.value("select count(*) from analytics.usage_15min") > 0
+
+
+def test_concurrent_writers_and_folders_lose_nothing(url: str, books: Books) -> None:
+    where = places(books)
+    stop = threading.Event()
+    failures: list[psycopg.Error] = []
+
+    def write(seed: int) -> None:
+        dice = random.Random(seed)
+        with psycopg.connect(url, autocommit=True) as connection:
+            mine = Books(connection)
+            own = mine.conversation()
+            written: list[UUID] = []
+            for _ in range(40):
+                rows = [message(dice, dice.choice([*where, (own, None)])) for _ in range(3)]
+                rows.sort(key=lambda row: row["conversation_id"])
+                written += mine.messages(rows)
+                if dice.random() < 0.3:
+                    with connection.transaction(force_rollback=True):
+                        mine.messages([message(dice, (own, None))])
+
+    def fold() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not stop.is_set():
+                connection.execute("select analytics.fold(50)")
+                connection.execute("select analytics.refresh()")
+
+    def run(work: Any, *arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except psycopg.Error as error:
+            failures.append(error)
+
+    writers = [threading.Thread(target=run, args=(write, seed)) for seed in range(8)]
+    folders = [threading.Thread(target=run, args=(fold,)) for _ in range(2)]
+    for thread in (*writers, *folders):
+        thread.start()
+    while any(thread.is_alive() for thread in writers):
+        assert differences(books) == {}
+    stop.set()
+    for thread in folders:
+        thread.join()
+    assert failures == []
+    fold_all(books)
+    assert differences(books) == {}
+
+
+def test_a_fold_that_fails_leaves_everything_as_it_was(books: Books) -> None:
+    conversation = books.conversation()
+    books.message(conversation, role="assistant", model_used="m", cost=Decimal(1))
+    with books.connection.transaction(force_rollback=True):
+        assert books.value("select analytics.fold()") == 1
+    assert books.value("select count(*) from analytics.usage_15min") == 0
+    assert differences(books) == {}
+    assert books.value("select analytics.fold()") == 1
+    assert books.value("select analytics.fold()") == 0
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="at least 1, not 0"):
+        books.value("select analytics.fold(0)")
+
+
+def test_a_second_worker_does_not_fold_beside_the_first(url: str, books: Books) -> None:
+    books.message(books.conversation())
+    with psycopg.connect(url) as first:
+        first.execute("select analytics.fold()")
+        assert books.value("select analytics.fold()") == 0
+        assert books.rows("select * from analytics.refresh()") != []
+        first.execute("select analytics.refresh(true)")
+        assert books.rows("select * from analytics.refresh(true)") == []
+    assert differences(books) == {}
+
+
+ZONES = ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Europe/Berlin"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_days_of_any_zone_are_exact_at_their_edges(books: Books, zone: str) -> None:
+    dice = random.Random(3)
+    where = places(books)
+    books.messages([message(dice, dice.choice(where)) for _ in range(300)])
+    books.value("select analytics.fold(20)")
+    by_day = "select ({} at time zone %s)::date as day, {} as calls, {} as cost from {} group by 1"
+    live = by_day.format("bucket", "sum(calls)", "sum(cost)", "analytics.usage_15min_live")
+    recount = by_day.format(
+        "created_at",
+        "count(*) filter (where model_call)",
+        "coalesce(sum(cost), 0)",
+        "chatter.messages",
+    )
+    assert sorted(books.rows(live, zone)) == sorted(books.rows(recount, zone)) != []
+    for day in (27, 28, 29, 30):
+        since, until = (
+            books.value("select (%s::date)::timestamp at time zone %s", f"2026-03-{d}", zone)
+            for d in (day, day + 1)
+        )
+        assert user_difference(books, since, until) == []
+
+
+def user_difference(books: Books, since: datetime, until: datetime) -> list[Any]:
+    recount = f"""
+      select c.user_id, coalesce(m.provider_used, ''), coalesce(m.model_used, ''), {MEASURES} {FROM}
+      where m.created_at >= %s and m.created_at < %s group by 1, 2, 3
+    """
+    found = "select * from analytics.user_usage(%s, %s)"
+    both = f"(({found}) except all ({recount})) union all (({recount}) except all ({found}))"
+    return books.rows(both, *(since, until) * 4)
+
+
+def test_users_between_any_two_moments(books: Books) -> None:
+    dice = random.Random(11)
+    where = places(books)
+    books.messages([message(dice, dice.choice(where)) for _ in range(300)])
+    books.value("select analytics.fold(30)")
+    for _ in range(40):
+        since = START + timedelta(microseconds=dice.randrange(3 * 86_400_000_000))
+        until = since + timedelta(microseconds=dice.randrange(3 * 86_400_000_000))
+        assert user_difference(books, since, until) == []
+    midnight = START.replace(day=28, hour=0)
+    assert user_difference(books, midnight, midnight + timedelta(days=1)) == []
+    assert books.rows("select * from analytics.user_usage(%s, %s)", START, START) == []
+
+
+def test_what_has_figures_keeps_its_user_and_workflow(books: Books) -> None:
+    conversation = books.conversation()
+    run = books.execution(conversation)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="another user"):
+        books.change_conversation(conversation, user_id=books.user("eve"))
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="another workflow"):
+        books.change_execution(run, workflow_name="other")
+
+
+@pytest.mark.parametrize("ms", [0.0, 1.0, 1.05, 17.0, 250.0, 3_599_000.0])
+def test_a_bin_is_at_most_4_5_percent_off(books: Books, ms: float) -> None:
+    read = books.value("select analytics.bin_ms(analytics.latency_bin(%s))", ms)
+    assert abs(read - max(ms, 1)) / max(ms, 1) <= 0.045
+
+
+# --- materialized views
+
+
+def test_every_materialized_view_is_registered_indexed_and_live(books: Books) -> None:
+    found = books.rows(
+        "select m.matviewname, v.name is not null, "
+        "  exists (select from pg_index as i where i.indrelid = c.oid and i.indisunique), "
+        "  to_regclass('analytics.' || m.matviewname || '_live') is not null, "
+        "  exists (select from pg_attribute as a where a.attrelid = c.oid and a.attname = 'as_of') "
+        "from pg_matviews as m "
+        "join pg_class as c on c.oid = to_regclass('analytics.' || quote_ident(m.matviewname)) "
+        "left join analytics.views as v on v.name = m.matviewname "
+        "where m.schemaname in ('analytics', 'chatter')"
+    )
+    assert len(found) == books.value("select count(*) from analytics.views") >= 10
+    assert [row for row in found if not all(row[1:])] == []
+
+
+def filled(books: Books) -> None:
+    dice = random.Random(5)
+    where = places(books)
+    books.messages([message(dice, dice.choice(where)) for _ in range(100)])
+    run = where[0][1]
+    assert run is not None
+    for status in ("completed", "failed", "requested"):
+        books.tool_call(run, tool_name="clock", status=status, duration_ms=2.0)
+    fold_all(books)
+
+
+def test_a_refreshed_view_is_its_live_twin(books: Books) -> None:
+    filled(books)
+    names = {row[0] for row in books.rows("select * from analytics.refresh()")}
+    assert names == {row[0] for row in books.rows("select name from analytics.views")}
+    for name in sorted(names):
+        rows = books.rows(f"select to_jsonb(v) - 'as_of' from analytics.{name} as v")
+        live = books.rows(f"select to_jsonb(v) from analytics.{name}_live as v")
+        assert sorted(map(str, rows)) == sorted(map(str, live)) != [], name
+        assert books.value(f"select bool_and(as_of <= clock_timestamp()) from analytics.{name}")
+
+
+def test_a_view_is_refreshed_when_it_is_due_and_something_changed(books: Books) -> None:
+    filled(books)
+    assert len(books.rows("select * from analytics.refresh()")) >= 10
+    books.connection.execute("update analytics.views set refresh_every = '1 hour'")
+    books.message(books.conversation())
+    fold_all(books)
+    assert books.rows("select * from analytics.refresh()") == []
+    books.connection.execute("update analytics.views set refresh_every = '1 microsecond'")
+    assert len(books.rows("select * from analytics.refresh()")) >= 10
+    assert books.rows("select * from analytics.refresh()") == []
+    assert len(books.rows("select * from analytics.refresh(true)")) >= 10
+
+
+def test_a_refresh_is_one_event(books: Books) -> None:
+    filled(books)
+    books.rows("select * from analytics.refresh()")
+    found = books.rows("select payload from chatter.events where category = 'analytics'")
+    assert len(found) == 1
+    assert "usage_daily" in found[0][0]["views"]
+
+
+def test_the_dearest_come_first_and_users_are_counted_once(books: Books) -> None:
+    filled(books)
+    costs = [
+        row[0]
+        for row in books.rows(
+            "select total_cost from analytics.dearest_conversations_live order by place"
+        )
+    ]
+    assert costs == sorted(costs, reverse=True) != []
+    month = books.value(
+        "select users from analytics.active_users_live "
+        "where period = 'month' and starts = '2026-03-01'"
+    )
+    assert month == books.value(
+        "select count(distinct c.user_id) from chatter.messages m "
+        "join chatter.conversations c on c.id = m.conversation_id"
+    )
+
+
+def test_percentiles_are_within_the_bound(books: Books) -> None:
+    conversation = books.conversation()
+    times = [float(n) for n in range(10, 1010)]
+    books.messages(
+        {
+            "conversation_id": conversation,
+            "role": "assistant",
+            "model_used": "m",
+            "response_time_ms": ms,
+        }
+        for ms in times
+    )
+    row = books.row("select calls, p50_ms, p95_ms, p99_ms from analytics.latency_by_model_live")
+    assert row[0] == 1000
+    for found, exact in zip(row[1:], (509.5, 959.5, 999.5), strict=True):
+        assert abs(found - exact) / exact < 0.05
+
+
+# --- the real trace
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the usage trace lies beside the repository only")
+def test_the_real_trace_by_day_and_model(url: str, books: Books) -> None:
+    from chatter_db.importing import import_file
+
+    expected = json.loads((SHARED / "usage_trace.expected.json").read_text())
+    import_file(url, SHARED / "usage_trace.jsonl")
+    for _ in range(2):  # waiting, and folded
+        days = books.rows(
+            "select day::text, messages, prompt_tokens, completion_tokens, cost "
+            "from analytics.usage_daily_live"
+        )
+        models = books.rows(
+            "select model, sum(messages), sum(prompt_tokens), sum(completion_tokens), sum(cost) "
+            "from analytics.usage_15min_live group by 1"
+        )
+        for found, kind in ((days, "by_utc_day"), (models, "by_model")):
+            assert {
+                name: (messages, prompt, completion, cost)
+                for name, messages, prompt, completion, cost in found
+            } == {
+                name: (
+                    row["messages"],
+                    row["prompt_tokens"],
+                    row["completion_tokens"],
+                    Decimal(row["cost_usd"]),
+                )
+                for name, row in expected[kind].items()
+            }
+        fold_all(books)
