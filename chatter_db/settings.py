@@ -72,6 +72,16 @@ class Settings(BaseSettings):
         gt=0,
         description="Look for events so often instead of listening: for a pooler without LISTEN.",
     )
+    keep_events_days: int = Field(
+        default=30,
+        ge=1,
+        description="How long events are kept for those who were away, in days.",
+    )
+    keep_security_days: int = Field(
+        default=365,
+        ge=1,
+        description="How long security events and alerts are kept, in days.",
+    )
     max_streams: int = Field(
         default=5_000,
         ge=1,

@@ -17,10 +17,13 @@ from chatter_db.cli.doctor import doctor
 from chatter_db.cli.import_ import import_command
 from chatter_db.cli.migrate import migrate
 from chatter_db.cli.psql import psql
+from chatter_db.cli.report import report
 from chatter_db.cli.serve import serve
 from chatter_db.cli.status import status
 from chatter_db.cli.tail import tail
+from chatter_db.cli.top import top
 from chatter_db.cli.trace import trace
+from chatter_db.cli.worker import worker
 from chatter_db.errors import ChatterError
 
 app = typer.Typer(
@@ -34,9 +37,12 @@ app.command()(migrate)
 app.command()(demo)
 app.command()(serve)
 app.command()(tail)
+app.command()(worker)
 app.command("import")(import_command)
 app.command()(check)
 app.command()(status)
+app.command()(report)
+app.command()(top)
 app.command()(doctor)
 app.command()(trace)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)

@@ -15,6 +15,9 @@ def serve(
     port: Annotated[
         int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)
     ] = PORT,
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Leave the background work to `chatter worker`.")
+    ] = False,
 ) -> None:
     """Serve the chat API, the event stream and the dashboard, until Ctrl-C."""
     from rich.console import Console
@@ -36,7 +39,7 @@ def serve(
 
     async def main() -> None:
         async with Chatter.connect() as chatter:
-            await run(chatter, host, port, ready=ready)
+            await run(chatter, host, port, worker=not no_worker, ready=ready)
 
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(main())

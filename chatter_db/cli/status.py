@@ -42,6 +42,11 @@ def _print(facts: dict[str, Any]) -> None:
         table.add_row(name.replace("_", " "), shown)
     console = Console()
     console.print(table)
+    if facts["worker_missing"]:
+        console.print(
+            f"[yellow]No worker for a minute; {facts['deltas_waiting']:,} changes wait to be "
+            "folded. Figures stay exact, but get slower. Run chatter serve or chatter worker.[/]"
+        )
     if facts["unpriced_calls"]:
         console.print(
             f"[yellow]{facts['unpriced_calls']:,} model calls have no known price and are not in "

@@ -12,7 +12,15 @@ from chatter_db.server import problems
 from chatter_db.server.correlation import Correlation
 from chatter_db.server.limits import BodyLimit, RateLimit
 from chatter_db.server.metrics import Measured, Metrics
-from chatter_db.server.routes import auth, conversations, events, executions, health, security
+from chatter_db.server.routes import (
+    analytics,
+    auth,
+    conversations,
+    events,
+    executions,
+    health,
+    security,
+)
 from chatter_db.server.sse import Streaming, Streams
 from chatter_db.settings import settings
 
@@ -40,7 +48,7 @@ def create_app(chatter: Chatter | None = None) -> FastAPI:
     app.state.streams = Streams(settings().max_streams, settings().streams_per_user)
     app.state.metrics = Metrics()
     problems.install(app)
-    for family in (auth, conversations, events, executions, security, health):
+    for family in (analytics, auth, conversations, events, executions, security, health):
         app.include_router(family.router)
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimit, limit=settings().max_body_kb * 1024)

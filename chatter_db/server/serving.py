@@ -7,6 +7,7 @@ from collections.abc import Callable
 import uvicorn
 
 from chatter_db.accounts import Accounts
+from chatter_db.analytics import Worker
 from chatter_db.errors import UsageError
 from chatter_db.ledger import Chatter
 from chatter_db.server.app import create_app
@@ -66,9 +67,14 @@ def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def serve(
-    chatter: Chatter, host: str, port: int, *, ready: Callable[[str, str | None], None]
+    chatter: Chatter,
+    host: str,
+    port: int,
+    *,
+    worker: bool,
+    ready: Callable[[str, str | None], None],
 ) -> None:
-    """Serves until told to stop.
+    """Serves until told to stop; with `worker`, does the background work too.
 
     `ready` is called with the address, and with the secret of the first API key if there
     was no admin yet and one was made.
@@ -77,7 +83,14 @@ async def serve(
     secret = await first_key(Accounts(chatter))
     shown = f"[{host}]" if ":" in host else host
     ready(f"http://{shown}:{listener.getsockname()[1]}", secret)
-    await server(chatter).serve([listener])
+    working = Worker(chatter.url) if worker else None
+    background = asyncio.create_task(working.run()) if working else None
+    try:
+        await server(chatter).serve([listener])
+    finally:
+        if working and background:
+            working.stop()
+            await background
 
 
 async def first_key(accounts: Accounts) -> str | None:

@@ -356,6 +356,8 @@ $$;
 create table analytics.state (
   only_row boolean not null default true,
   folded_at timestamptz,
+  worker text,
+  worked_at timestamptz,
   constraint state_pkey primary key (only_row),
   constraint state_only_row_check check (only_row)
 );
@@ -434,6 +436,8 @@ comment on column analytics.latency_hour.calls is 'Model calls in the bin.';
 comment on table analytics.state is 'One row: how far the worker is.';
 comment on column analytics.state.only_row is 'Always true.';
 comment on column analytics.state.folded_at is 'When deltas were folded last; NULL if never.';
+comment on column analytics.state.worker is 'Host and process of the worker that leads, or led last.';
+comment on column analytics.state.worked_at is 'When it last did a round.';
 comment on index chatter.messages_created_at_idx is 'What was written between two moments.';
 comment on function chatter.tg_messages__deltas() is 'Appends what a statement changed to analytics.deltas.';
 comment on function chatter.tg_refuse_change_of_dimension() is 'Refuses another user or workflow for what has figures.';
@@ -1174,7 +1178,7 @@ begin
       execute pg_catalog.format('grant usage on schema analytics to %I', v_role);
       execute pg_catalog.format('grant select on all tables in schema analytics to %I', v_role);
       execute pg_catalog.format(
-        'grant execute on function analytics.latency_bin(double precision), '
+        'grant execute on function chatter.clock(), analytics.latency_bin(double precision), '
         'analytics.bin_ms(smallint), analytics.quarter_hour(timestamptz), '
         'analytics.user_usage(timestamptz, timestamptz) to %I',
         v_role
@@ -1201,8 +1205,9 @@ begin
       on chatter.workflow_executions to chatter_worker;
     grant execute on function
       chatter.prune_events(timestamptz), chatter.prune_security(timestamptz),
-      analytics.fold(integer), analytics.refresh(boolean)
+      analytics.fold(integer), analytics.refresh(boolean), chatter.bell()
     to chatter_worker;
+    grant update (worker, worked_at) on analytics.state to chatter_worker;
   end if;
 end
 $$;

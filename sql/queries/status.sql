@@ -1,5 +1,5 @@
 -- One row on the state of the books. The numbers of rows are exact, the size is of
--- the whole schema with its indexes.
+-- both schemas with their indexes.
 select
   split_part(version(), ' ', 2) as postgres_version,
   (select count(*) from chatter.users) as users,
@@ -15,10 +15,18 @@ select
   (select count(*) from chatter.workflow_executions as e where e.status = 'running') as running,
   (select min(e.started_at) from chatter.workflow_executions as e where e.status = 'running')
     as running_since,
+  (select count(*) from chatter.events) as events,
+  (select count(*) from analytics.deltas) as deltas_waiting,
+  s.folded_at,
+  (select min(v.refreshed_at) from analytics.views as v) as views_refreshed_at,
+  s.worker,
+  s.worked_at,
+  (s.worked_at is null or s.worked_at < chatter.clock() - interval '1 minute') as worker_missing,
   (
     select sum(pg_total_relation_size(c.oid))::bigint
     from pg_catalog.pg_class as c
-    where c.relnamespace = 'chatter'::regnamespace and c.relkind in ('r', 'm', 'p')
+    where c.relnamespace in ('chatter'::regnamespace, 'analytics'::regnamespace)
+      and c.relkind in ('r', 'm', 'p')
   ) as bytes
 from (
   select
@@ -32,3 +40,4 @@ from (
     max(created_at) as latest_message_at
   from chatter.messages
 ) as m
+  cross join analytics.state as s

@@ -141,7 +141,7 @@ begin
       execute pg_catalog.format('grant usage on schema analytics to %I', v_role);
       execute pg_catalog.format('grant select on all tables in schema analytics to %I', v_role);
       execute pg_catalog.format(
-        'grant execute on function analytics.latency_bin(double precision), '
+        'grant execute on function chatter.clock(), analytics.latency_bin(double precision), '
         'analytics.bin_ms(smallint), analytics.quarter_hour(timestamptz), '
         'analytics.user_usage(timestamptz, timestamptz) to %I',
         v_role
@@ -168,8 +168,9 @@ begin
       on chatter.workflow_executions to chatter_worker;
     grant execute on function
       chatter.prune_events(timestamptz), chatter.prune_security(timestamptz),
-      analytics.fold(integer), analytics.refresh(boolean)
+      analytics.fold(integer), analytics.refresh(boolean), chatter.bell()
     to chatter_worker;
+    grant update (worker, worked_at) on analytics.state to chatter_worker;
   end if;
 end
 $$;

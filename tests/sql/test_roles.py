@@ -106,7 +106,16 @@ FUNCTIONS = {
     (WORKER, "prune_events(timestamp with time zone)"),
     (WORKER, "clock()"),
     (WORKER, "prune_security(timestamp with time zone)"),
+    (WORKER, "bell()"),
+    (READER, "clock()"),
 }
+
+# Of the schema analytics: what all of them may call, and what the worker may besides.
+ANALYTICS = {"latency_bin(double precision)", "bin_ms(smallint)"} | {
+    "quarter_hour(timestamp with time zone)",
+    "user_usage(timestamp with time zone, timestamp with time zone)",
+}
+WORK = {"fold(integer)", "refresh(boolean)"}
 
 
 @contextmanager
@@ -150,6 +159,39 @@ def test_grants_on_functions(books: Books) -> None:
         "where p.pronamespace = 'chatter'::regnamespace and a.grantee <> p.proowner"
     )
     assert {(role, name) for role, name, _ in found} == FUNCTIONS
+
+
+def test_grants_on_analytics(books: Books) -> None:
+    functions = books.rows(
+        "select pg_get_userbyid(a.grantee)::text, "
+        "  p.proname || '(' || oidvectortypes(p.proargtypes) || ')' "
+        "from pg_proc as p "
+        "cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a "
+        "where p.pronamespace = 'analytics'::regnamespace and a.grantee <> p.proowner"
+    )
+    assert set(functions) == {
+        *((role, name) for role in (APP, READER, WORKER) for name in ANALYTICS),
+        *((WORKER, name) for name in WORK),
+    }
+    relations = books.rows(
+        "select pg_get_userbyid(a.grantee)::text, c.relname::text, a.privilege_type "
+        "from pg_class as c cross join lateral aclexplode(c.relacl) as a "
+        "where c.relnamespace = 'analytics'::regnamespace and a.grantee <> c.relowner"
+    )
+    names = books.rows(
+        "select relname::text from pg_class where relnamespace = 'analytics'::regnamespace "
+        "and relkind in ('r', 'v', 'm')"
+    )
+    assert len(names) > 25
+    expected = {(role, name, "SELECT") for role in (APP, READER, WORKER) for (name,) in names}
+    assert set(relations) == expected
+    columns = books.rows(
+        "select pg_get_userbyid(a.grantee)::text, t.attname::text, a.privilege_type "
+        "from pg_class as c join pg_attribute as t on t.attrelid = c.oid "
+        "cross join lateral aclexplode(t.attacl) as a "
+        "where c.relnamespace = 'analytics'::regnamespace"
+    )
+    assert set(columns) == {(WORKER, "worker", "UPDATE"), (WORKER, "worked_at", "UPDATE")}
 
 
 def test_grants_on_the_schema(books: Books) -> None:

@@ -1,0 +1,9 @@
+"""Figures over time: `reports` runs the queries of sql/analytics, `worker` keeps the rollups.
+
+The definitions are in the database: sql/schema/3xx.
+"""
+
+from chatter_db.analytics.reports import Report, Table, reports, run_report
+from chatter_db.analytics.worker import Worker
+
+__all__ = ["Report", "Table", "Worker", "reports", "run_report"]

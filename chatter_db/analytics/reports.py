@@ -1,0 +1,126 @@
+"""The queries of `sql/analytics`, which psql runs as they are, for Python.
+
+A file is a title, notes, a line of psql for each variable with its default, and one
+query with the variables written `:'name'`.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import TextClause, func, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chatter_db.errors import UsageError
+from chatter_db.queries import resource
+
+MAX_ROWS = 10_000
+
+_VARIABLE = re.compile(r"^\\if :\{\?(\w+)\} \\else \\set \1 (\S+) \\endif$", re.MULTILINE)
+_BUILT_IN = ("today", "yesterday", "tomorrow")
+_INVALID_PARAMETER = "22023"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A ready query: its name, what it tells in words, its variables and their defaults."""
+
+    name: str
+    title: str
+    notes: str
+    defaults: dict[str, str]
+    statement: TextClause
+
+
+@dataclass(frozen=True)
+class Table:
+    """The answer of a report. Everything committed by `as_of` is in it."""
+
+    report: Report
+    as_of: datetime
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+@cache
+def reports() -> dict[str, Report]:
+    """Every report by name."""
+    found = sorted((resource("sql") / "analytics").glob("*.sql"))
+    return {path.stem: _read(path) for path in found}
+
+
+async def run_report(session: AsyncSession, name: str, **variables: str | int | None) -> Table:
+    """Runs a report; variables that are None have their default.
+
+    `since` (included) and `until` (excluded) are local times of `time_zone`, as ISO 8601, or
+    today, yesterday, tomorrow.
+
+    Raises UsageError for a report, variable or value that doesn't exist, with those that do.
+    """
+    report = reports().get(name)
+    if report is None:
+        raise UsageError(f"No report {name!r}; there are {', '.join(reports())}.")
+    given = {key: str(value) for key, value in variables.items() if value is not None}
+    if unknown := given.keys() - report.defaults.keys():
+        known = ", ".join(report.defaults) or "none"
+        raise UsageError(f"{name} has no {', '.join(sorted(unknown))}; its variables are {known}.")
+    values = report.defaults | given
+    _check(values)
+    as_of = await session.scalar(select(func.chatter.clock()))
+    try:
+        result = await session.execute(report.statement, values)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _INVALID_PARAMETER and "time_zone" in values:
+            raise UsageError(
+                f"No time zone {values['time_zone']!r}; names are like UTC or Europe/Berlin, "
+                "and the view pg_timezone_names has them all."
+            ) from None
+        raise
+    columns = tuple(result.keys())
+    assert as_of is not None
+    return Table(report, as_of, columns, [tuple(row) for row in result])
+
+
+def _check(values: dict[str, str]) -> None:
+    moments = [_moment(name, values[name]) for name in ("since", "until") if name in values]
+    if len(moments) == 2 and None not in moments and moments[0] >= moments[1]:  # type: ignore[operator]
+        raise UsageError(f"since ({values['since']}) must be before until ({values['until']}).")
+    limit = values.get("limit", "1")
+    if not limit.isdigit() or not 1 <= int(limit) <= MAX_ROWS:
+        raise UsageError(f"limit must be from 1 to {MAX_ROWS:,}, not {limit}.")
+
+
+def _moment(name: str, value: str) -> datetime | None:
+    """None for a word that Postgres knows."""
+    if value in _BUILT_IN:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        words = ", ".join(_BUILT_IN)
+        raise UsageError(
+            f"{name} must be a date or time like 2026-01-31 or 2026-01-31T08:00, "
+            f"or one of {words}; not {value!r}."
+        ) from None
+    if moment.tzinfo is not None:
+        raise UsageError(f"{name} is a local time of time_zone and has no offset: {value!r}.")
+    return moment.replace(tzinfo=UTC)
+
+
+def _read(path: Path) -> Report:
+    lines = path.read_text("utf-8").splitlines()
+    comment = [line.removeprefix("--").strip() for line in lines if line.startswith("--")]
+    sql = "\n".join(line for line in lines if not line.startswith(("--", "\\")))
+    # psql's :'name' is a literal; here it is a parameter, which asyncpg wants a type of.
+    sql = re.sub(r":'(\w+)'", r"cast(:\1 as text)", sql.replace("::", r"\:\:"))
+    return Report(
+        name=path.stem,
+        title=comment[0],
+        notes=" ".join(line for line in comment[1:] if line and not line.startswith("psql ")),
+        defaults=dict(_VARIABLE.findall("\n".join(lines))),
+        statement=text(sql.strip().removesuffix(";")),
+    )

@@ -1,0 +1,110 @@
+"""Background work: folds deltas, refreshes views, removes what is past its time.
+
+Any number may run; one leads, by an advisory lock that goes with its connection, and
+the others wait to take over. It wakes by the bell of the events, a little later, so
+that a burst is folded once; and every few seconds by itself.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+
+import asyncpg
+
+from chatter_db.events.bell import CHANNEL
+from chatter_db.events.reading import BROKEN
+from chatter_db.queries import statement
+from chatter_db.settings import settings
+
+log = logging.getLogger(__name__)
+
+FOLD = 10_000
+"""Deltas in one transaction."""
+
+DEBOUNCE_SECONDS = 0.5
+EVERY_SECONDS = 5.0
+LEAD_SECONDS = 5.0
+"""How soon another takes over when the leader's connection is gone."""
+
+PRUNE_SECONDS = 600.0
+MAX_BACKOFF_SECONDS = 10.0
+
+
+class Worker:
+    """The background work on the database at `url`, until `stop`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._stopping = asyncio.Event()
+        self._rung = asyncio.Event()
+        self._pruned_at = float("-inf")
+        self.leads = False
+        """Whether it is this one that works."""
+
+    def stop(self) -> None:
+        """Ends `run` after what it is at."""
+        self._stopping.set()
+        self._rung.set()
+
+    async def run(self) -> None:
+        """Works until `stop`; a connection that breaks is made anew.
+
+        Raises asyncpg.PostgresError for what trying again doesn't mend.
+        """
+        backoff = 0.1
+        while not self._stopping.is_set():
+            try:
+                connection = await asyncpg.connect(
+                    self._url, timeout=5, server_settings={"application_name": "chatter worker"}
+                )
+                try:
+                    backoff = 0.1
+                    await self._work(connection)
+                finally:
+                    self.leads = False
+                    connection.terminate()
+            except BROKEN as error:
+                log.warning("The worker lost its connection: %s", error)
+                await self._pause(backoff)
+                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+
+    async def _work(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        await connection.add_listener(CHANNEL, lambda *_: self._rung.set())
+        while not self._stopping.is_set():
+            self.leads = await connection.fetchval(statement("worker_lead"))
+            if self.leads:
+                break
+            await self._pause(LEAD_SECONDS)
+        while not self._stopping.is_set():
+            self._rung.clear()
+            await self.once(connection)
+            try:
+                async with asyncio.timeout(EVERY_SECONDS):
+                    await self._rung.wait()
+            except TimeoutError:
+                continue
+            await self._pause(DEBOUNCE_SECONDS)
+
+    async def once(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """One round of everything that is due."""
+        taken = FOLD
+        while taken == FOLD:
+            taken = await connection.fetchval(statement("worker_fold"), FOLD)
+        await connection.fetch(statement("worker_refresh"))
+        now = asyncio.get_running_loop().time()
+        if now - self._pruned_at > PRUNE_SECONDS:
+            keep = settings()
+            await connection.fetch(
+                statement("worker_prune"), keep.keep_events_days, keep.keep_security_days
+            )
+            self._pruned_at = now
+        await connection.execute(statement("worker_note"), self._name)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,50 @@
+"""`chatter top`."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+EVERY_SECONDS = 1.0
+
+
+def top(
+    time_zone: Annotated[str | None, typer.Option(help="Whose today; default UTC.")] = None,
+    once: Annotated[bool, typer.Option(help="Print it once and end.")] = False,
+) -> None:
+    """Show what runs now and what today has cost, live, until Ctrl-C."""
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from chatter_db.analytics import run_report
+    from chatter_db.cli.books import migrated_url
+    from chatter_db.cli.report import as_rich_table
+    from chatter_db.ledger import Chatter
+
+    async def picture(chatter: Chatter) -> Group:
+        async with chatter.session() as session:
+            today = {"since": "today", "time_zone": time_zone}
+            running = await run_report(session, "running")
+            models = await run_report(session, "cost_by_model", **today, limit=8)
+            users = await run_report(session, "cost_by_user", **today, limit=8)
+        parts: list[Any] = [f"As of {models.as_of:%H:%M:%S} UTC\n"]
+        tables = {"Running": running, "Models today": models, "Users today": users}
+        for heading, table in tables.items():
+            parts.append(f"[bold]{heading}[/]" + ("" if table.rows else ": nothing"))
+            if table.rows:
+                parts.append(as_rich_table(table))
+            parts.append("")
+        return Group(*parts)
+
+    async def main(url: str) -> None:
+        async with Chatter.connect(url) as chatter:
+            if once:
+                Console().print(await picture(chatter))
+                return
+            with Live(await picture(chatter), auto_refresh=False, screen=True) as live:
+                while True:
+                    await asyncio.sleep(EVERY_SECONDS)
+                    live.update(await picture(chatter), refresh=True)
+
+    with migrated_url() as url:
+        asyncio.run(main(url))

@@ -1,0 +1,20 @@
+"""`chatter worker`."""
+
+import asyncio
+import signal
+
+
+def worker() -> None:
+    """Fold, refresh and prune in the background, until Ctrl-C. Any number may run; one leads."""
+    from chatter_db.analytics import Worker
+    from chatter_db.cli.books import errors, migrated_url
+
+    async def main(url: str) -> None:
+        working = Worker(url)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, working.stop)
+        errors.print("Working; Ctrl-C ends it.")
+        await working.run()
+
+    with migrated_url() as url:
+        asyncio.run(main(url))

@@ -1,0 +1,81 @@
+"""/api/analytics: the queries of sql/analytics, for admins."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from chatter_db.analytics import reports, run_report
+from chatter_db.analytics.reports import MAX_ROWS
+from chatter_db.server.identity import Admin, Books
+from chatter_db.server.pages import After, Limit, cursor, position
+from chatter_db.server.problems import documented
+
+router = APIRouter(prefix="/api/analytics", tags=["analytics"])
+
+
+class ReportShown(BaseModel):
+    """A report that can be asked for; `variables` are those it takes, with their defaults."""
+
+    name: str
+    definition: str
+    notes: str
+    variables: dict[str, str]
+
+
+class Figures(BaseModel):
+    """The rows of a report. Everything committed by `as_of` is in it; money is decimal text."""
+
+    name: str
+    definition: str
+    as_of: datetime
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+@router.get("", responses=documented(401, 403, 429))
+async def list_reports(identity: Admin) -> list[ReportShown]:
+    """Which reports there are."""
+    return [
+        ReportShown(name=r.name, definition=r.title, notes=r.notes, variables=r.defaults)
+        for r in reports().values()
+    ]
+
+
+@router.get("/{name}", responses=documented(401, 403, 404, 422, 429))
+async def read_report(
+    name: str,
+    identity: Admin,
+    chatter: Books,
+    since: Annotated[str | None, Query(description="Local time of time_zone, included.")] = None,
+    until: Annotated[str | None, Query(description="Local time of time_zone, excluded.")] = None,
+    time_zone: Annotated[str | None, Query(description="Whose days; default UTC.")] = None,
+    limit: Limit = 100,
+    after: After = None,
+) -> Figures:
+    """Runs a report, exact now."""
+    if name not in reports():
+        raise HTTPException(404, f"There is no report {name}; there are {', '.join(reports())}.")
+    place = position(after, int)
+    begin = 0 if place is None else place[0]
+    if not 0 <= begin < MAX_ROWS:
+        raise HTTPException(422, "after: this is no `next` of an earlier page.")
+    variables: dict[str, str | int | None] = {
+        "since": since,
+        "until": until,
+        "time_zone": time_zone,
+    }
+    if "limit" in reports()[name].defaults:
+        variables["limit"] = min(begin + limit + 1, MAX_ROWS)
+    async with chatter.session() as session:
+        table = await run_report(session, name, **variables)
+    end = begin + limit
+    return Figures(
+        name=name,
+        definition=table.report.title,
+        as_of=table.as_of,
+        items=[dict(zip(table.columns, row, strict=True)) for row in table.rows[begin:end]],
+        next=cursor(end) if len(table.rows) > end else None,
+    )

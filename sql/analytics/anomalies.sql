@@ -1,0 +1,27 @@
+-- Conversations that cost far more than their user's usual ones.
+--
+-- Ten times the user's median, among users with at least five conversations that cost something.
+--
+--   psql -v limit=10 -f sql/analytics/anomalies.sql
+
+\if :{?limit} \else \set limit 20 \endif
+
+select
+  c.id as conversation_id, c.external_id as conversation, p.external_id as "user",
+  trim_scale(c.total_cost) as cost,
+  round(usual.median::numeric, 6) as usual_cost,
+  round(c.total_cost / usual.median::numeric, 1) as times_usual
+from (
+  select
+    v.user_id,
+    percentile_cont(0.5) within group (order by v.total_cost::double precision) as median
+  from chatter.conversations as v
+  where v.total_cost > 0
+  group by v.user_id
+  having count(*) >= 5
+) as usual
+  join chatter.conversations as c on c.user_id is not distinct from usual.user_id
+  left join chatter.users as p on p.id = c.user_id
+where c.total_cost > 10 * usual.median::numeric
+order by times_usual desc, c.id
+limit :'limit'::bigint;

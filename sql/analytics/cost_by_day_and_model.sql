@@ -1,0 +1,21 @@
+-- What each model cost on each day of a time zone.
+--
+-- For charts.
+--
+--   psql -v since=2026-01-01 -v until=2026-02-01 -v time_zone=Europe/Berlin -f sql/analytics/cost_by_day_and_model.sql
+
+\if :{?since} \else \set since 1970-01-01 \endif
+\if :{?until} \else \set until tomorrow \endif
+\if :{?time_zone} \else \set time_zone UTC \endif
+
+select
+  (u.bucket at time zone :'time_zone')::date as day, u.model,
+  sum(u.calls)::bigint as calls,
+  sum(u.total_tokens)::bigint as total_tokens,
+  trim_scale(sum(u.cost)) as cost
+from analytics.usage_15min_live as u
+where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
+  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+group by 1, u.model
+having sum(u.calls) <> 0
+order by 1, cost desc, u.model;

@@ -1,0 +1,20 @@
+-- What was spent in each hour of a time zone.
+--
+--
+--   psql -v since=2026-01-01 -v until=2026-02-01 -v time_zone=Europe/Berlin -f sql/analytics/cost_by_hour.sql
+
+\if :{?since} \else \set since 1970-01-01 \endif
+\if :{?until} \else \set until tomorrow \endif
+\if :{?time_zone} \else \set time_zone UTC \endif
+
+select
+  date_trunc('hour', u.bucket at time zone :'time_zone') as hour,
+  sum(u.calls)::bigint as calls,
+  sum(u.total_tokens)::bigint as total_tokens,
+  trim_scale(sum(u.cost)) as cost
+from analytics.usage_15min_live as u
+where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
+  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+group by 1
+having sum(u.messages) <> 0
+order by 1;

@@ -1,0 +1,26 @@
+-- What each model's calls cost.
+--
+-- Failed calls are in: they may have been paid for.
+--
+--   psql -v since=2026-01-01 -v until=2026-02-01 -v time_zone=Europe/Berlin -f sql/analytics/cost_by_model.sql
+
+\if :{?since} \else \set since 1970-01-01 \endif
+\if :{?until} \else \set until tomorrow \endif
+\if :{?time_zone} \else \set time_zone UTC \endif
+\if :{?limit} \else \set limit 20 \endif
+
+select
+  u.provider, u.model,
+  sum(u.calls)::bigint as calls,
+  sum(u.failed_calls)::bigint as failed_calls,
+  sum(u.prompt_tokens)::bigint as prompt_tokens,
+  sum(u.completion_tokens)::bigint as completion_tokens,
+  trim_scale(sum(u.cost)) as cost,
+  sum(u.unpriced_calls)::bigint as unpriced_calls
+from analytics.usage_15min_live as u
+where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
+  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+group by u.provider, u.model
+having sum(u.calls) <> 0
+order by cost desc, calls desc, u.provider, u.model
+limit :'limit'::bigint;

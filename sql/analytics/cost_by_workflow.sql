@@ -1,0 +1,21 @@
+-- What each workflow's runs cost.
+--
+-- Calls outside of a run have an empty name.
+--
+--   psql -v since=2026-01-01 -v until=2026-02-01 -v time_zone=Europe/Berlin -f sql/analytics/cost_by_workflow.sql
+
+\if :{?since} \else \set since 1970-01-01 \endif
+\if :{?until} \else \set until tomorrow \endif
+\if :{?time_zone} \else \set time_zone UTC \endif
+
+select
+  u.workflow_name,
+  sum(u.calls)::bigint as calls,
+  sum(u.turns)::bigint as turns,
+  sum(u.total_tokens)::bigint as total_tokens,
+  trim_scale(sum(u.cost)) as cost
+from analytics.usage_15min_live as u
+where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
+  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+group by u.workflow_name
+order by cost desc, calls desc, u.workflow_name;

@@ -1,0 +1,20 @@
+-- What runs that came to nothing have cost, by the error that ended them.
+--
+--
+--   psql -v since=2026-01-01 -v until=2026-02-01 -v time_zone=Europe/Berlin -f sql/analytics/cost_of_failures.sql
+
+\if :{?since} \else \set since 1970-01-01 \endif
+\if :{?until} \else \set until tomorrow \endif
+\if :{?time_zone} \else \set time_zone UTC \endif
+
+select
+  e.workflow_name, e.status, coalesce(e.error_type, '') as error_type,
+  count(*) as executions,
+  sum(e.model_calls)::bigint as calls,
+  trim_scale(sum(e.total_cost)) as cost
+from chatter.workflow_executions as e
+where e.status in ('failed', 'cancelled', 'abandoned')
+  and e.started_at >= (:'since'::timestamp at time zone :'time_zone')
+  and e.started_at < (:'until'::timestamp at time zone :'time_zone')
+group by 1, 2, 3
+order by cost desc, executions desc, 1, 2, 3;

@@ -1,0 +1,36 @@
+-- The bill of each user for each month of a time zone, as CSV.
+--
+-- A line for each user, month and model; sums to the cent are for whoever sends it.
+--
+--   psql -v since=2026-01-01 -v until=2026-02-01 -v time_zone=Europe/Berlin -f sql/analytics/monthly_bill.sql
+
+\if :{?since} \else \set since 1970-01-01 \endif
+\if :{?until} \else \set until tomorrow \endif
+\if :{?time_zone} \else \set time_zone UTC \endif
+
+select
+  m.month::date as month,
+  coalesce(p.external_id, '(nobody)') as "user",
+  u.provider, u.model,
+  sum(u.calls)::bigint as calls,
+  sum(u.prompt_tokens)::bigint as prompt_tokens,
+  sum(u.completion_tokens)::bigint as completion_tokens,
+  trim_scale(sum(u.cost)) as cost,
+  sum(u.unpriced_calls)::bigint as unpriced_calls
+from (
+  select distinct date_trunc('month', u.bucket at time zone :'time_zone') as month
+  from analytics.usage_15min_live as u
+  where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
+    and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+) as m
+  cross join lateral analytics.user_usage(
+    greatest(m.month at time zone :'time_zone', (:'since'::timestamp at time zone :'time_zone')),
+    least(
+      (m.month + interval '1 month') at time zone :'time_zone',
+      (:'until'::timestamp at time zone :'time_zone')
+    )
+  ) as u
+  left join chatter.users as p on p.id = u.user_id
+where u.calls <> 0
+group by 1, 2, u.provider, u.model
+order by 1, 2, cost desc, u.provider, u.model;

@@ -1,0 +1,20 @@
+-- Calls whose price or usage nobody knows: what the costs leave out.
+--
+--
+--   psql -v since=2026-01-01 -v until=2026-02-01 -v time_zone=Europe/Berlin -f sql/analytics/unpriced.sql
+
+\if :{?since} \else \set since 1970-01-01 \endif
+\if :{?until} \else \set until tomorrow \endif
+\if :{?time_zone} \else \set time_zone UTC \endif
+
+select
+  u.provider, u.model,
+  sum(u.calls)::bigint as calls,
+  sum(u.unpriced_calls)::bigint as unpriced_calls,
+  sum(u.unknown_usage)::bigint as unknown_usage
+from analytics.usage_15min_live as u
+where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
+  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+group by u.provider, u.model
+having sum(u.unpriced_calls) <> 0 or sum(u.unknown_usage) <> 0
+order by unpriced_calls desc, unknown_usage desc, u.provider, u.model;

@@ -1,0 +1,1 @@
+select analytics.fold($1);

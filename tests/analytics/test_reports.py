@@ -1,0 +1,149 @@
+"""The queries of sql/analytics: from psql and from Python, on a real trace."""
+
+import csv
+import io
+import shutil
+import subprocess
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from chatter_db import Chatter
+from chatter_db.analytics import reports, run_report
+from chatter_db.errors import UsageError
+from chatter_db.importing import import_file
+from chatter_db.queries import resource
+
+TRACE = Path(__file__).parents[2] / "chatter_db" / "demo" / "aider_trace.csv"
+FILES = sorted((resource("sql") / "analytics").glob("*.sql"))
+TOTAL = Decimal("66.629633285999407711297")
+
+pytestmark = pytest.mark.skipif(shutil.which("psql") is None, reason="there is no psql here")
+
+
+@pytest.fixture
+def traced(url: str) -> str:
+    import_file(url, TRACE)
+    return url
+
+
+@pytest.fixture
+def reader(traced: str, db: psycopg.Connection[Any]) -> Iterator[str]:
+    """The address of somebody who has the role chatter_reader and no other."""
+    name = f"reader_{db.info.dbname}"
+    db.execute(
+        sql.SQL("create role {} login password 'reading' in role chatter_reader").format(
+            sql.Identifier(name)
+        )
+    )
+    yield f"postgresql://{name}:reading@{db.info.host}:{db.info.port}/{db.info.dbname}"
+    db.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+
+
+def psql(url: str, file: Path, **variables: str) -> list[dict[str, str]]:
+    """The rows that psql prints."""
+    set_ = [f"--set={name}={value}" for name, value in variables.items()]
+    done = subprocess.run(
+        ["psql", "-X", "-q", "--csv", "--set=ON_ERROR_STOP=1", *set_, "-d", url, "-f", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return list(csv.DictReader(io.StringIO(done.stdout)))
+
+
+def shown(value: Any) -> str:
+    return "" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+async def test_psql_and_python_tell_the_same(reader: str, traced: str) -> None:
+    assert len(FILES) == len(reports()) >= 15
+    async with Chatter.connect(traced) as chatter, chatter.session() as session:
+        for file in FILES:
+            table = await run_report(session, file.stem)
+            rows = psql(reader, file)
+            assert len(rows) == len(table.rows), file.stem
+            for row, printed in zip(table.rows, rows, strict=True):
+                assert tuple(printed) == table.columns
+                for value, text in zip(row, printed.values(), strict=True):
+                    if not hasattr(value, "tzinfo"):  # psql prints local time
+                        assert shown(value) == text, file.stem
+
+
+def test_the_sums_of_the_trace(reader: str) -> None:
+    for name in (
+        "cost_by_user",
+        "cost_by_provider",
+        "cost_by_workflow",
+        "cost_by_day",
+        "cost_by_hour",
+        "cost_by_day_and_model",
+        "monthly_bill",
+    ):
+        rows = psql(reader, FILES[0].with_name(f"{name}.sql"))
+        assert sum(Decimal(row["cost"]) for row in rows) == TOTAL, name
+    for name, limited in (("cost_by_model", "1000"), ("cost_by_conversation", "1000")):
+        rows = psql(reader, FILES[0].with_name(f"{name}.sql"), limit=limited)
+        assert sum(Decimal(row["cost"]) for row in rows) == TOTAL, name
+
+
+def test_the_dearest_conversations_of_the_trace(reader: str) -> None:
+    rows = psql(reader, FILES[0].with_name("dearest_conversations.sql"), limit="2")
+    assert [(row["conversation"], row["cost"]) for row in rows] == [
+        ("aider-1409", "5.668026000000000104"),
+        ("aider-1653", "5.104182000000000109"),
+    ]
+
+
+def test_a_period_is_of_its_time_zone(reader: str, db: psycopg.Connection[Any]) -> None:
+    bounds = {"since": "2025-03-08", "until": "2025-03-09", "time_zone": "Asia/Kathmandu"}
+    recount = db.execute(
+        "select count(*), trim_scale(sum(cost))::text from chatter.messages "
+        "where (created_at at time zone 'Asia/Kathmandu')::date = '2025-03-08'"
+    ).fetchone()
+    assert recount is not None
+    for name in ("cost_by_day", "cost_by_user", "cost_by_provider"):
+        rows = psql(reader, FILES[0].with_name(f"{name}.sql"), **bounds)
+        assert sum(int(row["calls"]) for row in rows) == recount[0] > 0
+        assert sum(Decimal(row["cost"]) for row in rows) == Decimal(recount[1])
+
+
+def test_readers_read_figures_and_nothing_else(reader: str) -> None:
+    with psycopg.connect(reader, autocommit=True) as connection:
+        for refused in (
+            "select content from chatter.messages",
+            "select hash from chatter.passwords",
+            "select analytics.fold()",
+            "select analytics.refresh()",
+            "delete from analytics.deltas",
+            "update analytics.state set worker = 'me'",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(refused)
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "said"),
+    [
+        ("nonsense", {}, "No report 'nonsense'; there are active_users, anomalies"),
+        ("running", {"since": "2026-01-01"}, "running has no since; its variables are none"),
+        ("cost_by_day", {"since": "2026-01-02", "until": "2026-01-01"}, "must be before until"),
+        ("cost_by_day", {"since": "soon"}, "since must be a date or time like 2026-01-31"),
+        ("cost_by_day", {"since": "2026-01-01T00:00+02:00"}, "has no offset"),
+        ("cost_by_day", {"time_zone": "Mars/Phobos"}, "No time zone 'Mars/Phobos'"),
+        ("cost_by_user", {"limit": -1}, "limit must be from 1 to 10,000, not -1"),
+        ("cost_by_user", {"limit": 0}, "limit must be from 1"),
+    ],
+)
+async def test_what_cant_be_asked_is_said(
+    chatter: Chatter, name: str, variables: dict[str, Any], said: str
+) -> None:
+    async with chatter.session() as session:
+        with pytest.raises(UsageError, match=said):
+            await run_report(session, name, **variables)

@@ -1,0 +1,105 @@
+"""The worker: one leads, another takes over, nothing is left undone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from chatter_db.analytics import Worker, worker
+
+
+@pytest.fixture
+async def start(url: str) -> AsyncIterator[Callable[[], Worker]]:
+    running: list[tuple[Worker, asyncio.Task[None]]] = []
+
+    def begin() -> Worker:
+        made = Worker(url)
+        running.append((made, asyncio.create_task(made.run())))
+        return made
+
+    yield begin
+    for made, task in running:
+        made.stop()
+        await task
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def write(db: psycopg.Connection[Any]) -> None:
+    db.execute(
+        "with c as (insert into chatter.conversations default values returning id) "
+        "insert into chatter.messages (conversation_id, role, model_used, cost) "
+        "select id, 'assistant', 'm', 1 from c"
+    )
+
+
+def value(db: psycopg.Connection[Any], query: str) -> Any:
+    row = db.execute(query).fetchone()
+    assert row is not None
+    return row[0]
+
+
+async def test_what_is_written_is_folded_and_refreshed(
+    db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "EVERY_SECONDS", 60.0)  # the bell wakes it
+    monkeypatch.setattr(worker, "DEBOUNCE_SECONDS", 0.01)
+    db.execute("update analytics.views set refresh_every = '1 millisecond'")
+    start()
+    await until(lambda: value(db, "select worked_at is not null from analytics.state"))
+    for count in (1, 2):
+        write(db)
+        await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
+        await until(lambda: value(db, "select sum(calls) from analytics.usage_daily") == count)  # noqa: B023
+    assert value(db, "select count(*) from chatter.events where event_type = 'analytics_refreshed'")
+    assert ":" in value(db, "select worker from analytics.state")
+
+
+async def test_one_leads_and_another_takes_over(
+    db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LEAD_SECONDS", 0.05)
+    first = start()
+    await until(lambda: first.leads)
+    second = start()
+    await until(
+        lambda: value(
+            db,
+            "select count(*) = 2 from pg_stat_activity "
+            "where application_name = 'chatter worker' and datname = current_database()",
+        )
+    )
+    assert not second.leads
+    first.stop()
+    await until(lambda: second.leads)
+    assert not first.leads
+
+
+async def test_a_broken_connection_is_made_anew(
+    db: psycopg.Connection[Any], start: Callable[[], Worker]
+) -> None:
+    made = start()
+    await until(lambda: made.leads)
+    db.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where application_name = 'chatter worker' and datname = current_database()"
+    )
+    write(db)
+    await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
+
+
+async def test_what_is_past_its_time_is_removed(
+    db: psycopg.Connection[Any], start: Callable[[], Worker]
+) -> None:
+    write(db)
+    db.execute("set chatter.maintenance = on")
+    db.execute("update chatter.events set created_at = now() - interval '31 days'")
+    start()
+    left = "select count(*) from chatter.events where category <> 'analytics'"
+    await until(lambda: value(db, left) == 0)
