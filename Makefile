@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench lock clean
+.PHONY: help run serve test lint format bench lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -14,6 +14,9 @@ help: ## Show this help
 
 run: $(READY) ## See it work: embedded Postgres, a LangGraph chat, a real usage trace
 	@$(BIN)/chatter demo
+
+serve: $(READY) ## The dashboard, the chat API and the event stream on 127.0.0.1:8000
+	@$(BIN)/chatter serve
 
 test: $(READY) ## Run the test suite on every Postgres there is
 	@$(BIN)/pytest -n 2 $(ARGS)

@@ -16,9 +16,11 @@ from chatter_db.server.routes import (
     analytics,
     auth,
     conversations,
+    dashboard,
     events,
     executions,
     health,
+    overview,
     security,
 )
 from chatter_db.server.sse import Streaming, Streams
@@ -48,8 +50,9 @@ def create_app(chatter: Chatter | None = None) -> FastAPI:
     app.state.streams = Streams(settings().max_streams, settings().streams_per_user)
     app.state.metrics = Metrics()
     problems.install(app)
-    for family in (analytics, auth, conversations, events, executions, security, health):
+    for family in (analytics, auth, conversations, events, executions, security, health, overview):
         app.include_router(family.router)
+    dashboard.install(app)
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimit, limit=settings().max_body_kb * 1024)
     app.add_middleware(Measured, metrics=app.state.metrics)

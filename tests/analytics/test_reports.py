@@ -83,7 +83,7 @@ def test_the_sums_of_the_trace(reader: str) -> None:
         "cost_by_workflow",
         "cost_by_day",
         "cost_by_hour",
-        "cost_by_day_and_model",
+        "usage_by_time",
         "monthly_bill",
     ):
         rows = psql(reader, FILES[0].with_name(f"{name}.sql"))

@@ -18,9 +18,9 @@ PASSWORD = "correct horse battery staple"
 
 
 @asynccontextmanager
-async def serving(chatter: Chatter) -> AsyncIterator[str]:
-    """uvicorn on a free port of loopback; its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
+async def serving(chatter: Chatter, port: int = 0) -> AsyncIterator[str]:
+    """uvicorn on loopback, on a free port if none is given; its address."""
+    listener = socket.create_server(("127.0.0.1", port))
     server = make_server(chatter, access_log=False)
     task = asyncio.create_task(server.serve([listener]))
     while not server.started:

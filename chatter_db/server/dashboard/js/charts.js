@@ -1,0 +1,63 @@
+// Stacked bars over time, in plain SVG, with the same numbers as a table beside.
+
+import { el, table } from "./dom.js";
+
+const HEIGHT = 230, LEFT = 52, BOTTOM = 24, TOP = 8;
+const COLOURS = 6; // the seventh is for the others
+
+// rows: { at, key, value }; steps: every `at` of the axis, in order.
+export function bars({ rows, steps, label, format, caption, width }) {
+  const WIDTH = Math.max(300, width);
+  const totals = new Map();
+  for (const row of rows) totals.set(row.key, (totals.get(row.key) ?? 0) + row.value);
+  const keys = [...totals.keys()].sort((a, b) => totals.get(b) - totals.get(a));
+  const named = keys.slice(0, COLOURS);
+  const colour = (key) => (named.includes(key) ? named.indexOf(key) : COLOURS);
+  const columns = new Map(steps.map((step) => [step, []]));
+  for (const row of rows) columns.get(row.at)?.push(row);
+  const highest = Math.max(...[...columns.values()].map((column) => column.reduce((s, row) => s + row.value, 0)), 0);
+  if (highest === 0) return el("p", { class: "empty" }, "Nothing was spent in this time.");
+
+  const top = niceCeiling(highest);
+  const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
+  const wide = (WIDTH - LEFT) / steps.length;
+  const svg = el("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": caption });
+  for (const share of [0, 0.5, 1]) {
+    svg.append(
+      el("line", { class: "rule", x1: LEFT, x2: WIDTH, y1: y(top * share), y2: y(top * share) }),
+      el("text", { x: LEFT - 8, y: y(top * share) + 4, "text-anchor": "end" }, format(top * share)),
+    );
+  }
+  const every = Math.ceil((steps.length * 80) / (WIDTH - LEFT));
+  steps.forEach((step, place) => {
+    const x = LEFT + place * wide;
+    let reached = 0;
+    const column = columns.get(step).sort((a, b) => colour(a.key) - colour(b.key));
+    const group = el("g", {}, el("title", {}, [
+      label(step), ...column.map((row) => `${row.key || "no model"}: ${format(row.value)}`),
+    ].join("\n")));
+    for (const row of column) {
+      group.append(el("rect", {
+        class: `f${colour(row.key)}`, x: x + wide * 0.12, width: wide * 0.76, rx: 1.5,
+        y: y(reached + row.value), height: Math.max(0, y(reached) - y(reached + row.value)),
+      }));
+      reached += row.value;
+    }
+    svg.append(group);
+    if (place % every === 0) svg.append(el("text", { x: x + wide / 2, y: HEIGHT - 6, "text-anchor": "middle" }, label(step)));
+  });
+
+  const legend = named.map((key, place) =>
+    el("li", {}, el("span", { class: `dot f${place}` }), key || "no model"));
+  if (keys.length > named.length) {
+    legend.push(el("li", {}, el("span", { class: `dot f${COLOURS}` }), `${keys.length - named.length} others`));
+  }
+  return el("div", { class: "chart" }, svg, el("ul", { class: "legend" }, ...legend),
+    el("details", {}, el("summary", {}, "As a table"),
+      table(rows, [["when", (r) => label(r.at)], ["model", (r) => r.key || "no model"], ["", (r) => format(r.value), "n"]])));
+}
+
+function niceCeiling(value) {
+  const size = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 2.5, 5, 10].map((factor) => factor * size).find((nice) => nice >= value);
+}

@@ -1,0 +1,153 @@
+// Conversations: the list, one with each message's figures and trace, and a box to go on with it.
+
+import { ask, stream } from "./api.js";
+import { el, table } from "./dom.js";
+import { brief, milliseconds, moment, money, number } from "./format.js";
+import { listen, throttled } from "./live.js";
+
+export function chat(root, id) {
+  const list = el("nav", { class: "card list", "aria-label": "Conversations" });
+  const page = el("section", { class: "card", "aria-label": "Conversation" });
+  root.replaceChildren(
+    el("div", { class: "head" }, el("h1", {}, "Chat"),
+      el("button", { type: "button", class: "strong", onclick: () => { location.hash = "#/chat/new"; } }, "New conversation")),
+    el("div", { class: "talk" }, list, page),
+  );
+  const lists = throttled(() => drawList(list, id));
+  const unlisten = listen((type) => type.startsWith("conversation") && lists());
+  drawList(list, id);
+  const close = id ? conversation(page, id === "new" ? null : id) : hint(page);
+  return () => { unlisten(); close?.(); };
+}
+
+function hint(page) {
+  page.append(el("p", { class: "empty" }, "Choose a conversation, or begin a new one: its tokens and cost appear as they are booked."));
+}
+
+async function drawList(list, id) {
+  try {
+    const { items } = await ask("/api/conversations?limit=100");
+    list.replaceChildren(...items.map((item) =>
+      el("a", { href: `#/chat/${item.id}`, "aria-current": item.id === id ? "page" : null },
+        el("b", {}, item.title || item.external_id || `Conversation of ${moment(item.created_at)}`),
+        el("small", {}, `${number(item.message_count)} messages · ${money(item.total_cost)}`))));
+    if (!items.length) list.replaceChildren(el("p", { class: "empty" }, "No conversations yet."));
+  } catch (error) {
+    list.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
+  }
+}
+
+function conversation(page, id) {
+  const totals = el("p", { class: "totals" }, "Loading …");
+  const said = el("ol", { class: "said", "aria-live": "polite" });
+  const problem = el("p", { class: "problem", role: "alert", hidden: true });
+  const text = el("textarea", { rows: 1, required: true, maxlength: 100000, "aria-label": "Your message", placeholder: "Ask something: What is 12 * (3 + 4) / 7?" });
+  const send = el("button", { class: "strong" }, "Send");
+  const form = el("form", { class: "ask" }, text, send);
+  page.append(el("header", {}, totals), said, problem, form);
+  let busy = false;
+
+  const fail = (error) => { problem.textContent = error.message; problem.hidden = false; };
+  const load = async () => {
+    if (busy) return;
+    if (!id) return totals.replaceChildren("A new conversation: it begins with your first message.");
+    try {
+      const [shown, rows] = await Promise.all([ask(`/api/conversations/${id}`), everyMessage(id)]);
+      drawTotals(totals, shown);
+      said.replaceChildren(...rows.map((row) => message(row)));
+    } catch (error) { fail(error); }
+  };
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); form.requestSubmit(); }
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const content = text.value.trim();
+    if (!content || busy) return;
+    busy = true; send.disabled = true; problem.hidden = true; text.value = "";
+    const answer = el("p", {}, "…");
+    const figures = el("p", { class: "figures" });
+    said.append(el("li", { class: "user" }, el("p", {}, content)), el("li", { class: "assistant" }, answer, figures));
+    answer.parentElement.scrollIntoView({ block: "end" });
+    try {
+      if (!id) {
+        const title = content.length > 60 ? `${content.slice(0, 60)} …` : content;
+        id = (await ask("/api/conversations", { method: "POST", body: { title } })).id;
+        history.replaceState(null, "", `#/chat/${id}`);
+      }
+      let begun = false;
+      for await (const { event: kind, data } of stream(`/api/conversations/${id}/messages`, { content })) {
+        if (kind === "token") {
+          answer.textContent = (begun ? answer.textContent : "") + data.text;
+          begun = true;
+        } else if (kind === "tool_call_start") figures.textContent = `calling ${data.tool_name ?? data.name ?? "a tool"} …`;
+        else if (kind === "done") answer.textContent = data.content;
+        else if (kind === "error") throw new Error(data.detail);
+      }
+    } catch (error) { fail(error); text.value = content; }
+    busy = false; send.disabled = false;
+    await load();
+    text.focus();
+  });
+  load();
+  const soon = throttled(load, 700);
+  return listen((type, event) => (type === "reset" || event.conversation_id === id) && soon());
+}
+
+async function everyMessage(id) {
+  const rows = [];
+  let after = null;
+  do {
+    const next = after ? `&after=${encodeURIComponent(after)}` : "";
+    const page = await ask(`/api/conversations/${id}/messages?steps=true&limit=200${next}`);
+    rows.push(...page.items);
+    after = page.next;
+  } while (after && rows.length < 1000);
+  return rows;
+}
+
+function drawTotals(totals, shown) {
+  totals.replaceChildren(
+    part("messages", number(shown.message_count)), part("prompt tokens", number(shown.prompt_tokens)),
+    part("completion tokens", number(shown.completion_tokens)), part("cost", money(shown.total_cost)),
+    ...(shown.unpriced_calls ? [part("calls of unknown price", number(shown.unpriced_calls))] : []),
+  );
+}
+
+const part = (name, value) => el("span", {}, el("b", {}, value), ` ${name}`);
+
+function message(row) {
+  const kind = row.kind === "step" ? "step" : row.role;
+  const called = row.tool_calls?.map((call) => call.name).join(", ");
+  const text = row.content || (called ? `calls ${called}` : row.error_type ? "" : "(no text)");
+  const figures = el("p", { class: "figures" });
+  if (row.kind === "step") figures.append(el("span", {}, row.role === "tool" ? "tool result" : "step"));
+  if (row.model_used) {
+    figures.append(el("span", {}, row.model_used),
+      el("span", {}, row.usage_status === "unknown" ? "tokens unknown" : `${brief(row.prompt_tokens)} + ${brief(row.completion_tokens)} tokens`),
+      el("span", {}, money(row.cost)), el("span", {}, milliseconds(row.response_time_ms)));
+  }
+  if (row.status !== "completed") figures.append(el("span", { class: `tag ${row.status}` }, row.error_type ? `${row.status}: ${row.error_type}` : row.status));
+  const shown = el("li", { class: kind, "data-kind": row.kind }, el("p", {}, text), figures);
+  if (row.role === "assistant" && row.correlation_id) {
+    figures.append(el("button", { type: "button", onclick: (event) => toggleTrace(event.target, shown, row.correlation_id) }, "trace"));
+  }
+  return shown;
+}
+
+async function toggleTrace(button, shown, id) {
+  const open = shown.querySelector(".trace");
+  button.setAttribute("aria-expanded", String(!open));
+  if (open) return open.remove();
+  const box = el("div", { class: "trace" }, "Loading …");
+  shown.append(box);
+  try {
+    const told = await ask(`/api/trace/${encodeURIComponent(id)}`);
+    const began = new Date(told.steps[0].began_at);
+    box.replaceChildren(table(told.steps, [
+      ["step", (s) => `${s.step} ${s.name ?? ""}`], ["status", (s) => s.status],
+      ["at", (s) => milliseconds(new Date(s.began_at) - began), "n"], ["took", (s) => milliseconds(s.duration_ms), "n"],
+      ["tokens", (s) => s.prompt_tokens === null ? "" : `${brief(s.prompt_tokens)} + ${brief(s.completion_tokens)}`, "n"],
+      ["cost", (s) => s.cost === null ? "" : money(s.cost), "n"]]));
+  } catch (error) { box.textContent = error.message; }
+}

@@ -1,0 +1,23 @@
+// Numbers and times as people read them. Money comes as decimal text and is only rounded here.
+
+const count = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+export const number = (value) => (value == null ? "–" : count.format(value));
+export const brief = (value) => (value == null ? "–" : Math.abs(value) < 10_000 ? count.format(value) : short.format(value));
+
+export function money(value) {
+  if (value == null) return "unknown";
+  const amount = Number(value);
+  const digits = amount === 0 || amount >= 1 ? 2 : amount >= 0.01 ? 4 : 6;
+  return "$" + amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits });
+}
+
+export const milliseconds = (value) =>
+  value == null ? "–" : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+
+export const time = (value) => new Date(value).toLocaleTimeString("en-GB");
+export const moment = (value) => (value ? new Date(value).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "–");
+export const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
+export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
+export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";

@@ -1,0 +1,75 @@
+// Who is signed in, which page is shown, and whether the stream is open.
+
+import { ask } from "./api.js";
+import { chat } from "./chat.js";
+import { el } from "./dom.js";
+import { begin, end } from "./live.js";
+import { overview } from "./overview.js";
+import { security } from "./security.js";
+
+const byId = (id) => document.getElementById(id);
+const main = byId("main");
+let close = () => {};
+
+function route() {
+  const [, page = "", id] = location.hash.split("/");
+  close();
+  for (const link of byId("nav").children) {
+    const here = link.hash.split("/")[1] === page;
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  close = (page === "chat" ? chat(main, id) : page === "security" ? security(main) : overview(main)) ?? (() => {});
+  document.title = `${main.querySelector("h1")?.textContent ?? ""} – chatter-db`;
+}
+
+function status(text, on) {
+  byId("live").textContent = text;
+  byId("live").classList.toggle("on", on);
+}
+
+async function enter(me) {
+  byId("who-name").textContent = me.user;
+  byId("nav-security").hidden = me.role !== "admin";
+  for (const id of ["nav", "live", "who"]) byId(id).hidden = false;
+  await begin(status);
+  addEventListener("hashchange", route);
+  route();
+}
+
+function signIn(said) {
+  end();
+  for (const id of ["nav", "live", "who"]) byId(id).hidden = true;
+  const problem = el("p", { class: "problem", role: "alert", hidden: !said }, said ?? "");
+  const field = (label, name, type, autocomplete) => el("label", {}, label, el("input", { name, type, autocomplete }));
+  const form = el("form", { class: "card sign-in" }, el("h1", {}, "Sign in"), problem,
+    field("API key", "api_key", "password", "off"), el("hr"),
+    field("User", "user", "text", "username"), field("Password", "password", "password", "current-password"),
+    el("button", { class: "strong" }, "Sign in"),
+    el("p", { class: "totals" }, "The first start of chatter serve prints a key of the user admin."));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const given = Object.fromEntries([...new FormData(form)].filter(([, value]) => value));
+    try {
+      enter(await ask("/api/auth/login", { method: "POST", body: given }));
+    } catch (error) {
+      problem.textContent = error.message;
+      problem.hidden = false;
+    }
+  });
+  main.replaceChildren(form);
+  form.querySelector("input").focus();
+}
+
+byId("sign-out").addEventListener("click", async () => {
+  await ask("/api/auth/logout", { method: "POST" }).catch(() => {});
+  location.hash = "";
+  location.reload();
+});
+
+try {
+  enter(await ask("/api/auth/me"));
+} catch (error) {
+  if (error.status === 401) signIn();
+  else main.replaceChildren(el("p", { class: "problem", role: "alert" }, `The server does not answer as it should: ${error.message}`));
+}

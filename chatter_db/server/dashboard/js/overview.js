@@ -1,0 +1,170 @@
+// The first page: what was spent, where it goes, what runs.
+
+import { ask } from "./api.js";
+import { bars } from "./charts.js";
+import { card, choice, el, table } from "./dom.js";
+import { brief, milliseconds, moment, money, number, percent, sum, time, zone } from "./format.js";
+import { listen, throttled } from "./live.js";
+
+const RANGES = [["today", "Today"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
+const chosen = { range: "30d", measure: "cost" };
+let before = {};
+
+export function overview(root) {
+  const body = el("div", { class: "grid" });
+  const fresh = el("p", { class: "totals" });
+  const problem = el("p", { class: "problem", role: "alert", hidden: true });
+  let latest = null;
+
+  const draw = () => latest && body.replaceChildren(...cards(latest, draw, body.clientWidth - 40));
+  const load = async () => {
+    try {
+      latest = await ask(`/api/overview?range=${chosen.range}&time_zone=${encodeURIComponent(zone)}`);
+      problem.hidden = true;
+      fresh.textContent = `Exact at ${time(latest.as_of)}`;
+      draw();
+    } catch (error) {
+      problem.textContent = `The figures could not be read: ${error.message}`;
+      problem.hidden = false;
+    }
+  };
+  const soon = throttled(load);
+
+  body.append(el("p", { class: "loading w12" }, "Loading …"));
+  root.replaceChildren(
+    el("div", { class: "head" }, el("h1", {}, "Overview"), fresh,
+      choice("Period", RANGES, chosen.range, (range) => { chosen.range = range; load(); })),
+    problem, body,
+  );
+  load();
+  const stop = listen(soon);
+  const ticking = setInterval(() => {
+    for (const cell of body.querySelectorAll("[data-since]")) cell.textContent = elapsed(cell.dataset.since);
+  }, 1000);
+  return () => { stop(); clearInterval(ticking); };
+}
+
+function cards(told, redraw, width) {
+  const rows = told.over_time;
+  const today = rows.filter((row) => row.at.slice(0, 10) === localDay(told));
+  const failed = sum(rows, "failed_calls"), calls = sum(rows, "calls"), unpriced = sum(rows, "unpriced_calls");
+  const period = RANGES.find(([value]) => value === chosen.range)[1].toLowerCase();
+  const whole = told.scope === "all";
+  const made = [
+    tile("Spent today", money(sum(today, "cost")), `${brief(sum(today, "total_tokens"))} tokens`),
+    tile(`Spent, ${period}`, money(sum(rows, "cost")),
+      unpriced ? `${number(unpriced)} calls of unknown price are not in it` : `${brief(sum(rows, "total_tokens"))} tokens`, unpriced > 0),
+    tile(`Model calls, ${period}`, number(calls), calls ? `${percent(failed / calls)} failed or cancelled` : "none yet"),
+    tile("Running now", number(told.running.length), told.running.length ? told.running[0].workflow_name : "all quiet"),
+    el("section", { class: "card w12" },
+      el("header", {}, el("h2", {}, "Over time, by model"),
+        choice("Measure", [["cost", "Cost"], ["total_tokens", "Tokens"], ["calls", "Calls"]], chosen.measure,
+          (measure) => { chosen.measure = measure; redraw(); })),
+      chart(told, width)),
+  ];
+  const running = card("", "Running now", table(told.running, [
+    ["workflow", (r) => r.conversation_id ? el("a", { href: `#/chat/${r.conversation_id}` }, r.workflow_name) : r.workflow_name, "name"],
+    ["for", (r) => el("span", { "data-since": r.started_at }, elapsed(r.started_at)), "n"],
+    ["calls", (r) => number(r.model_calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
+    ["cost so far", (r) => money(r.total_cost), "n"]], "Nothing runs at this moment."));
+  const dearest = card("", "Dearest conversations", table(told.dearest, [
+    ["conversation", (r) => el("a", { href: `#/chat/${r.conversation_id}` }, r.conversation || r.conversation_id.slice(-12)), "name"],
+    ...(whole ? [["user", (r) => r.user ?? "–", "name wide"]] : []),
+    ["messages", (r) => number(r.message_count), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
+    ["cost", (r) => money(r.cost), "n"]]));
+  if (!whole) return [...made, stack(running), stack(dearest)];
+
+  const total = Math.max(...told.models.map((row) => Number(row.cost)), 0);
+  return [
+    ...made,
+    stack(
+      card("", "Models", table(told.models, [
+        ["model", (r) => shared(r.model || "no model", Number(r.cost) / (total || 1)), "name"],
+        ["calls", (r) => number(r.calls), "n"], ["tokens", (r) => brief(r.prompt_tokens + r.completion_tokens), "n"],
+        ["cost", (r) => money(r.cost), "n"]])),
+      dearest,
+    ),
+    stack(
+      running,
+      card("", "Users", table(told.users, [
+        ["user", (r) => r.user, "name"], ["calls", (r) => number(r.calls), "n"],
+        ["tokens", (r) => brief(r.prompt_tokens + r.completion_tokens), "n"], ["cost", (r) => money(r.cost), "n"]])),
+      card("", "Workflows", table(told.workflows, [
+        ["workflow", (r) => r.workflow_name || "outside of a run", "name"], ["calls", (r) => number(r.calls), "n"],
+        ["cost", (r) => money(r.cost), "n"]])),
+      card("", "Latency", table(told.latency.filter((r) => r.measure === "response"), [
+        ["model", (r) => r.model || "no model", "name"], ["p50", (r) => milliseconds(Number(r.p50_ms)), "n"],
+        ["p95", (r) => milliseconds(Number(r.p95_ms)), "n"], ["p99", (r) => milliseconds(Number(r.p99_ms)), "n"]],
+      "No call has told its time.")),
+      card("", "Tools", table(told.tools, [
+        ["tool", (r) => r.tool, "name"], ["calls", (r) => number(r.calls), "n"], ["failed", (r) => number(r.failed), "n"],
+        ["mean", (r) => milliseconds(r.mean_ms === null ? null : Number(r.mean_ms)), "n"]], "No tool was called.")),
+    ),
+  ];
+}
+
+const stack = (...cards) => el("div", { class: "stack w6" }, ...cards);
+
+function tile(name, value, note, warn = false) {
+  const changed = before[name] !== undefined && before[name] !== value;
+  before[name] = value;
+  return el("section", { class: "card tile w3", "data-tile": name }, el("span", {}, name),
+    el("b", { class: changed ? "changed" : null }, value), el("small", { class: warn ? "warn" : null }, note));
+}
+
+function shared(name, share) {
+  const bar = el("span", { class: "share" });
+  bar.style.width = `${Math.max(1, share * 100)}%`;
+  const cell = document.createDocumentFragment();
+  cell.append(name, bar);
+  return cell;
+}
+
+function chart(told, width) {
+  const days = stepsOf(told);
+  // Bars of less than a few pixels tell nothing: weeks, from Monday, for a long time.
+  const step = days.length > 120 ? week : (at) => at;
+  const added = new Map();
+  for (const row of told.over_time) {
+    const at = step(row.at.slice(0, told.step === "hour" ? 13 : 10));
+    const place = JSON.stringify([at, row.model]);
+    const found = added.get(place) ?? { at, key: row.model, value: 0 };
+    found.value += Number(row[chosen.measure]);
+    added.set(place, found);
+  }
+  const rows = [...added.values()];
+  const format = chosen.measure === "cost" ? money : brief;
+  const hourly = told.step === "hour";
+  const label = (step) => hourly ? `${step.slice(11, 13)}:00`
+    : new Date(`${step.slice(0, 10)}T12:00`).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  const steps = [...new Set(days.map(step))];
+  return bars({ rows, steps, label, format, width, caption: `${chosen.measure} over time, by model` });
+}
+
+function week(day) {
+  const monday = new Date(`${day}T00:00Z`);
+  monday.setUTCDate(monday.getUTCDate() - ((monday.getUTCDay() + 6) % 7));
+  return monday.toISOString().slice(0, 10);
+}
+
+// Every hour of today, or every day from the first one on: a day without calls is a gap, not left out.
+function stepsOf(told) {
+  const today = localDay(told);
+  if (told.step === "hour") return Array.from({ length: 24 }, (_, hour) => `${today}T${String(hour).padStart(2, "0")}`);
+  const first = told.since ?? told.over_time[0]?.at.slice(0, 10) ?? today;
+  const steps = [];
+  for (let day = new Date(`${first}T00:00Z`); day.toISOString().slice(0, 10) <= today; day.setUTCDate(day.getUTCDate() + 1)) {
+    steps.push(day.toISOString().slice(0, 10));
+  }
+  return steps;
+}
+
+function localDay(told) {
+  const options = { timeZone: told.scope === "all" ? zone : "UTC", year: "numeric", month: "2-digit", day: "2-digit" };
+  return new Intl.DateTimeFormat("en-CA", options).format(new Date(told.as_of));
+}
+
+function elapsed(since) {
+  const seconds = Math.max(0, (Date.now() - new Date(since)) / 1000);
+  return seconds < 60 ? `${Math.floor(seconds)} s` : seconds < 3600 ? `${Math.floor(seconds / 60)} min` : moment(since);
+}

@@ -1,0 +1,32 @@
+// For admins: alerts, and what happened at the door.
+
+import { ask } from "./api.js";
+import { card, el, table } from "./dom.js";
+import { moment } from "./format.js";
+import { listen, throttled } from "./live.js";
+
+export function security(root) {
+  const body = el("div", { class: "grid" }, el("p", { class: "loading w12" }, "Loading …"));
+  root.replaceChildren(el("div", { class: "head" }, el("h1", {}, "Security")), body);
+  const load = async () => {
+    try {
+      const [alerts, events] = await Promise.all([ask("/api/security/alerts?limit=50"), ask("/api/security/events?limit=100")]);
+      body.replaceChildren(
+        card("w12", "Alerts", table(alerts.items, [
+          ["when", (r) => moment(r.created_at)], ["rule", (r) => r.rule_name], ["whom", (r) => `${r.subject.replace("_", " ")} ${r.subject_value}`, "name"],
+          ["severity", (r) => severity(r.severity)], ["events", (r) => String(r.events), "n"],
+          ["blocked until", (r) => moment(r.blocked_until)]], "No threshold was reached.")),
+        card("w12", "What happened at the door", table(events.items, [
+          ["when", (r) => moment(r.created_at)], ["what", (r) => r.event_type.replaceAll("_", " ")],
+          ["severity", (r) => severity(r.severity)], ["from", (r) => r.ip_address ?? "–"], ["user", (r) => r.user_id?.slice(-12) ?? "–"]])),
+      );
+    } catch (error) {
+      body.replaceChildren(el("p", { class: "problem w12", role: "alert" }, error.message));
+    }
+  };
+  load();
+  const soon = throttled(load, 2000);
+  return listen((type) => (type === "alert_raised" || type === "reset") && soon());
+}
+
+const severity = (name) => el("span", { class: `tag ${name}` }, name);

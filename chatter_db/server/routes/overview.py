@@ -1,0 +1,163 @@
+"""/api/overview: what the dashboard's first page shows, in one answer."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.exceptions import HTTPException
+
+from chatter_db.accounts import Identity
+from chatter_db.analytics import run_report
+from chatter_db.models import Conversation, WorkflowExecution
+from chatter_db.queries import query
+from chatter_db.server.identity import Books, SignedIn
+from chatter_db.server.problems import documented
+
+router = APIRouter(prefix="/api", tags=["analytics"])
+
+Range = Literal["today", "7d", "30d", "90d", "all"]
+
+_DAYS: dict[Range, int | None] = {"today": 0, "7d": 6, "30d": 29, "90d": 89, "all": None}
+_ROWS = 10
+
+
+class Running(BaseModel):
+    """A run that is not over."""
+
+    id: UUID
+    workflow_name: str
+    conversation_id: UUID | None
+    started_at: datetime
+    model_calls: int
+    tool_calls: int
+    total_tokens: int
+    total_cost: Decimal
+
+
+class Overview(BaseModel):
+    """Everything exact at `as_of`. `over_time` has a row for each step and model.
+
+    Lists that are of all users are null for who is no admin.
+    """
+
+    as_of: datetime
+    scope: Literal["all", "own"]
+    step: Literal["hour", "day"]
+    since: str | None
+    over_time: list[dict[str, Any]]
+    running: list[Running]
+    dearest: list[dict[str, Any]]
+    models: list[dict[str, Any]] | None = None
+    users: list[dict[str, Any]] | None = None
+    workflows: list[dict[str, Any]] | None = None
+    latency: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+
+
+@router.get("/overview", responses=documented(401, 422, 429))
+async def overview(
+    identity: SignedIn,
+    chatter: Books,
+    range_: Annotated[Range, Query(alias="range")] = "30d",
+    time_zone: Annotated[str, Query(max_length=100, description="Whose days.")] = "UTC",
+) -> Overview:
+    """Usage over time, what runs, and what costs most: of all users for an admin, else one's own.
+
+    Days of one's own are of UTC.
+    """
+    async with chatter.session() as session:
+        if identity.role == "admin":
+            return await _of_all(session, range_, time_zone)
+        return await _of_one(session, identity, range_)
+
+
+async def _of_all(session: AsyncSession, range_: Range, time_zone: str) -> Overview:
+    period: dict[str, str | int | None] = {
+        "since": await _since(session, range_, time_zone),
+        "time_zone": time_zone,
+    }
+    step: Literal["hour", "day"] = "hour" if range_ == "today" else "day"
+    told = {
+        name: await run_report(session, report, **variables)
+        for name, report, variables in (
+            ("over_time", "usage_by_time", {**period, "step": step}),
+            ("models", "cost_by_model", {**period, "limit": _ROWS}),
+            ("users", "cost_by_user", {**period, "limit": _ROWS}),
+            ("workflows", "cost_by_workflow", period),
+            ("latency", "slowest_models", period),
+            ("tools", "tools", period),
+            ("dearest", "dearest_conversations", {"limit": _ROWS}),
+        )
+    }
+    rows = {
+        name: [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        for name, table in told.items()
+    }
+    return Overview(
+        as_of=told["over_time"].as_of,
+        scope="all",
+        step=step,
+        since=str(period["since"]) if period["since"] else None,
+        running=await _running(session, None),
+        **{**rows, "workflows": rows["workflows"][:_ROWS], "latency": rows["latency"][:_ROWS]},
+    )
+
+
+async def _of_one(session: AsyncSession, identity: Identity, range_: Range) -> Overview:
+    since = await _since(session, range_, "UTC")
+    table = await run_report(session, "usage_of_user", user_id=str(identity.user_id), since=since)
+    dearest = await session.scalars(
+        select(Conversation)
+        .where(Conversation.user_id == identity.user_id, Conversation.total_cost > 0)
+        .order_by(Conversation.total_cost.desc(), Conversation.id)
+        .limit(_ROWS)
+    )
+    return Overview(
+        as_of=table.as_of,
+        scope="own",
+        step="day",
+        since=since,
+        over_time=[
+            {**dict(zip(table.columns, row, strict=True)), "at": row[0]} for row in table.rows
+        ],
+        running=await _running(session, identity.user_id),
+        dearest=[
+            {
+                "conversation_id": found.id,
+                "conversation": found.external_id or found.title,
+                "message_count": found.message_count,
+                "total_tokens": found.total_tokens,
+                "cost": found.total_cost,
+            }
+            for found in dearest
+        ],
+    )
+
+
+async def _running(session: AsyncSession, user_id: UUID | None) -> list[Running]:
+    wanted = select(WorkflowExecution).where(WorkflowExecution.status == "running")
+    if user_id is not None:
+        wanted = wanted.where(WorkflowExecution.user_id == user_id)
+    rows = await session.scalars(wanted.order_by(WorkflowExecution.started_at.desc()).limit(_ROWS))
+    return [Running.model_validate(row, from_attributes=True) for row in rows]
+
+
+async def _since(session: AsyncSession, range_: Range, time_zone: str) -> str | None:
+    days = _DAYS[range_]
+    if days is None:
+        return None
+    try:
+        first: date = (
+            await session.execute(query("day_in_zone"), {"time_zone": time_zone, "days": days})
+        ).scalar_one()
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != "22023":
+            raise
+        raise HTTPException(422, f"time_zone: there is no {time_zone!r}.") from None
+    return first.isoformat()

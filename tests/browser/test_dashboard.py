@@ -1,0 +1,139 @@
+"""What people see, in a real browser."""
+
+from pathlib import Path
+
+import psycopg
+from playwright.async_api import Browser, Locator, Page, expect
+
+from chatter_db import Chatter
+from chatter_db.accounts import Accounts
+from chatter_db.importing import import_file
+from tests.browser.conftest import people, signed_in
+from tests.server.conftest import PASSWORD, Person, Site, serving
+
+TRACE = Path(__file__).parents[2] / "chatter_db" / "demo" / "aider_trace.csv"
+
+
+def tile(page: Page, name: str) -> Locator:
+    return page.locator(f"[data-tile='{name}'] b")
+
+
+async def say(page: Page, text: str) -> None:
+    await page.get_by_label("Your message").fill(text)
+    await page.get_by_role("button", name="Send").click()
+
+
+async def test_a_chat_changes_the_figures_without_a_reload(browser: Browser, site: Site) -> None:
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        other = await page.context.new_page()
+        await other.goto(site.address)
+        await expect(tile(other, "Spent today")).to_have_text("$0.00")
+
+        await page.goto(f"{site.address}/#/chat/new")
+        await say(page, "What is 12 * (3 + 4) / 7?")
+        await expect(page.get_by_text("The calculate tool says: 12.")).to_be_visible()
+        await expect(page.locator(".totals").first).to_contain_text("2 messages")
+        await expect(page.locator(".said")).to_contain_text("31 + 7 tokens")
+        await expect(page.get_by_label("Conversations")).to_contain_text("What is 12")
+        # The other page heard of it by its event stream.
+        await expect(tile(other, "Spent today")).to_have_text("$0.000093")
+        await expect(other.get_by_text("Dearest conversations")).to_be_visible()
+        await expect(other.locator(".chart svg rect").first).to_be_visible()
+
+        await page.get_by_role("button", name="trace").last.click()
+        await expect(page.locator(".trace")).to_contain_text("tool call calculate")
+
+
+async def test_a_restart_of_the_server_is_survived_and_nothing_missed(
+    browser: Browser, chatter: Chatter, url: str
+) -> None:
+    first = serving(chatter)
+    address = await first.__aenter__()
+    await people(Site(address, Accounts(chatter), []), "ada")
+    async with signed_in(browser, address, "ada") as page:
+        await expect(tile(page, "Spent today")).to_have_text("$0.00")
+        await first.__aexit__(None, None, None)
+        await expect(page.locator("#live")).to_have_text("Reconnecting …")
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "with c as (insert into chatter.conversations (user_id) "
+                "  select id from chatter.users where external_id = 'ada' returning id) "
+                "insert into chatter.messages (conversation_id, role, model_used, cost) "
+                "select id, 'assistant', 'm', 2.5 from c"
+            )
+        async with serving(chatter, port=int(address.rpartition(":")[2])):
+            await expect(page.locator("#live")).to_have_text("Live")
+            await expect(tile(page, "Spent today")).to_have_text("$2.50")
+            await page.goto("about:blank")
+
+
+async def test_people_see_their_own_and_admins_everybodys(
+    browser: Browser, site: Site, admin: Person
+) -> None:
+    await people(site, "ada", "bob")
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    async with (
+        signed_in(browser, site.address, "ada") as ada,
+        signed_in(browser, site.address, "bob") as bob,
+        signed_in(browser, site.address, "root") as root,
+    ):
+        await ada.goto(f"{site.address}/#/chat/new")
+        await say(ada, "Between us: what is 6 * 7?")
+        await expect(ada.get_by_text("The calculate tool says: 42.")).to_be_visible()
+        conversation = ada.url
+
+        await expect(root.locator("main")).to_contain_text("ada")
+        await root.goto(conversation)
+        await expect(root.locator(".said")).to_contain_text("Between us")
+        await expect(root.get_by_role("link", name="Security")).to_be_visible()
+
+        await expect(tile(bob, "Spent today")).to_have_text("$0.00")
+        await expect(bob.get_by_text("Nothing was spent in this time.")).to_be_visible()
+        await expect(bob.get_by_role("link", name="Security")).to_be_hidden()
+        await bob.goto(conversation)
+        await expect(bob.get_by_role("alert")).to_contain_text("There is no such conversation.")
+        await expect(bob.get_by_label("Conversations")).to_contain_text("No conversations yet.")
+
+
+async def test_the_figures_of_a_real_trace(
+    browser: Browser, site: Site, admin: Person, url: str, tmp_path: Path
+) -> None:
+    import_file(url, TRACE)
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    async with signed_in(browser, site.address, "root") as page:
+        await page.get_by_text("All", exact=True).click()
+        await expect(tile(page, "Spent, all")).to_have_text("$66.63")
+        await expect(tile(page, "Model calls, all")).to_have_text("1,644")
+        await expect(page.locator("main")).to_contain_text("aider-1409")
+        await page.get_by_text("Tokens", exact=True).click()
+        await page.get_by_text("As a table").click()
+        await expect(page.locator(".chart table tbody tr").first).to_be_visible()
+        shot = await page.screenshot(path=tmp_path / "overview.png", full_page=True)
+        assert len(shot) > 50_000
+        await page.set_viewport_size({"width": 360, "height": 800})
+        wide = await page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360
+
+
+async def test_what_people_write_is_text_and_nothing_else(browser: Browser, site: Site) -> None:
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        await page.goto(f"{site.address}/#/chat/new")
+        await say(page, "<img src=x onerror=\"document.title='taken'\"><b>bold</b>")
+        await expect(page.locator(".said .user").first).to_contain_text("<b>bold</b>")
+        assert await page.locator(".said img, .said b").count() == 0
+        assert "taken" not in await page.title()
+
+
+async def test_a_wrong_password_is_said_where_the_user_is(browser: Browser, site: Site) -> None:
+    await people(site, "ada")
+    page = await browser.new_page()
+    answer = await page.goto(site.address)
+    assert answer is not None
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    await page.get_by_label("User").fill("ada")
+    await page.get_by_label("Password").fill("not the password")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("wrong")
+    await page.close()
