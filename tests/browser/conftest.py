@@ -3,15 +3,13 @@
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import psycopg
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.server.conftest import PASSWORD, Site, admin, site
+from tests.server.conftest import PASSWORD, Site, admin, site, url
 
-__all__ = ["admin", "site"]
+__all__ = ["admin", "site", "url"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -33,13 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "tests/browser" in str(item.path):
                 item.add_marker(skip)
-
-
-@pytest.fixture
-def url(migrated_pg18: psycopg.Connection[Any]) -> str:
-    """One Postgres is enough: what a page shows doesn't depend on its version."""
-    info = migrated_pg18.info
-    return f"postgresql://{info.user}:{info.password}@{info.host}:{info.port}/{info.dbname}"
 
 
 @pytest.fixture

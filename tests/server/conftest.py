@@ -5,8 +5,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from chatter_db import Chatter
@@ -60,6 +62,13 @@ class Site:
         client = httpx.AsyncClient(base_url=self.address, headers=headers, timeout=30)
         self.open.append(client)
         return client
+
+
+@pytest.fixture
+def url(migrated_pg18: psycopg.Connection[Any]) -> str:
+    """One Postgres is enough: what HTTP tells doesn't depend on its version."""
+    info = migrated_pg18.info
+    return f"postgresql://{info.user}:{info.password}@{info.host}:{info.port}/{info.dbname}"
 
 
 @pytest.fixture
