@@ -4,14 +4,16 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import argon2
 import psycopg
 import pytest
 from pytest_postgresql import factories
 
-from chatter_db import Chatter, database, migrating
+from chatter_db import Chatter, accounts, database, migrating
 from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.queries import checks
 from chatter_db.settings import settings
@@ -94,6 +96,13 @@ def spool_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     settings.cache_clear()
     yield tmp_path / "spool"
     settings.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real argon2, at the least it can cost: else it would take a fifth of the suite's time."""
+    quick = partial(argon2.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(accounts, "PasswordHasher", quick)
 
 
 @pytest.fixture

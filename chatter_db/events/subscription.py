@@ -86,7 +86,7 @@ class Subscription:
                 batch = self._pending.pop(0)
                 self._size -= len(batch.events)
                 yield batch
-            if not self._live:
+            if self._stopped or not self._live:
                 return
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting

@@ -239,6 +239,17 @@ def hub_selection(category: str) -> Any:
     return Selection.of(categories=[category])
 
 
+async def test_a_reader_that_is_stopped_before_it_has_joined_ends(hub: Hub) -> None:
+    reader = hub.subscribe()
+    batches = reader.batches()
+    joining = asyncio.create_task(anext(batches))
+    await asyncio.sleep(0)  # it waits for the hub's first look
+    reader.stop()
+    await joining
+    async with asyncio.timeout(20):
+        assert [batch async for batch in batches] == []
+
+
 async def test_closing_ends_every_reader(hub: Hub, follow: Follow) -> None:
     readers = [await follow().live() for _ in range(3)]
     await hub.close()
