@@ -45,11 +45,12 @@ lock: ## Renew the hashed lock from pyproject.toml (needs uv)
 clean: ## Remove what this file made (not the embedded server's data)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
 
-# The hashes pin every package; our own comes last, without asking for more.
+# The lock names every package with its hash, so nothing is left to resolve: older pips look
+# beyond the pinned versions where a package is asked for with an extra. Our own comes last.
 $(READY): .ci/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "chatter-db needs Python 3.11 or newer; set PYTHON=... (this is " + sys.version.split()[0] + ")")'
 	@echo "Setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .ci/requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
