@@ -132,6 +132,18 @@ class WorkflowExecution(Base):
     completion_tokens: Mapped[int] = _kept()
     total_tokens: Mapped[int] = _kept()
     total_cost: Mapped[Decimal] = _kept()
+    recorder_id: Mapped[UUID | None]
+
+
+class RecorderProcess(Base):
+    __tablename__ = "recorders"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    process_id: Mapped[int]
+    started_at: Mapped[datetime] = _default()
+    heartbeat_at: Mapped[datetime] = _default()
+    stopped_at: Mapped[datetime | None]
 
 
 class Message(Base):

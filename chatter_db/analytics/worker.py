@@ -1,4 +1,4 @@
-"""Background work: folds deltas, refreshes views, removes what is past its time.
+"""Background work: folds deltas, refreshes views, ends abandoned runs, removes what is old.
 
 Any number may run; one leads, by an advisory lock that goes with its connection, and
 the others wait to take over. It wakes by the bell of the events, a little later, so
@@ -93,6 +93,8 @@ class Worker:
         while taken == FOLD:
             taken = await connection.fetchval(statement("worker_fold"), FOLD)
         await connection.fetch(statement("worker_refresh"))
+        if swept := await connection.fetchval(statement("worker_sweep")):
+            log.warning("%d run(s) were abandoned: their process is gone.", swept)
         now = asyncio.get_running_loop().time()
         if now - self._pruned_at > PRUNE_SECONDS:
             keep = settings()

@@ -362,6 +362,7 @@ class Recorder(BaseCallbackHandler):
             correlation_id=run.correlation_id,
             started_at=at,
             metadata=self._metadata,
+            recorder_id=self._writer.id,
         )
         turns = [
             MessageRow(

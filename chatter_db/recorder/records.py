@@ -44,6 +44,7 @@ class RunStarted(Struct, frozen=True, tag=True):
     correlation_id: str
     started_at: datetime
     metadata: dict[str, Any]
+    recorder_id: UUID | None = None
 
 
 class MessageRow(Struct, frozen=True, kw_only=True, tag=True):

@@ -7,15 +7,19 @@ go to the spool, and from there into the books when it is back.
 """
 
 import logging
+import os
 import queue
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from typing import Any
 from uuid import UUID
 
 import msgspec
+from langchain_core.utils.uuid import uuid7
 from psycopg import OperationalError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -41,6 +45,9 @@ MAX_BATCH = 1000
 
 RETRY_FOR_SECONDS = 1.0
 """How long a record waits for a database that went away before it goes to the spool."""
+
+HEARTBEAT_SECONDS = 10.0
+"""How often a process that records says that it lives; see chatter.sweep_executions()."""
 
 MAX_PAUSE_SECONDS = 2.0
 """The longest pause between two attempts to book what waits in the spool."""
@@ -74,6 +81,9 @@ class Writer:
         )
         self._spool = spool
         self._pause = 0.0
+        self.id = uuid7()
+        """Of this process in chatter.recorders, once it has booked a run."""
+        self._beat_at: float | None = None
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="chatter-writer", daemon=True)
         self._thread.start()
@@ -97,6 +107,8 @@ class Writer:
         """Books what was submitted, then stops. What Postgres can't take now stays spooled."""
         self._queue.put(None)
         self._thread.join()
+        if self._beat_at is not None:
+            self._tell("record_recorder_stop", {"id": self.id})
         self._engine.dispose()
         if self._spool.waiting:
             log.error(
@@ -116,6 +128,9 @@ class Writer:
                     self._book_spool()
                 elif batch:
                     self._book(batch)
+                if self._beat_at is not None and time.monotonic() > self._beat_at:
+                    self._tell("record_recorder", self._card())
+                    self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
             except Exception as error:
                 # A bug of ours. The callers must hear of it, and the writer must live on.
                 log.exception("The recorder's writer failed")
@@ -131,7 +146,7 @@ class Writer:
         batch: list[_Entry] = []
         size = 0
         try:
-            entry = self._queue.get(timeout=self._pause if self._spool.waiting else None)
+            entry = self._queue.get(timeout=self._patience())
             while entry is not None:
                 batch.append(entry)
                 size += len(entry.records)
@@ -141,6 +156,27 @@ class Writer:
         except queue.Empty:
             return batch, False
         return batch, True
+
+    def _patience(self) -> float | None:
+        """How long to wait for a record: until the spool or the heartbeat is due."""
+        if self._spool.waiting:
+            return self._pause
+        if self._beat_at is None:
+            return None
+        return max(0.0, self._beat_at - time.monotonic())
+
+    def _card(self) -> dict[str, Any]:
+        return {"id": self.id, "host": socket.gethostname(), "process_id": os.getpid()}
+
+    def _tell(self, name: str, values: dict[str, Any]) -> None:
+        """Says something of this process; if Postgres is away, not now."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(query(name), values)
+        except (DBAPIError, DatabaseUnavailable) as error:
+            if not _passing(error):
+                raise
+            log.warning("The recorder's heartbeat was not booked: %s", _reason(error))
 
     def _book(self, batch: "list[_Entry]") -> None:
         """Books `batch`, into the spool if Postgres is away.
@@ -203,7 +239,12 @@ class Writer:
         while True:
             try:
                 with self._engine.begin() as connection:
-                    return _write(connection, records)
+                    if self._beat_at is None and any(isinstance(r, RunStarted) for r in records):
+                        connection.execute(query("record_recorder"), self._card())
+                    booked = _write(connection, records)
+                if self._beat_at is None:
+                    self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+                return booked
             except (DBAPIError, DatabaseUnavailable) as error:
                 if not _passing(error) or time.monotonic() + pause > deadline:
                     raise

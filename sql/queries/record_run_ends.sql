@@ -1,4 +1,5 @@
--- Ends of runs. An end that was booked stays: a repeated record changes nothing.
+-- Ends of runs. An end that was booked stays: a repeated record changes nothing. A run that
+-- passed for abandoned had only lost its way to the database.
 update chatter.workflow_executions as e
 set status = r.status,
     finished_at = r.finished_at,
@@ -12,4 +13,4 @@ from jsonb_to_recordset(cast(:rows as jsonb)) as r (
     error_message text
   )
 where e.id = r.execution_id
-  and e.status = 'running'
+  and e.status in ('running', 'abandoned')

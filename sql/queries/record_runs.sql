@@ -1,7 +1,8 @@
 -- Executions, under the conversation of their host's name or of our id. A
 -- conversation that was given by an id we don't have fails its foreign key.
 insert into chatter.workflow_executions (
-  id, conversation_id, user_id, workflow_name, correlation_id, started_at, metadata
+  id, conversation_id, user_id, workflow_name, correlation_id, started_at, metadata,
+  recorder_id
 )
 select
   r.execution_id,
@@ -10,7 +11,8 @@ select
   r.workflow_name,
   r.correlation_id,
   r.started_at,
-  r.metadata
+  r.metadata,
+  r.recorder_id
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (
     execution_id uuid,
     conversation_id uuid,
@@ -19,10 +21,13 @@ from jsonb_to_recordset(cast(:rows as jsonb)) as r (
     workflow_name text,
     correlation_id text,
     started_at timestamptz,
-    metadata jsonb
+    metadata jsonb,
+    recorder_id uuid
   )
   left join chatter.users as u on u.external_id = r.user_external_id
   left join chatter.conversations as given on given.id = r.conversation_id
   left join chatter.conversations as named
     on named.external_id = r.conversation_external_id and named.user_id is not distinct from u.id
-on conflict (id) do nothing
+-- A run whose row was made ahead, as a claim, gets its recorder.
+on conflict (id) do update set recorder_id = excluded.recorder_id
+  where workflow_executions.recorder_id is null

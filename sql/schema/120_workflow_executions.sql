@@ -18,6 +18,7 @@ create table chatter.workflow_executions (
   completion_tokens bigint not null default 0,
   total_tokens bigint not null default 0,
   total_cost numeric not null default 0,
+  recorder_id uuid,
   constraint workflow_executions_pkey primary key (id),
   constraint workflow_executions_conversation_id_fkey
     foreign key (conversation_id) references chatter.conversations (id) on delete restrict,
@@ -85,6 +86,8 @@ comment on column chatter.workflow_executions.finished_at is 'When the run ended
 comment on column chatter.workflow_executions.error_type is 'Class of the error that ended the run.';
 comment on column chatter.workflow_executions.error_message is 'Text of the error that ended the run.';
 comment on column chatter.workflow_executions.metadata is 'Free JSON object of the host app.';
+comment on column chatter.workflow_executions.recorder_id is
+  'The chatter.recorders row of the process that records it, by which one that died is told; NULL if none does. No reference: a run is booked before its recorder is known where a spool was adopted.';
 comment on column chatter.workflow_executions.model_calls is 'Kept by trigger: message rows of the run that are model calls.';
 comment on column chatter.workflow_executions.tool_calls is 'Kept by trigger: tool calls the model asked for in the run.';
 comment on column chatter.workflow_executions.prompt_tokens is 'Kept by trigger: sum over the run''s message rows, in tokens.';

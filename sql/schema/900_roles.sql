@@ -55,10 +55,12 @@ begin
     grant update (title, status, metadata) on chatter.conversations to chatter_app;
     grant insert (
       id, conversation_id, user_id, workflow_name, status, correlation_id, started_at, finished_at,
-      error_type, error_message, metadata
+      error_type, error_message, metadata, recorder_id
     ) on chatter.workflow_executions to chatter_app;
-    grant update (status, finished_at, error_type, error_message, metadata)
+    grant update (status, finished_at, error_type, error_message, metadata, recorder_id)
       on chatter.workflow_executions to chatter_app;
+    grant select, insert (id, host, process_id), update (heartbeat_at, stopped_at)
+      on chatter.recorders to chatter_app;
     grant insert (
       id, conversation_id, execution_id, role, kind, content, tool_calls, tool_call_id,
       provider_used, model_used, prompt_tokens, completion_tokens, total_tokens,
@@ -168,7 +170,7 @@ begin
       on chatter.workflow_executions to chatter_worker;
     grant execute on function
       chatter.prune_events(timestamptz), chatter.prune_security(timestamptz),
-      analytics.fold(integer), analytics.refresh(boolean), chatter.bell()
+      chatter.sweep_executions(interval), analytics.fold(integer), analytics.refresh(boolean), chatter.bell()
     to chatter_worker;
     grant update (worker, worked_at) on analytics.state to chatter_worker;
   end if;

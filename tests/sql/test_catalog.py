@@ -160,6 +160,7 @@ def test_security_definer_functions_are_those_that_write_or_read_for_the_app(boo
         "prune_events",
         "prune_security",
         "record_event",
+        "sweep_executions",
         "tg_conversations__events",
         "tg_messages__deltas",
         "tg_messages__events",

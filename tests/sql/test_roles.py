@@ -28,6 +28,7 @@ COLUMNS: dict[tuple[str, str, str], str] = {
     (APP, "SELECT", "workflow_executions"): "*",
     (APP, "SELECT", "messages"): "*",
     (APP, "SELECT", "tool_calls"): "*",
+    (APP, "SELECT", "recorders"): "*",
     (APP, "SELECT", "alembic_version"): "*",
     (APP, "INSERT", "users"): "id external_id role metadata created_at",
     (APP, "UPDATE", "users"): "metadata",
@@ -35,11 +36,13 @@ COLUMNS: dict[tuple[str, str, str], str] = {
     (APP, "UPDATE", "conversations"): "title status metadata",
     (APP, "INSERT", "workflow_executions"): (
         "id conversation_id user_id workflow_name status correlation_id started_at finished_at "
-        "error_type error_message metadata"
+        "error_type error_message metadata recorder_id"
     ),
     (APP, "UPDATE", "workflow_executions"): (
-        "status finished_at error_type error_message metadata"
+        "status finished_at error_type error_message metadata recorder_id"
     ),
+    (APP, "INSERT", "recorders"): "id host process_id",
+    (APP, "UPDATE", "recorders"): "heartbeat_at stopped_at",
     (APP, "INSERT", "messages"): f"id {MESSAGE} created_at",
     (APP, "UPDATE", "messages"): MESSAGE,
     (APP, "INSERT", "tool_calls"): (
@@ -50,6 +53,7 @@ COLUMNS: dict[tuple[str, str, str], str] = {
     **{
         (APP, "SELECT", table): "*"
         for table in (
+            "recorders",
             "events",
             "security_events",
             "alerts",
@@ -106,6 +110,7 @@ FUNCTIONS = {
     (WORKER, "prune_events(timestamp with time zone)"),
     (WORKER, "clock()"),
     (WORKER, "prune_security(timestamp with time zone)"),
+    (WORKER, "sweep_executions(interval)"),
     (WORKER, "bell()"),
     (READER, "clock()"),
 }

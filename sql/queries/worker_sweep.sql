@@ -1,0 +1,1 @@
+select chatter.sweep_executions();
