@@ -72,6 +72,8 @@ async def overview(
     Days of one's own are of UTC.
     """
     async with chatter.session() as session:
+        # One snapshot for all the queries, or the tables would not add up.
+        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         if identity.role == "admin":
             return await _of_all(session, range_, time_zone)
         return await _of_one(session, identity, range_)
