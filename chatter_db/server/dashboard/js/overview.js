@@ -18,8 +18,12 @@ export function overview(root) {
 
   const draw = () => latest && body.replaceChildren(...cards(latest, draw, body.clientWidth - 40));
   const load = async () => {
+    const range = chosen.range;
     try {
-      latest = await ask(`/api/overview?range=${chosen.range}&time_zone=${encodeURIComponent(zone)}`);
+      const told = await ask(`/api/overview?range=${range}&time_zone=${encodeURIComponent(zone)}`);
+      // Answers may overtake each other: of another period, or older than what is shown.
+      if (range !== chosen.range || (latest?.range === range && told.as_of < latest.as_of)) return;
+      latest = { ...told, range };
       problem.hidden = true;
       fresh.textContent = `Exact at ${time(latest.as_of)}`;
       draw();
