@@ -161,16 +161,19 @@ begin
     end if;
   end loop;
 
-  -- Workers close executions whose process died.
+  -- Workers wake by the events and close executions whose process died.
   if pg_catalog.to_regrole('chatter_worker') is not null then
     grant usage on schema chatter to chatter_worker;
-    grant execute on function chatter.clock() to chatter_worker;
+    grant execute on function
+      chatter.clock(), chatter.bell(), chatter.events_now(),
+      chatter.events_after(text, integer, uuid, uuid, uuid, text[], text[], text)
+    to chatter_worker;
     grant select on chatter.workflow_executions to chatter_worker;
     grant update (status, finished_at, error_type, error_message)
       on chatter.workflow_executions to chatter_worker;
     grant execute on function
       chatter.prune_events(timestamptz), chatter.prune_security(timestamptz),
-      chatter.sweep_executions(interval), analytics.fold(integer), analytics.refresh(boolean), chatter.bell()
+      chatter.sweep_executions(interval), analytics.fold(integer), analytics.refresh(boolean)
     to chatter_worker;
     grant update (worker, worked_at) on analytics.state to chatter_worker;
   end if;

@@ -8,7 +8,7 @@ from psycopg import sql
 from .books import Books
 
 # Postgres can only inline a function without a SET clause; these run in every row's defaults.
-INLINED = {"bell()", "clock()", "uuid7()"}
+INLINED = {"bell()", "clock()", "conversation_payload(conversations)", "uuid7()"}
 # A second, partial index on the columns of another one.
 NAMED_BY_PREDICATE = {"workflow_executions_running_idx"}
 # Its first part is an expression, which has no column's name.

@@ -269,6 +269,26 @@ def test_no_event_without_a_cause(books: Books) -> None:
         books.connection.execute("select chatter.record_event('made_up', 'alert', '{}')")
 
 
+@pytest.mark.parametrize("event_type", ["Made up", "x", "x" * 64, None])
+def test_a_trigger_of_ones_own_names_a_proper_event(
+    own_books: Books, event_type: str | None
+) -> None:
+    own_books.connection.execute(
+        """
+        create table cause (event_type text);
+        create function tg_cause() returns trigger language plpgsql as $$
+        begin
+          perform chatter.record_event(new.event_type, 'alert', '{}');
+          return null;
+        end $$;
+        create trigger cause after insert on cause for each row execute function tg_cause();
+        """
+    )
+    own_books.connection.execute("insert into cause values ('made_up')")
+    with pytest.raises(errors.InvalidParameterValue, match="is no event type"):
+        own_books.connection.execute("insert into cause values (%s)", [event_type])
+
+
 def test_the_app_reads_events_and_writes_none(books: Books) -> None:
     books.connection.execute("set role chatter_app")
     reader = Reader(books, now(books))

@@ -109,6 +109,8 @@ FUNCTIONS = {
     (APP, "parse_position(text)"),
     (WORKER, "prune_events(timestamp with time zone)"),
     (WORKER, "clock()"),
+    (WORKER, "events_now()"),
+    (WORKER, "events_after(text, integer, uuid, uuid, uuid, text[], text[], text)"),
     (WORKER, "prune_security(timestamp with time zone)"),
     (WORKER, "sweep_executions(interval)"),
     (WORKER, "bell()"),
