@@ -1,8 +1,9 @@
 """Background work: folds deltas, refreshes views, ends abandoned runs, removes what is old.
 
 Any number may run; one leads, by an advisory lock that goes with its connection, and
-the others wait to take over. It wakes by the bell of the events, a little later, so
-that a burst is folded once; and every few seconds by itself.
+the others wait to take over. It wakes by the hub of the events, a little later, so
+that a burst is folded once; and every few seconds by itself. As any hub that is awake, the
+worker's spares busy writers the NOTIFY.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import socket
 
 import asyncpg
 
-from chatter_db.events.bell import CHANNEL
+from chatter_db.events import Hub
 from chatter_db.events.reading import BROKEN
 from chatter_db.queries import statement
 from chatter_db.settings import settings
@@ -34,8 +35,9 @@ MAX_BACKOFF_SECONDS = 10.0
 class Worker:
     """The background work on the database at `url`, until `stop`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, hub: Hub) -> None:
         self._url = url
+        self._hub = hub
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = asyncio.Event()
         self._rung = asyncio.Event()
@@ -54,6 +56,7 @@ class Worker:
         Raises asyncpg.PostgresError for what trying again doesn't mend.
         """
         backoff = 0.1
+        self._hub.watch(self._rung)
         while not self._stopping.is_set():
             try:
                 connection = await asyncpg.connect(
@@ -69,9 +72,9 @@ class Worker:
                 log.warning("The worker lost its connection: %s", error)
                 await self._pause(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+        self._hub.unwatch(self._rung)
 
     async def _work(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        await connection.add_listener(CHANNEL, lambda *_: self._rung.set())
         while not self._stopping.is_set():
             self.leads = await connection.fetchval(statement("worker_lead"))
             if self.leads:

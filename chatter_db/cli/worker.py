@@ -8,13 +8,17 @@ def worker() -> None:
     """Fold, refresh and prune in the background, until Ctrl-C. Any number may run; one leads."""
     from chatter_db.analytics import Worker
     from chatter_db.cli.books import errors, migrated_url
+    from chatter_db.events import Hub
+    from chatter_db.settings import settings
 
     async def main(url: str) -> None:
-        working = Worker(url)
+        hub = Hub(url, poll_seconds=settings().events_poll_seconds)
+        working = Worker(url, hub)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, working.stop)
         errors.print("Working; Ctrl-C ends it.")
         await working.run()
+        await hub.close()
 
     with migrated_url() as url:
         asyncio.run(main(url))

@@ -60,6 +60,7 @@ class Hub:
         self._groups: dict[Selection, set[Subscription]] = {}
         self._by_key: dict[object, set[Selection]] = {}
         self._joining: dict[Subscription, asyncio.Future[str | None]] = {}
+        self._watchers: set[asyncio.Event] = set()
         self._at: str | None = None
         self._rung = asyncio.Event()
         self._rings: deque[float] = deque(maxlen=BUSY[0])
@@ -76,6 +77,15 @@ class Hub:
     ) -> Subscription:
         """Events after `position`, else from now on; iterate over its batches or events."""
         return Subscription(self, selection, position)
+
+    def watch(self, something: asyncio.Event) -> None:
+        """Sets it whenever there are new events, for who doesn't care which."""
+        self._watchers.add(something)
+        self._start()
+
+    def unwatch(self, something: asyncio.Event) -> None:
+        """Ends `watch`."""
+        self._watchers.discard(something)
 
     async def check(self, position: str) -> None:
         """Raises UsageError if it is no position here, EventsPruned if it is too old."""
@@ -113,8 +123,7 @@ class Hub:
         """
         if self._closed:
             return None
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
+        self._start()
         future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._joining[subscription] = future
         self._rung.set()
@@ -141,6 +150,10 @@ class Hub:
                 self._forget(subscription.selection)
 
     # The hub's own life.
+
+    def _start(self) -> None:
+        if self._task is None and not self._closed:
+            self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         backoff = 0.0
@@ -249,6 +262,8 @@ class Hub:
         falls behind retention. It is the ping, too.
         """
         if not self._groups and not self._joining:
+            if self._watchers:
+                return await self._glance(connection)
             # Nobody is there: who comes begins at a present of their own.
             self._at = None
             return False
@@ -268,7 +283,24 @@ class Hub:
             elif now is not None and not found:
                 self._at = now
             if len(events) < BATCH:
-                return found
+                break
+        if found:
+            self._wake()
+        return found
+
+    async def _glance(self, connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+        """Whether there is anything new, for those who only watch."""
+        before, self._at = self._at, await reading.events_now(connection, timeout=PING_SECONDS)
+        found = before is None or bool(
+            await reading.events_after(connection, before, 1, until=self._at, timeout=READ_SECONDS)
+        )
+        if found:
+            self._wake()
+        return found
+
+    def _wake(self) -> None:
+        for something in self._watchers:
+            something.set()
 
     def _hand_out(self, events: list[Event]) -> None:
         """Gives every group its part; groups that want the same share one batch."""

@@ -83,7 +83,7 @@ async def serve(
     secret = await first_key(Accounts(chatter))
     shown = f"[{host}]" if ":" in host else host
     ready(f"http://{shown}:{listener.getsockname()[1]}", secret)
-    working = Worker(chatter.url) if worker else None
+    working = Worker(chatter.url, chatter.event_hub()) if worker else None
     background = asyncio.create_task(working.run()) if working else None
     try:
         await server(chatter).serve([listener])

@@ -8,14 +8,16 @@ import psycopg
 import pytest
 
 from chatter_db.analytics import Worker, worker
+from chatter_db.events import Hub
 
 
 @pytest.fixture
 async def start(url: str) -> AsyncIterator[Callable[[], Worker]]:
     running: list[tuple[Worker, asyncio.Task[None]]] = []
+    hub = Hub(url)
 
     def begin() -> Worker:
-        made = Worker(url)
+        made = Worker(url, hub)
         running.append((made, asyncio.create_task(made.run())))
         return made
 
@@ -23,6 +25,7 @@ async def start(url: str) -> AsyncIterator[Callable[[], Worker]]:
     for made, task in running:
         made.stop()
         await task
+    await hub.close()
 
 
 async def until(condition: Callable[[], Any]) -> None:

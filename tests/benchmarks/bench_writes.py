@@ -1,23 +1,29 @@
 """What the triggers of chatter.messages cost a writer, against the same table without them.
 
-    python tests/benchmarks/bench_writes.py [--rounds N] [--seconds S] [--json]
+    python tests/benchmarks/bench_writes.py [--rounds N] [--seconds S] [--alone] [--json]
 
 Two tables to compare with: `bare` is `create table bare (like chatter.messages
 including all)`, so it has the same columns, defaults, checks and indexes; `heap` has
 the columns and defaults alone. Postgres is the embedded server with its durable
 defaults, in a temporary directory. Rounds of the tables alternate, in turning order,
 and their medians are compared: figures of one run are comparable, those of two are not.
+While single rows are committed `chatter worker` works beside, as it does in production:
+it folds, and spares busy writers the NOTIFY. `--alone` leaves it out.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from itertools import cycle, product
@@ -214,12 +220,28 @@ async def commits(
     return results
 
 
-async def run(url: str, rounds: int, seconds: float) -> list[Result]:
+@contextmanager
+def chatter_worker(url: str) -> Iterator[None]:
+    """`chatter worker` in a process of its own."""
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("chatter"), "worker"],
+        env={**os.environ, "CHATTER_DATABASE_URL": url},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def run(url: str, rounds: int, seconds: float, *, alone: bool) -> list[Result]:
     connection = await asyncpg.connect(url)
     parents = await prepare(connection)
     results = await bulk(connection, parents, rounds)
-    for sync_ms in (0, SLOW_SYNC_MS):
-        results += await commits(url, parents, max(3, rounds // 3), seconds, sync_ms)
+    with nullcontext() if alone else chatter_worker(url):
+        for sync_ms in (0, SLOW_SYNC_MS):
+            results += await commits(url, parents, max(3, rounds // 3), seconds, sync_ms)
     await connection.close()
     return results
 
@@ -247,6 +269,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15, help="rounds a case that are counted")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a round of commits")
+    parser.add_argument("--alone", action="store_true", help="without a worker beside")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
@@ -255,7 +278,9 @@ def main() -> None:
     try:
         with lease(directory / "data") as server:
             migrating.migrate(server.url)
-            results = asyncio.run(run(server.url, options.rounds, options.seconds))
+            results = asyncio.run(
+                run(server.url, options.rounds, options.seconds, alone=options.alone)
+            )
         wait_until_stopped(directory / "data")
     finally:
         shutil.rmtree(directory)

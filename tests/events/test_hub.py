@@ -159,6 +159,39 @@ async def test_a_busy_hub_spares_the_writers_the_bell_and_passes_it_on(
     await asleep.close()
 
 
+async def test_who_only_watches_is_woken_and_spares_the_writers_the_bell_too(
+    url: str, follow: Follow, writer: Writer, db: psycopg.Connection[Any], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(hub, "BUSY", (2, 60.0))
+    monkeypatch.setattr(hub, "QUIET_LOOKS", 1_000_000)
+    held = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'"
+    watching, something = Hub(url), asyncio.Event()
+    watching.watch(something)
+    async with asyncio.timeout(20):
+        await something.wait()  # who begins looks once
+        while db.execute(held).fetchone() == (0,):
+            something.clear()
+            writer.conversation()
+            await something.wait()
+        # Asleep in another process, a reader hears what the writers didn't ring for.
+        asleep = Hub(url)
+        monkeypatch.setattr(asleep, "_busy", lambda: False)
+        seen = await follow(hub=asleep).live()
+        something.clear()
+        last = writer.conversation()
+        await something.wait()
+        while last not in [event.conversation_id for event in seen.events]:
+            await asyncio.sleep(0.01)
+        watching.unwatch(something)
+        something.clear()
+        joined = await follow(hub=watching).live()
+        writer.conversation()
+        await joined.until(1)
+    assert not something.is_set()
+    await watching.close()
+    await asleep.close()
+
+
 async def test_a_slow_reader_goes_on_from_the_table(
     hub: Hub, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
