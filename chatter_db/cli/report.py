@@ -20,12 +20,19 @@ def report(
     limit: Annotated[int | None, typer.Option(help="How many lines at most.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_definitions: Annotated[
+        bool, typer.Option("--definitions", help="What all figures mean, as Markdown.")
+    ] = False,
 ) -> None:
     """Print a report: the queries of sql/analytics, exact now."""
     from chatter_db.analytics import run_report
     from chatter_db.cli.books import migrated_url
     from chatter_db.ledger import Chatter
 
+    if as_definitions:
+        with migrated_url() as url:
+            _print_definitions(url)
+        return
     if name is None:
         _print_list()
         return
@@ -49,6 +56,16 @@ def report(
         writer.writerows(table.rows)
     else:
         _print(table)
+
+
+def _print_definitions(url: str) -> None:
+    from chatter_db.analytics import definitions
+    from chatter_db.database import sync_engine
+
+    engine = sync_engine(url)
+    with engine.connect() as connection:
+        typer.echo(definitions(connection), nl=False)
+    engine.dispose()
 
 
 def _print_list() -> None:

@@ -14,9 +14,10 @@ select
   sum(u.cache_read_tokens)::bigint as cache_read_tokens,
   sum(u.cache_write_tokens)::bigint as cache_write_tokens,
   round(sum(u.cache_read_tokens) / nullif(sum(u.prompt_tokens), 0), 4) as read_share
-from analytics.usage_15min_live as u
-where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
-  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+from analytics.usage_between(
+    (:'since'::timestamp at time zone :'time_zone'),
+    (:'until'::timestamp at time zone :'time_zone')
+  ) as u
 group by u.provider, u.model
 having sum(u.cache_read_tokens) <> 0 or sum(u.cache_write_tokens) <> 0
 order by cache_read_tokens desc, u.provider, u.model;

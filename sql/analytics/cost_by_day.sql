@@ -16,9 +16,11 @@ select
   sum(u.completion_tokens)::bigint as completion_tokens,
   trim_scale(sum(u.cost)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
-from analytics.usage_15min_live as u
-where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
-  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+from analytics.usage_steps(
+    (:'since'::timestamp at time zone :'time_zone'),
+    (:'until'::timestamp at time zone :'time_zone'),
+    :'time_zone', 'day'
+  ) as u
 group by 1
 having sum(u.messages) <> 0
 order by 1;

@@ -12,9 +12,11 @@ select
   sum(u.calls)::bigint as calls,
   sum(u.total_tokens)::bigint as total_tokens,
   trim_scale(sum(u.cost)) as cost
-from analytics.usage_15min_live as u
-where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
-  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+from analytics.usage_steps(
+    (:'since'::timestamp at time zone :'time_zone'),
+    (:'until'::timestamp at time zone :'time_zone'),
+    :'time_zone', 'hour'
+  ) as u
 group by 1
 having sum(u.messages) <> 0
 order by 1;

@@ -17,9 +17,10 @@ select
   sum(u.completion_tokens)::bigint as completion_tokens,
   trim_scale(sum(u.cost)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
-from analytics.usage_15min_live as u
-where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
-  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+from analytics.usage_between(
+    (:'since'::timestamp at time zone :'time_zone'),
+    (:'until'::timestamp at time zone :'time_zone')
+  ) as u
 group by u.provider, u.model
 having sum(u.calls) <> 0
 order by cost desc, calls desc, u.provider, u.model

@@ -22,5 +22,6 @@ from analytics.user_usage(
   ) as u
   left join chatter.users as p on p.id = u.user_id
 group by u.user_id, p.external_id
+having sum(u.messages) <> 0
 order by cost desc, calls desc, "user"
 limit :'limit'::bigint;

@@ -14,8 +14,9 @@ select
   sum(u.turns)::bigint as turns,
   sum(u.total_tokens)::bigint as total_tokens,
   trim_scale(sum(u.cost)) as cost
-from analytics.usage_15min_live as u
-where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
-  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+from analytics.usage_between(
+    (:'since'::timestamp at time zone :'time_zone'),
+    (:'until'::timestamp at time zone :'time_zone')
+  ) as u
 group by u.workflow_name
 order by cost desc, calls desc, u.workflow_name;

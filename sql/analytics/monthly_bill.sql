@@ -19,9 +19,11 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from (
   select distinct date_trunc('month', u.bucket at time zone :'time_zone') as month
-  from analytics.usage_15min_live as u
-  where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
-    and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+  from analytics.usage_steps(
+      (:'since'::timestamp at time zone :'time_zone'),
+      (:'until'::timestamp at time zone :'time_zone'),
+      :'time_zone', 'day'
+    ) as u
 ) as m
   cross join lateral analytics.user_usage(
     greatest(m.month at time zone :'time_zone', (:'since'::timestamp at time zone :'time_zone')),
@@ -31,6 +33,6 @@ from (
     )
   ) as u
   left join chatter.users as p on p.id = u.user_id
-where u.calls <> 0
 group by 1, 2, u.provider, u.model
+having sum(u.calls) <> 0
 order by 1, 2, cost desc, u.provider, u.model;

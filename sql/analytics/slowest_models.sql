@@ -20,9 +20,10 @@ from (
     sum(x.calls) over (partition by x.provider, x.model, x.measure order by x.bin) as upto
   from (
     select l.provider, l.model, l.measure, l.bin, sum(l.calls) as calls
-    from analytics.latency_hour_live as l
-    where l.hour >= (:'since'::timestamp at time zone :'time_zone')
-      and l.hour < (:'until'::timestamp at time zone :'time_zone')
+    from analytics.latency_between(
+        (:'since'::timestamp at time zone :'time_zone'),
+        (:'until'::timestamp at time zone :'time_zone')
+      ) as l
     group by l.provider, l.model, l.measure, l.bin
   ) as x
 ) as b

@@ -12,9 +12,10 @@ select
   sum(u.calls)::bigint as calls,
   sum(u.unpriced_calls)::bigint as unpriced_calls,
   sum(u.unknown_usage)::bigint as unknown_usage
-from analytics.usage_15min_live as u
-where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
-  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+from analytics.usage_between(
+    (:'since'::timestamp at time zone :'time_zone'),
+    (:'until'::timestamp at time zone :'time_zone')
+  ) as u
 group by u.provider, u.model
 having sum(u.unpriced_calls) <> 0 or sum(u.unknown_usage) <> 0
 order by unpriced_calls desc, unknown_usage desc, u.provider, u.model;

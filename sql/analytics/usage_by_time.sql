@@ -17,9 +17,11 @@ select
   sum(u.total_tokens)::bigint as total_tokens,
   trim_scale(sum(u.cost)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
-from analytics.usage_15min_live as u
-where u.bucket >= (:'since'::timestamp at time zone :'time_zone')
-  and u.bucket < (:'until'::timestamp at time zone :'time_zone')
+from analytics.usage_steps(
+    (:'since'::timestamp at time zone :'time_zone'),
+    (:'until'::timestamp at time zone :'time_zone'),
+    :'time_zone', :'step'
+  ) as u
 group by 1, u.model
 having sum(u.messages) <> 0
 order by 1, cost desc, u.model;

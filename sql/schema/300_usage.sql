@@ -5,12 +5,13 @@
 -- folds deltas into rollups; a rollup plus the deltas that wait is exact at any moment,
 -- because both are read in one snapshot and a fold moves them in one transaction.
 --
--- Grains, measured on 10 million messages of 5,000 users over 90 days (README): the
--- quarter of an hour knows no user, so that a day of any time zone is a sum of
--- whole buckets (zones are apart by whole quarters). The user's grain is the UTC day: a user
--- writes a few messages an hour, so user x hour x model would hardly be smaller than the
--- messages themselves. Users in other zones are summed from whole UTC days and, at the two
--- edges, from messages (analytics.user_usage).
+-- Grains, measured on 10 million messages of 5,000 users over 90 days (README). Without a
+-- user: the quarter of an hour, because zones are apart by whole quarters, so that a day of
+-- any zone is a sum of whole buckets; and the hour and the UTC day, because a question that
+-- needs no finer one reads 4 or 96 times fewer rows (310 chooses). With the user: the UTC day.
+-- A user writes a few messages an hour, so user x hour x model would hardly be smaller than
+-- the messages themselves. Users in other zones are summed from whole UTC days and, at the
+-- two edges, from messages (analytics.user_usage).
 
 do $do$
 begin
@@ -97,6 +98,52 @@ create table analytics.usage_15min (
 )
 with (fillfactor = 80);
 
+create table analytics.usage_hourly (
+  hour timestamptz not null,
+  workflow_name text not null,
+  provider text not null,
+  model text not null,
+  kind text not null,
+  messages bigint not null,
+  turns bigint not null,
+  calls bigint not null,
+  failed_calls bigint not null,
+  prompt_tokens bigint not null,
+  completion_tokens bigint not null,
+  total_tokens bigint not null,
+  cache_read_tokens bigint not null,
+  cache_write_tokens bigint not null,
+  reasoning_tokens bigint not null,
+  cost numeric not null,
+  unpriced_calls bigint not null,
+  unknown_usage bigint not null,
+  constraint usage_hourly_pkey primary key (hour, workflow_name, provider, model, kind)
+)
+with (fillfactor = 80);
+
+create table analytics.usage_day (
+  day date not null,
+  workflow_name text not null,
+  provider text not null,
+  model text not null,
+  kind text not null,
+  messages bigint not null,
+  turns bigint not null,
+  calls bigint not null,
+  failed_calls bigint not null,
+  prompt_tokens bigint not null,
+  completion_tokens bigint not null,
+  total_tokens bigint not null,
+  cache_read_tokens bigint not null,
+  cache_write_tokens bigint not null,
+  reasoning_tokens bigint not null,
+  cost numeric not null,
+  unpriced_calls bigint not null,
+  unknown_usage bigint not null,
+  constraint usage_day_pkey primary key (day, workflow_name, provider, model, kind)
+)
+with (fillfactor = 80);
+
 create table analytics.usage_user_day (
   day date not null,
   user_id uuid,
@@ -132,6 +179,60 @@ create table analytics.latency_hour (
 )
 with (fillfactor = 80);
 
+create table analytics.latency_day (
+  day date not null,
+  provider text not null,
+  model text not null,
+  measure text not null,
+  bin smallint not null,
+  calls bigint not null,
+  constraint latency_day_pkey primary key (day, provider, model, measure, bin),
+  constraint latency_day_measure_check check (measure in ('response', 'first_token'))
+)
+with (fillfactor = 80);
+
+-- Whose a conversation was, and of which workflow a run, that is gone: a statement may delete
+-- messages together with their parents, and the figures are taken away where they were added.
+create table analytics.former_parents (
+  id uuid not null,
+  user_id uuid,
+  workflow_name text,
+  constraint former_parents_pkey primary key (id)
+);
+
+create function analytics.tg_keep_former_parent() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  if tg_table_name = 'conversations' then
+    insert into analytics.former_parents (id, user_id) values (old.id, old.user_id)
+    on conflict (id) do update set user_id = excluded.user_id;
+  else
+    insert into analytics.former_parents (id, workflow_name) values (old.id, old.workflow_name)
+    on conflict (id) do update set workflow_name = excluded.workflow_name;
+  end if;
+  return old;
+end
+$$;
+
+-- Before and per row: the triggers of messages, which look, come after all rows are gone.
+create trigger _050_keep_former_parent
+  before delete on chatter.conversations
+  for each row execute function analytics.tg_keep_former_parent();
+
+create trigger _050_keep_former_parent
+  before delete on chatter.workflow_executions
+  for each row execute function analytics.tg_keep_former_parent();
+
+comment on table analytics.former_parents is 'Deleted conversations and runs: whose figures their messages were.';
+comment on column analytics.former_parents.id is 'Of the conversation or the run.';
+comment on column analytics.former_parents.user_id is 'Whose conversation it was; NULL when the app did not say, or for a run.';
+comment on column analytics.former_parents.workflow_name is 'Of which workflow the run was; NULL for a conversation.';
+comment on function analytics.tg_keep_former_parent() is 'Remembers whose a deleted conversation or run was.';
+comment on trigger _050_keep_former_parent on chatter.conversations is 'Remembers whose it was.';
+comment on trigger _050_keep_former_parent on chatter.workflow_executions is 'Remembers of which workflow it was.';
+
 -- One function for every change: the trigger says which rows, and with which sign. An
 -- update is its old rows taken away and its new ones added.
 create function chatter.tg_messages__deltas() returns trigger
@@ -149,8 +250,18 @@ begin
   )
   select
     analytics.quarter_hour(r.created_at),
-    c.user_id,
-    coalesce(e.workflow_name, ''),
+    -- Parents that go in the same statement are in former_parents.
+    case
+      when c.id is not null then c.user_id
+      else (select f.user_id from analytics.former_parents as f where f.id = r.conversation_id)
+    end,
+    case
+      when e.id is not null then e.workflow_name
+      when r.execution_id is null then ''
+      else coalesce(
+        (select f.workflow_name from analytics.former_parents as f where f.id = r.execution_id), ''
+      )
+    end,
     coalesce(r.provider_used, ''),
     coalesce(r.model_used, ''),
     r.kind,
@@ -173,8 +284,11 @@ begin
     array_agg(analytics.latency_bin(r.time_to_first_token_ms))
       filter (where r.model_call and r.time_to_first_token_ms is not null)
   from changed_rows as r
-    join chatter.conversations as c on c.id = r.conversation_id
+    left join chatter.conversations as c on c.id = r.conversation_id
     left join chatter.workflow_executions as e on e.id = r.execution_id
+  -- A row without a parent, from a session without triggers, was never counted.
+  where c.id is not null
+    or exists (select from analytics.former_parents as f where f.id = r.conversation_id)
   group by 1, 2, 3, 4, 5, 6;
   return null;
 end
@@ -256,6 +370,27 @@ begin
     returning d.*
   ),
 
+  -- Grouped once for the three grains without a user.
+  by_quarter as (
+    select
+      t.bucket, t.workflow_name, t.provider, t.model, t.kind,
+      sum(t.messages)::bigint as messages,
+      sum(t.turns)::bigint as turns,
+      sum(t.calls)::bigint as calls,
+      sum(t.failed_calls)::bigint as failed_calls,
+      sum(t.prompt_tokens)::bigint as prompt_tokens,
+      sum(t.completion_tokens)::bigint as completion_tokens,
+      sum(t.total_tokens)::bigint as total_tokens,
+      sum(t.cache_read_tokens)::bigint as cache_read_tokens,
+      sum(t.cache_write_tokens)::bigint as cache_write_tokens,
+      sum(t.reasoning_tokens)::bigint as reasoning_tokens,
+      sum(t.cost)::numeric as cost,
+      sum(t.unpriced_calls)::bigint as unpriced_calls,
+      sum(t.unknown_usage)::bigint as unknown_usage
+    from taken as t
+    group by t.bucket, t.workflow_name, t.provider, t.model, t.kind
+  ),
+
   quarters as (
     insert into analytics.usage_15min as u (
       bucket, workflow_name, provider, model, kind,
@@ -263,20 +398,92 @@ begin
       cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage
     )
     select
-      t.bucket, t.workflow_name, t.provider, t.model, t.kind,
-      sum(t.messages)::bigint as messages, sum(t.turns)::bigint as turns,
-      sum(t.calls)::bigint as calls, sum(t.failed_calls)::bigint as failed_calls,
-      sum(t.prompt_tokens)::bigint as prompt_tokens,
-      sum(t.completion_tokens)::bigint as completion_tokens,
-      sum(t.total_tokens)::bigint as total_tokens,
-      sum(t.cache_read_tokens)::bigint as cache_read_tokens,
-      sum(t.cache_write_tokens)::bigint as cache_write_tokens,
-      sum(t.reasoning_tokens)::bigint as reasoning_tokens, sum(t.cost)::numeric as cost,
-      sum(t.unpriced_calls)::bigint as unpriced_calls,
-      sum(t.unknown_usage)::bigint as unknown_usage
-    from taken as t
-    group by t.bucket, t.workflow_name, t.provider, t.model, t.kind
+      q.bucket, q.workflow_name, q.provider, q.model, q.kind,
+      q.messages, q.turns, q.calls, q.failed_calls, q.prompt_tokens, q.completion_tokens,
+      q.total_tokens, q.cache_read_tokens, q.cache_write_tokens, q.reasoning_tokens, q.cost,
+      q.unpriced_calls, q.unknown_usage
+    from by_quarter as q
     on conflict (bucket, workflow_name, provider, model, kind) do update
+    set
+      messages = u.messages + excluded.messages,
+      turns = u.turns + excluded.turns,
+      calls = u.calls + excluded.calls,
+      failed_calls = u.failed_calls + excluded.failed_calls,
+      prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
+      completion_tokens = u.completion_tokens + excluded.completion_tokens,
+      total_tokens = u.total_tokens + excluded.total_tokens,
+      cache_read_tokens = u.cache_read_tokens + excluded.cache_read_tokens,
+      cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
+      reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
+      cost = u.cost + excluded.cost,
+      unpriced_calls = u.unpriced_calls + excluded.unpriced_calls,
+      unknown_usage = u.unknown_usage + excluded.unknown_usage
+  ),
+
+  hours as (
+    insert into analytics.usage_hourly as u (
+      hour, workflow_name, provider, model, kind,
+      messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage
+    )
+    select
+      date_trunc('hour', q.bucket, 'UTC'), q.workflow_name, q.provider, q.model, q.kind,
+      sum(q.messages)::bigint as messages,
+      sum(q.turns)::bigint as turns,
+      sum(q.calls)::bigint as calls,
+      sum(q.failed_calls)::bigint as failed_calls,
+      sum(q.prompt_tokens)::bigint as prompt_tokens,
+      sum(q.completion_tokens)::bigint as completion_tokens,
+      sum(q.total_tokens)::bigint as total_tokens,
+      sum(q.cache_read_tokens)::bigint as cache_read_tokens,
+      sum(q.cache_write_tokens)::bigint as cache_write_tokens,
+      sum(q.reasoning_tokens)::bigint as reasoning_tokens,
+      sum(q.cost)::numeric as cost,
+      sum(q.unpriced_calls)::bigint as unpriced_calls,
+      sum(q.unknown_usage)::bigint as unknown_usage
+    from by_quarter as q
+    group by 1, q.workflow_name, q.provider, q.model, q.kind
+    on conflict (hour, workflow_name, provider, model, kind) do update
+    set
+      messages = u.messages + excluded.messages,
+      turns = u.turns + excluded.turns,
+      calls = u.calls + excluded.calls,
+      failed_calls = u.failed_calls + excluded.failed_calls,
+      prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
+      completion_tokens = u.completion_tokens + excluded.completion_tokens,
+      total_tokens = u.total_tokens + excluded.total_tokens,
+      cache_read_tokens = u.cache_read_tokens + excluded.cache_read_tokens,
+      cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
+      reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
+      cost = u.cost + excluded.cost,
+      unpriced_calls = u.unpriced_calls + excluded.unpriced_calls,
+      unknown_usage = u.unknown_usage + excluded.unknown_usage
+  ),
+
+  days as (
+    insert into analytics.usage_day as u (
+      day, workflow_name, provider, model, kind,
+      messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage
+    )
+    select
+      (q.bucket at time zone 'UTC')::date, q.workflow_name, q.provider, q.model, q.kind,
+      sum(q.messages)::bigint as messages,
+      sum(q.turns)::bigint as turns,
+      sum(q.calls)::bigint as calls,
+      sum(q.failed_calls)::bigint as failed_calls,
+      sum(q.prompt_tokens)::bigint as prompt_tokens,
+      sum(q.completion_tokens)::bigint as completion_tokens,
+      sum(q.total_tokens)::bigint as total_tokens,
+      sum(q.cache_read_tokens)::bigint as cache_read_tokens,
+      sum(q.cache_write_tokens)::bigint as cache_write_tokens,
+      sum(q.reasoning_tokens)::bigint as reasoning_tokens,
+      sum(q.cost)::numeric as cost,
+      sum(q.unpriced_calls)::bigint as unpriced_calls,
+      sum(q.unknown_usage)::bigint as unknown_usage
+    from by_quarter as q
+    group by 1, q.workflow_name, q.provider, q.model, q.kind
+    on conflict (day, workflow_name, provider, model, kind) do update
     set
       messages = u.messages + excluded.messages,
       turns = u.turns + excluded.turns,
@@ -301,14 +508,17 @@ begin
     )
     select
       (t.bucket at time zone 'UTC')::date, t.user_id, t.provider, t.model,
-      sum(t.messages)::bigint as messages, sum(t.turns)::bigint as turns,
-      sum(t.calls)::bigint as calls, sum(t.failed_calls)::bigint as failed_calls,
+      sum(t.messages)::bigint as messages,
+      sum(t.turns)::bigint as turns,
+      sum(t.calls)::bigint as calls,
+      sum(t.failed_calls)::bigint as failed_calls,
       sum(t.prompt_tokens)::bigint as prompt_tokens,
       sum(t.completion_tokens)::bigint as completion_tokens,
       sum(t.total_tokens)::bigint as total_tokens,
       sum(t.cache_read_tokens)::bigint as cache_read_tokens,
       sum(t.cache_write_tokens)::bigint as cache_write_tokens,
-      sum(t.reasoning_tokens)::bigint as reasoning_tokens, sum(t.cost)::numeric as cost,
+      sum(t.reasoning_tokens)::bigint as reasoning_tokens,
+      sum(t.cost)::numeric as cost,
       sum(t.unpriced_calls)::bigint as unpriced_calls,
       sum(t.unknown_usage)::bigint as unknown_usage
     from taken as t
@@ -330,9 +540,8 @@ begin
       unknown_usage = u.unknown_usage + excluded.unknown_usage
   ),
 
-  latencies as (
-    insert into analytics.latency_hour as u (hour, provider, model, measure, bin, calls)
-    select date_trunc('hour', t.bucket, 'UTC'), t.provider, t.model, l.measure, l.bin, sum(t.sign)
+  bins as (
+    select date_trunc('hour', t.bucket, 'UTC') as hour, t.provider, t.model, l.measure, l.bin, sum(t.sign) as calls
     from taken as t
       cross join lateral (
         select 'response' as measure, b.bin from unnest(t.response_bins) as b (bin)
@@ -340,7 +549,22 @@ begin
         select 'first_token', b.bin from unnest(t.first_token_bins) as b (bin)
       ) as l
     group by 1, t.provider, t.model, l.measure, l.bin
+  ),
+
+  latency_hours as (
+    insert into analytics.latency_hour as u (hour, provider, model, measure, bin, calls)
+    select b.hour, b.provider, b.model, b.measure, b.bin, b.calls
+    from bins as b
     on conflict (hour, provider, model, measure, bin) do update
+    set calls = u.calls + excluded.calls
+  ),
+
+  latency_days as (
+    insert into analytics.latency_day as u (day, provider, model, measure, bin, calls)
+    select (b.hour at time zone 'UTC')::date, b.provider, b.model, b.measure, b.bin, sum(b.calls)
+    from bins as b
+    group by 1, b.provider, b.model, b.measure, b.bin
+    on conflict (day, provider, model, measure, bin) do update
     set calls = u.calls + excluded.calls
   )
 
@@ -352,6 +576,82 @@ begin
   return v_taken;
 end
 $$;
+
+-- What the deltas of all messages would be, counted anew: for `chatter check` and rebuild().
+create view analytics.usage_recounted as
+select
+  analytics.quarter_hour(r.created_at) as bucket,
+  c.user_id,
+  coalesce(e.workflow_name, '') as workflow_name,
+  coalesce(r.provider_used, '') as provider,
+  coalesce(r.model_used, '') as model,
+  r.kind,
+  count(*) as messages,
+  count(*) filter (where r.kind = 'turn') as turns,
+  count(*) filter (where r.model_call) as calls,
+  count(*) filter (where r.model_call and r.status <> 'completed') as failed_calls,
+  coalesce(sum(r.prompt_tokens), 0)::bigint as prompt_tokens,
+  coalesce(sum(r.completion_tokens), 0)::bigint as completion_tokens,
+  coalesce(sum(r.total_tokens), 0)::bigint as total_tokens,
+  coalesce(sum(r.cache_read_tokens), 0)::bigint as cache_read_tokens,
+  coalesce(sum(r.cache_write_tokens), 0)::bigint as cache_write_tokens,
+  coalesce(sum(r.reasoning_tokens), 0)::bigint as reasoning_tokens,
+  coalesce(sum(r.cost), 0) as cost,
+  count(*) filter (where r.model_call and r.cost is null) as unpriced_calls,
+  count(*) filter (where r.model_call and r.usage_status is not distinct from 'unknown') as unknown_usage,
+  array_agg(analytics.latency_bin(r.response_time_ms))
+    filter (where r.model_call and r.response_time_ms is not null) as response_bins,
+  array_agg(analytics.latency_bin(r.time_to_first_token_ms))
+    filter (where r.model_call and r.time_to_first_token_ms is not null) as first_token_bins
+from chatter.messages as r
+  join chatter.conversations as c on c.id = r.conversation_id
+  left join chatter.workflow_executions as e on e.id = r.execution_id
+group by 1, 2, 3, 4, 5, 6;
+
+comment on view analytics.usage_recounted is
+  'Usage counted anew from all messages, by quarter of an hour and everything that rollups know; slow.';
+
+-- Counts all rollups anew from the messages; writers wait meanwhile, readers don't. The
+-- rollups never need it, unless triggers were switched off. Returns the number of messages.
+create function analytics.rebuild() returns bigint
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_messages bigint;
+begin
+  lock table chatter.messages in share row exclusive mode;
+  perform pg_catalog.pg_advisory_xact_lock(chatter.bell() + 1);
+  delete from analytics.deltas;
+  delete from analytics.usage_15min;
+  delete from analytics.usage_hourly;
+  delete from analytics.usage_day;
+  delete from analytics.usage_user_day;
+  delete from analytics.latency_hour;
+  delete from analytics.latency_day;
+
+  insert into analytics.deltas (
+    bucket, user_id, workflow_name, provider, model, kind,
+    messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+    cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage,
+    sign, response_bins, first_token_bins
+  )
+  select
+    r.bucket, r.user_id, r.workflow_name, r.provider, r.model, r.kind,
+    r.messages, r.turns, r.calls, r.failed_calls, r.prompt_tokens, r.completion_tokens,
+    r.total_tokens, r.cache_read_tokens, r.cache_write_tokens, r.reasoning_tokens, r.cost,
+    r.unpriced_calls, r.unknown_usage,
+    1, r.response_bins, r.first_token_bins
+  from analytics.usage_recounted as r;
+  select coalesce(sum(d.messages), 0) into v_messages from analytics.deltas as d;
+  while analytics.fold(100000) > 0 loop
+    null;
+  end loop;
+  return v_messages;
+end
+$$;
+
+comment on function analytics.rebuild() is 'Counts the rollups anew from all messages; for the owner, and slow.';
 
 create table analytics.state (
   only_row boolean not null default true,
@@ -408,6 +708,44 @@ comment on column analytics.usage_15min.reasoning_tokens is 'Completion tokens s
 comment on column analytics.usage_15min.cost is 'US dollars of the calls whose price is known.';
 comment on column analytics.usage_15min.unpriced_calls is 'Model calls of unknown cost.';
 comment on column analytics.usage_15min.unknown_usage is 'Model calls whose provider reported no usage.';
+comment on table analytics.usage_hourly is 'Rollup: usage by hour (UTC), workflow, provider, model and kind of row.';
+comment on column analytics.usage_hourly.hour is 'Hour (UTC) in which the tokens were spent.';
+comment on column analytics.usage_hourly.workflow_name is 'Of the run; empty without one.';
+comment on column analytics.usage_hourly.provider is 'Provider of the call; empty where none is named.';
+comment on column analytics.usage_hourly.model is 'Model of the call; empty where none is named.';
+comment on column analytics.usage_hourly.kind is 'turn or step.';
+comment on column analytics.usage_hourly.messages is 'Rows of any kind.';
+comment on column analytics.usage_hourly.turns is 'What people wrote or were shown.';
+comment on column analytics.usage_hourly.calls is 'Model calls, failed ones included.';
+comment on column analytics.usage_hourly.failed_calls is 'Model calls that failed or were cancelled.';
+comment on column analytics.usage_hourly.prompt_tokens is 'Prompt tokens, cached ones included.';
+comment on column analytics.usage_hourly.completion_tokens is 'Completion tokens, reasoning included.';
+comment on column analytics.usage_hourly.total_tokens is 'Tokens as the provider totals them.';
+comment on column analytics.usage_hourly.cache_read_tokens is 'Prompt tokens read from a cache.';
+comment on column analytics.usage_hourly.cache_write_tokens is 'Prompt tokens written to a cache.';
+comment on column analytics.usage_hourly.reasoning_tokens is 'Completion tokens spent on reasoning.';
+comment on column analytics.usage_hourly.cost is 'US dollars of the calls whose price is known.';
+comment on column analytics.usage_hourly.unpriced_calls is 'Model calls of unknown cost.';
+comment on column analytics.usage_hourly.unknown_usage is 'Model calls whose provider reported no usage.';
+comment on table analytics.usage_day is 'Rollup: usage by UTC day, workflow, provider, model and kind of row.';
+comment on column analytics.usage_day.day is 'UTC day in which the tokens were spent.';
+comment on column analytics.usage_day.workflow_name is 'Of the run; empty without one.';
+comment on column analytics.usage_day.provider is 'Provider of the call; empty where none is named.';
+comment on column analytics.usage_day.model is 'Model of the call; empty where none is named.';
+comment on column analytics.usage_day.kind is 'turn or step.';
+comment on column analytics.usage_day.messages is 'Rows of any kind.';
+comment on column analytics.usage_day.turns is 'What people wrote or were shown.';
+comment on column analytics.usage_day.calls is 'Model calls, failed ones included.';
+comment on column analytics.usage_day.failed_calls is 'Model calls that failed or were cancelled.';
+comment on column analytics.usage_day.prompt_tokens is 'Prompt tokens, cached ones included.';
+comment on column analytics.usage_day.completion_tokens is 'Completion tokens, reasoning included.';
+comment on column analytics.usage_day.total_tokens is 'Tokens as the provider totals them.';
+comment on column analytics.usage_day.cache_read_tokens is 'Prompt tokens read from a cache.';
+comment on column analytics.usage_day.cache_write_tokens is 'Prompt tokens written to a cache.';
+comment on column analytics.usage_day.reasoning_tokens is 'Completion tokens spent on reasoning.';
+comment on column analytics.usage_day.cost is 'US dollars of the calls whose price is known.';
+comment on column analytics.usage_day.unpriced_calls is 'Model calls of unknown cost.';
+comment on column analytics.usage_day.unknown_usage is 'Model calls whose provider reported no usage.';
 comment on table analytics.usage_user_day is 'Rollup: usage by UTC day, user, provider and model.';
 comment on column analytics.usage_user_day.day is 'UTC day in which the tokens were spent.';
 comment on column analytics.usage_user_day.user_id is 'Whose conversation; NULL when the app did not say.';
@@ -433,6 +771,13 @@ comment on column analytics.latency_hour.model is 'Model of the call; empty wher
 comment on column analytics.latency_hour.measure is 'response, or first_token.';
 comment on column analytics.latency_hour.bin is 'See analytics.latency_bin().';
 comment on column analytics.latency_hour.calls is 'Model calls in the bin.';
+comment on table analytics.latency_day is 'Rollup: histograms of latency by UTC day, provider and model.';
+comment on column analytics.latency_day.day is 'UTC day on which the call ended.';
+comment on column analytics.latency_day.provider is 'Provider of the call; empty where none is named.';
+comment on column analytics.latency_day.model is 'Model of the call; empty where none is named.';
+comment on column analytics.latency_day.measure is 'response, or first_token.';
+comment on column analytics.latency_day.bin is 'See analytics.latency_bin().';
+comment on column analytics.latency_day.calls is 'Model calls in the bin.';
 comment on table analytics.state is 'One row: how far the worker is.';
 comment on column analytics.state.only_row is 'Always true.';
 comment on column analytics.state.folded_at is 'When deltas were folded last; NULL if never.';

@@ -13,13 +13,13 @@ create table analytics.views (
 
 comment on table analytics.views is 'The registry of materialized views: how fresh they shall be, and are.';
 comment on column analytics.views.name is 'Of the materialized view in this schema.';
-comment on column analytics.views.refresh_every is 'No sooner than this after the last refresh.';
+comment on column analytics.views.refresh_every is 'No sooner than this after the last refresh, nor than ten times what that took.';
 comment on column analytics.views.refreshed_at is 'When it was refreshed last; NULL if it was never filled.';
 comment on column analytics.views.refresh_ms is 'How long that took, in milliseconds.';
 
 create view analytics.usage_daily_live as
 select
-  (u.bucket at time zone 'UTC')::date as day,
+  u.day,
   sum(u.messages)::bigint as messages, sum(u.turns)::bigint as turns,
   sum(u.calls)::bigint as calls, sum(u.failed_calls)::bigint as failed_calls,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
@@ -29,7 +29,7 @@ select
   sum(u.cache_write_tokens)::bigint as cache_write_tokens,
   sum(u.reasoning_tokens)::bigint as reasoning_tokens, sum(u.cost)::numeric as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
-from analytics.usage_15min_live as u
+from analytics.usage_day_live as u
 group by 1;
 
 create materialized view analytics.usage_daily as
@@ -45,7 +45,7 @@ insert into analytics.views (name) values ('usage_daily');
 
 create view analytics.usage_by_model_live as
 select
-  (u.bucket at time zone 'UTC')::date as day, u.provider, u.model,
+  u.day, u.provider, u.model,
   sum(u.messages)::bigint as messages, sum(u.turns)::bigint as turns,
   sum(u.calls)::bigint as calls, sum(u.failed_calls)::bigint as failed_calls,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
@@ -55,7 +55,7 @@ select
   sum(u.cache_write_tokens)::bigint as cache_write_tokens,
   sum(u.reasoning_tokens)::bigint as reasoning_tokens, sum(u.cost)::numeric as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
-from analytics.usage_15min_live as u
+from analytics.usage_day_live as u
 where u.calls <> 0
 group by 1, u.provider, u.model;
 
@@ -72,7 +72,7 @@ insert into analytics.views (name) values ('usage_by_model');
 
 create view analytics.usage_by_workflow_live as
 select
-  (u.bucket at time zone 'UTC')::date as day, u.workflow_name,
+  u.day, u.workflow_name,
   sum(u.messages)::bigint as messages, sum(u.turns)::bigint as turns,
   sum(u.calls)::bigint as calls, sum(u.failed_calls)::bigint as failed_calls,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
@@ -82,7 +82,7 @@ select
   sum(u.cache_write_tokens)::bigint as cache_write_tokens,
   sum(u.reasoning_tokens)::bigint as reasoning_tokens, sum(u.cost)::numeric as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
-from analytics.usage_15min_live as u
+from analytics.usage_day_live as u
 group by 1, u.workflow_name;
 
 create materialized view analytics.usage_by_workflow as
@@ -156,9 +156,9 @@ from (
     sum(x.calls) over (partition by x.day, x.provider, x.model, x.measure order by x.bin) as upto
   from (
     select
-      (l.hour at time zone 'UTC')::date as day, l.provider, l.model, l.measure, l.bin,
+      l.day, l.provider, l.model, l.measure, l.bin,
       sum(l.calls) as calls
-    from analytics.latency_hour_live as l
+    from analytics.latency_day_live as l
     group by 1, l.provider, l.model, l.measure, l.bin
   ) as x
 ) as b
@@ -201,12 +201,12 @@ insert into analytics.views (name) values ('tool_usage');
 
 create view analytics.cache_usage_live as
 select
-  (u.bucket at time zone 'UTC')::date as day, u.provider, u.model,
+  u.day, u.provider, u.model,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
   sum(u.cache_read_tokens)::bigint as cache_read_tokens,
   sum(u.cache_write_tokens)::bigint as cache_write_tokens,
   round(sum(u.cache_read_tokens) / nullif(sum(u.prompt_tokens), 0), 4) as read_share
-from analytics.usage_15min_live as u
+from analytics.usage_day_live as u
 where u.cache_read_tokens <> 0 or u.cache_write_tokens <> 0
 group by 1, u.provider, u.model;
 
@@ -223,11 +223,11 @@ insert into analytics.views (name) values ('cache_usage');
 
 create view analytics.unpriced_usage_live as
 select
-  (u.bucket at time zone 'UTC')::date as day, u.provider, u.model,
+  u.day, u.provider, u.model,
   sum(u.calls)::bigint as calls,
   sum(u.unpriced_calls)::bigint as unpriced_calls,
   sum(u.unknown_usage)::bigint as unknown_usage
-from analytics.usage_15min_live as u
+from analytics.usage_day_live as u
 group by 1, u.provider, u.model
 having sum(u.unpriced_calls) <> 0 or sum(u.unknown_usage) <> 0;
 
@@ -288,7 +288,9 @@ begin
     where p_force
       or not m.ispopulated
       or (
-        v.refreshed_at + v.refresh_every <= chatter.clock()
+        -- Large ones less often: a refresh may take a tenth of the time at most.
+        v.refreshed_at + greatest(v.refresh_every, coalesce(v.refresh_ms, 0) * interval '10 milliseconds')
+          <= chatter.clock()
         -- Of the beginning of the refresh: what was folded meanwhile is not in it.
         and v.refreshed_at <= s.folded_at
       )
@@ -368,6 +370,7 @@ begin
         ('external_id', 'The host app''s own id.'),
         ('failed', 'Tool calls that failed.'),
         ('failed_calls', 'Model calls that failed or were cancelled.'),
+        ('first_token_bins', 'A histogram bin for each call''s time to first token.'),
         ('hour', 'Hour (UTC) in which the tokens were spent.'),
         ('id', 'The execution.'),
         ('kind', 'turn or step.'),
@@ -389,6 +392,7 @@ begin
         ('provider', 'Provider of the call; empty where none is named.'),
         ('read_share', 'Share of the prompt tokens that came from a cache, 0 to 1.'),
         ('reasoning_tokens', 'Completion tokens spent on reasoning.'),
+        ('response_bins', 'A histogram bin for each call''s response time.'),
         ('started_at', 'When the run began.'),
         ('starts', 'First day (UTC) of the period.'),
         ('tool_calls', 'Tool calls of the run so far.'),
@@ -413,3 +417,7 @@ begin
   end loop;
 end
 $do$;
+
+-- But here.
+comment on column analytics.tool_usage.calls is 'Tool calls that a model asked for.';
+comment on column analytics.tool_usage_live.calls is 'Tool calls that a model asked for.';

@@ -14,7 +14,8 @@ import pytest
 from psycopg import sql
 
 from chatter_db import Chatter
-from chatter_db.analytics import reports, run_report
+from chatter_db.analytics import definitions, reports, run_report
+from chatter_db.database import sync_engine
 from chatter_db.errors import UsageError
 from chatter_db.importing import import_file
 from chatter_db.queries import resource
@@ -24,6 +25,14 @@ FILES = sorted((resource("sql") / "analytics").glob("*.sql"))
 TOTAL = Decimal("66.629633285999407711297")
 
 pytestmark = pytest.mark.skipif(shutil.which("psql") is None, reason="there is no psql here")
+
+
+def test_the_document_is_what_the_database_says(url: str) -> None:
+    engine = sync_engine(url)
+    with engine.connect() as connection:
+        written = (resource("sql") / "analytics" / "README.md").read_text("utf-8")
+        assert definitions(connection) == written, "chatter report --definitions writes it anew"
+    engine.dispose()
 
 
 @pytest.fixture

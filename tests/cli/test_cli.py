@@ -108,6 +108,7 @@ def test_check_finds_what_a_session_without_triggers_did(
     ] == "7"
     db.execute("set session_replication_role = origin")
     db.execute("select * from chatter.recount()")
+    db.execute("select analytics.rebuild()")
     assert chatter_command("check", url=url).returncode == 0
 
 

@@ -114,6 +114,10 @@ class Books:
         """Mends the totals and says which rows it mended."""
         return set(self.rows("select mended_table, mended_id from chatter.recount()"))
 
+    def rebuild(self) -> None:
+        """Counts the rollups of the analytics anew."""
+        self.value("select analytics.rebuild()")
+
     def totals(self, conversation: UUID) -> Totals:
         return Totals(
             *self.row(

@@ -1,6 +1,7 @@
 """sql/checks: each check finds what it is for, says where, and its own advice mends it."""
 
 import re
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg
@@ -38,6 +39,7 @@ def test_every_check_has_a_test() -> None:
         "message_parents",
         "message_total_tokens",
         "triggers_enabled",
+        "usage_rollups",
     ]
 
 
@@ -68,7 +70,7 @@ def test_conversation_totals(unseen: Books) -> None:
     unseen.message(conversation, usage_status="unknown", created_at="2026-05-04 11:00:00+00")
     unseen.connection.execute("set time zone 'UTC'")
     found = unseen.findings()
-    assert set(found) == {"conversation_totals"}
+    assert set(found) == {"conversation_totals", "usage_rollups"}
     assert found["conversation_totals"] == [
         (conversation, "completion_tokens", "0", "2"),
         (conversation, "last_message_at", None, "2026-05-04 12:00:00+00"),
@@ -79,6 +81,9 @@ def test_conversation_totals(unseen: Books) -> None:
         (conversation, "unpriced_calls", "0", "1"),
     ]
     for statement in mends(unseen, "conversation_totals"):
+        run(unseen, statement)
+    assert set(unseen.findings()) == {"usage_rollups"}
+    for statement in mends(unseen, "usage_rollups"):
         run(unseen, statement)
     assert unseen.findings() == {}
 
@@ -93,7 +98,8 @@ def test_execution_totals(unseen: Books) -> None:
     unseen.change(message, execution_id=execution)
     unseen.tool_call(execution)
     found = unseen.findings()
-    assert set(found) == {"execution_totals"}
+    # That the message is of a workflow now.
+    assert set(found) == {"execution_totals", "usage_rollups"}
     assert found["execution_totals"] == [
         (execution, "completion_tokens", "0", "2"),
         (execution, "model_calls", "0", "1"),
@@ -102,8 +108,9 @@ def test_execution_totals(unseen: Books) -> None:
         (execution, "total_cost", "0", "0.5"),
         (execution, "total_tokens", "0", "3"),
     ]
-    for statement in mends(unseen, "execution_totals"):
-        run(unseen, statement)
+    for name in ("execution_totals", "usage_rollups"):
+        for statement in mends(unseen, name):
+            run(unseen, statement)
     assert unseen.findings() == {}
 
 
@@ -135,8 +142,9 @@ def test_message_parents_mended_by_inserting(unseen: Books) -> None:
     unseen.connection.execute("set session_replication_role = origin")
     unseen.conversation(id=nowhere)
     unseen.execution(nowhere, id=no_run)
-    assert set(unseen.findings()) == {"conversation_totals"}
+    assert set(unseen.findings()) == {"conversation_totals", "usage_rollups"}
     unseen.recount()
+    unseen.rebuild()
     assert unseen.findings() == {}
 
 
@@ -145,6 +153,7 @@ def test_message_parents_sees_one_missing_parent(unseen: Books) -> None:
     conversation = unseen.conversation()
     message = unseen.message(conversation, execution_id=no_run, role="user")
     unseen.recount()
+    unseen.rebuild()
     assert unseen.findings() == {"message_parents": [(message, "execution", no_run)]}
 
 
@@ -155,6 +164,7 @@ def test_message_total_tokens(unseen: Books) -> None:
     no_status = unseen.message(conversation, role="user", model_used="small")
     unseen.message(conversation, role="user")
     unseen.recount()
+    unseen.rebuild()
     found = unseen.findings()
     assert set(found) == {"message_total_tokens"}
     assert found["message_total_tokens"] == sorted(
@@ -168,6 +178,28 @@ def test_message_total_tokens(unseen: Books) -> None:
         run(unseen, statement)
     assert unseen.findings() == {}
     assert unseen.totals(conversation).total_tokens == 7
+
+
+def test_usage_rollups(own_books: Books) -> None:
+    user = own_books.user("ada")
+    own_books.message(
+        own_books.conversation(user_id=user), role="user", created_at="2026-05-04 12:34:00+00"
+    )
+    own_books.connection.execute("set time zone 'UTC'")
+    own_books.value("select analytics.fold()")
+    run(own_books, "update analytics.usage_hourly set cost = 1")
+    run(own_books, "delete from analytics.usage_user_day")
+    told = '{"cost": %s, "calls": 0, "messages": 1, "total_tokens": 0}'
+    hour, day = (datetime(2026, 5, 4, hour, tzinfo=UTC) for hour in (12, 0))
+    assert own_books.findings() == {
+        "usage_rollups": [
+            ("usage_hourly", hour, "", "", "", "turn", None, told % 1, told % 0),
+            ("usage_user_day", day, None, "", "", None, user, None, told % 0),
+        ]
+    }
+    for statement in mends(own_books, "usage_rollups"):
+        run(own_books, statement)
+    assert own_books.findings() == {}
 
 
 @pytest.mark.parametrize("state", ["disable", "enable always", "enable replica"])

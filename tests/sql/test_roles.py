@@ -121,6 +121,10 @@ FUNCTIONS = {
 ANALYTICS = {"latency_bin(double precision)", "bin_ms(smallint)"} | {
     "quarter_hour(timestamp with time zone)",
     "user_usage(timestamp with time zone, timestamp with time zone)",
+    "usage_between(timestamp with time zone, timestamp with time zone)",
+    "latency_between(timestamp with time zone, timestamp with time zone)",
+    "usage_steps(timestamp with time zone, timestamp with time zone, text, text)",
+    "grain(timestamp with time zone, timestamp with time zone, text, text)",
 }
 WORK = {"fold(integer)", "refresh(boolean)"}
 

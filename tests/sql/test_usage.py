@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,12 @@ MEASURES = """
   count(*) filter (where m.model_call and m.usage_status = 'unknown') as unknown_usage
 """
 
+# What the functions give is to be summed up.
+SUMS = ", ".join(
+    f"sum({name})::{'numeric' if name == 'cost' else 'bigint'}"
+    for name in re.findall(r" as (\w+)", MEASURES)
+)
+
 FROM = """
   from chatter.messages as m
     join chatter.conversations as c on c.id = m.conversation_id
@@ -55,11 +62,25 @@ RECOUNTS = {
         coalesce(e.workflow_name, '') as workflow_name, coalesce(m.provider_used, '') as provider,
         coalesce(m.model_used, '') as model, m.kind, {MEASURES} {FROM} group by 1, 2, 3, 4, 5
     """,
+    "usage_day_live": f"""
+      select (m.created_at at time zone 'UTC')::date as day,
+        coalesce(e.workflow_name, '') as workflow_name, coalesce(m.provider_used, '') as provider,
+        coalesce(m.model_used, '') as model, m.kind, {MEASURES} {FROM} group by 1, 2, 3, 4, 5
+    """,
     "usage_daily_live": f"""
       select (m.created_at at time zone 'UTC')::date as day, {MEASURES} {FROM} group by 1
     """,
     "latency_hour_live": f"""
       select date_trunc('hour', m.created_at, 'UTC') as hour,
+        coalesce(m.provider_used, '') as provider, coalesce(m.model_used, '') as model,
+        l.measure, analytics.latency_bin(l.ms) as bin, count(*) as calls
+      {FROM} cross join lateral (
+        values ('response', m.response_time_ms), ('first_token', m.time_to_first_token_ms)
+      ) as l (measure, ms)
+      where m.model_call and l.ms is not null group by 1, 2, 3, 4, 5
+    """,
+    "latency_day_live": f"""
+      select (m.created_at at time zone 'UTC')::date as day,
         coalesce(m.provider_used, '') as provider, coalesce(m.model_used, '') as model,
         l.measure, analytics.latency_bin(l.ms) as bin, count(*) as calls
       {FROM} cross join lateral (
@@ -254,7 +275,10 @@ def user_difference(books: Books, since: datetime, until: datetime) -> list[Any]
       select c.user_id, coalesce(m.provider_used, ''), coalesce(m.model_used, ''), {MEASURES} {FROM}
       where m.created_at >= %s and m.created_at < %s group by 1, 2, 3
     """
-    found = "select * from analytics.user_usage(%s, %s)"
+    found = f"""
+      select user_id, provider, model, {SUMS} from analytics.user_usage(%s, %s)
+      group by 1, 2, 3 having sum(messages) <> 0
+    """
     both = f"(({found}) except all ({recount})) union all (({recount}) except all ({found}))"
     return books.rows(both, *(since, until) * 4)
 
@@ -271,6 +295,114 @@ def test_users_between_any_two_moments(books: Books) -> None:
     midnight = START.replace(day=28, hour=0)
     assert user_difference(books, midnight, midnight + timedelta(days=1)) == []
     assert books.rows("select * from analytics.user_usage(%s, %s)", START, START) == []
+
+
+def period_difference(books: Books, since: datetime, until: datetime) -> list[Any]:
+    recount = f"""
+      select coalesce(e.workflow_name, ''), coalesce(m.provider_used, ''),
+        coalesce(m.model_used, ''), m.kind, {MEASURES} {FROM}
+      where m.created_at >= %s and m.created_at < %s group by 1, 2, 3, 4
+    """
+    found = f"""
+      select workflow_name, provider, model, kind, {SUMS} from analytics.usage_between(%s, %s)
+      group by 1, 2, 3, 4 having sum(messages) <> 0
+    """
+    both = f"(({found}) except all ({recount})) union all (({recount}) except all ({found}))"
+    return books.rows(both, *(since, until) * 4)
+
+
+def test_periods_of_whole_quarters_are_exact(books: Books) -> None:
+    dice = random.Random(13)
+    where = places(books)
+    books.messages([message(dice, dice.choice(where)) for _ in range(300)])
+    books.value("select analytics.fold(30)")
+    quarter = timedelta(minutes=15)
+    for _ in range(60):
+        since = START + dice.randrange(12 * 24) * quarter
+        until = since + dice.randrange(12 * 24) * quarter
+        assert period_difference(books, since, until) == []
+    midnight = START.replace(day=28, hour=0)
+    assert period_difference(books, midnight, midnight + timedelta(days=1)) == []
+    assert books.rows("select * from analytics.usage_between(%s, %s)", START, START) == []
+
+
+@pytest.mark.parametrize("zone", [*ZONES, "Australia/Lord_Howe", "America/New_York"])
+@pytest.mark.parametrize("step", ["day", "hour"])
+def test_charts_in_any_zone_are_exact(books: Books, zone: str, step: str) -> None:
+    dice = random.Random(17)
+    where = places(books)
+    books.messages([message(dice, dice.choice(where)) for _ in range(300)])
+    books.value("select analytics.fold(20)")
+    for first, days in ((26, 6), (28, 1), (29, 2)):
+        period = [
+            books.value("select (%s::date)::timestamp at time zone %s", moment, zone)
+            for moment in (f"2026-03-{first}", datetime(2026, 3, first) + timedelta(days=days))
+        ]
+        found = f"""
+          select date_trunc(%s, bucket at time zone %s), model, {SUMS}
+          from analytics.usage_steps(%s, %s, %s, %s) group by 1, 2 having sum(messages) <> 0
+        """
+        recount = f"""
+          select date_trunc(%s, m.created_at at time zone %s), coalesce(m.model_used, ''),
+            {MEASURES} {FROM} where m.created_at >= %s and m.created_at < %s group by 1, 2
+        """
+        rows = books.rows(found, step, zone, *period, zone, step)
+        assert sorted(rows) == sorted(books.rows(recount, step, zone, *period)) != []
+
+
+@pytest.mark.parametrize(
+    ("zone", "step", "since", "grain"),
+    [
+        ("UTC", "day", "2026-03-26", "day"),
+        ("UTC", "hour", "2026-03-26", "hour"),
+        ("UTC", "day", "2026-03-26T08:00", "hour"),
+        ("UTC", "day", "2026-03-26T08:15", "quarter"),
+        ("Europe/Berlin", "day", "2026-03-26", "hour"),
+        ("Europe/London", "day", "2026-03-26", "hour"),
+        ("Africa/Abidjan", "day", "2026-03-26", "day"),
+        ("Asia/Kolkata", "day", "2026-03-26", "quarter"),
+        ("Asia/Kathmandu", "hour", "2026-03-26", "quarter"),
+    ],
+)
+def test_a_chart_reads_the_coarsest_rollup_that_is_exact(
+    books: Books, zone: str, step: str, since: str, grain: str
+) -> None:
+    filled(books)
+    asked = "select analytics.grain(%s::timestamp at time zone %s, %s, %s, %s)"
+    until = datetime(2026, 3, 31, tzinfo=UTC)
+    midnight = books.value("select %s at time zone 'UTC' at time zone %s", until, zone)
+    assert books.value(asked, since, zone, midnight, zone, step) == grain
+
+
+@pytest.mark.parametrize("parent", ["conversations", "workflow_executions"])
+def test_messages_that_go_with_their_parent_take_their_figures_along(
+    books: Books, parent: str
+) -> None:
+    conversation = books.conversation(user_id=books.user("ada"))
+    run = books.execution(conversation, workflow_name="support")
+    books.message(conversation, execution_id=run, role="assistant", model_used="m", cost="0.5")
+    fold_all(books)
+    if parent == "conversations":
+        books.connection.execute("update chatter.messages set execution_id = null")
+        books.connection.execute("delete from chatter.workflow_executions")
+    books.connection.execute(
+        f"with m as (delete from chatter.messages) delete from chatter.{parent}".encode()
+    )
+    assert differences(books) == {}
+    fold_all(books)
+    assert differences(books) == {}
+    assert books.value("select count(*) from analytics.usage_user_day_live") == 0
+
+
+def test_rollups_are_counted_anew(books: Books) -> None:
+    filled(books)
+    for table in ("usage_15min", "usage_hourly", "usage_day", "usage_user_day", "latency_day"):
+        books.connection.execute(f"update analytics.{table} set calls = calls + 1".encode())
+    books.connection.execute("delete from analytics.latency_hour")
+    assert differences(books).keys() == RECOUNTS.keys()
+    assert books.value("select analytics.rebuild()") == 100
+    assert differences(books) == {}
+    assert books.value("select count(*) from analytics.deltas") == 0
 
 
 def test_what_has_figures_keeps_its_user_and_workflow(books: Books) -> None:
@@ -336,6 +468,10 @@ def test_a_view_is_refreshed_when_it_is_due_and_something_changed(books: Books) 
     fold_all(books)
     assert books.rows("select * from analytics.refresh()") == []
     books.connection.execute("update analytics.views set refresh_every = '1 microsecond'")
+    # Ten times what it took, at least.
+    books.connection.execute("update analytics.views set refresh_ms = 360000")
+    assert books.rows("select * from analytics.refresh()") == []
+    books.connection.execute("update analytics.views set refresh_ms = 0")
     assert len(books.rows("select * from analytics.refresh()")) >= 10
     assert books.rows("select * from analytics.refresh()") == []
     assert len(books.rows("select * from analytics.refresh(true)")) >= 10
