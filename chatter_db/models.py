@@ -222,6 +222,50 @@ class EventStream(Base):
     pruned_before: Mapped[Xid8] = _default()
 
 
+class Price(Base):
+    __tablename__ = "prices"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    provider: Mapped[str]
+    model: Mapped[str]
+    valid_from: Mapped[datetime]
+    prompt_price: Mapped[Decimal | None]
+    completion_price: Mapped[Decimal | None]
+    cache_read_price: Mapped[Decimal | None]
+    cache_write_price: Mapped[Decimal | None]
+    note: Mapped[str | None]
+    created_at: Mapped[datetime] = _default()
+    created_by: Mapped[str] = _default()
+
+
+class Repricing(Base):
+    __tablename__ = "repricings"
+
+    id: Mapped[UUID] = _default(primary_key=True)
+    reason: Mapped[str]
+    selection: Mapped[dict[str, Any]] = _default()
+    created_at: Mapped[datetime] = _default()
+    created_by: Mapped[str] = _default()
+    finished_at: Mapped[datetime | None]
+    undone_at: Mapped[datetime | None]
+    undone_by: Mapped[str | None]
+
+
+class RepricedMessage(Base):
+    __tablename__ = "repriced_messages"
+
+    repricing_id: Mapped[UUID] = mapped_column(
+        ForeignKey(Repricing.id, ondelete="RESTRICT"), primary_key=True
+    )
+    message_id: Mapped[UUID] = mapped_column(primary_key=True)
+    old_cost: Mapped[Decimal | None]
+    old_cost_source: Mapped[str | None]
+    old_price: Mapped[dict[str, Any] | None]
+    cost: Mapped[Decimal]
+    price: Mapped[dict[str, Any]]
+    undone: Mapped[bool] = _default()
+
+
 class SecurityEvent(Base):
     __tablename__ = "security_events"
 

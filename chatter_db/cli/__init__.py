@@ -16,6 +16,7 @@ from chatter_db.cli.demo import demo
 from chatter_db.cli.doctor import doctor
 from chatter_db.cli.import_ import import_command
 from chatter_db.cli.migrate import migrate
+from chatter_db.cli.prices import price, prices, reprice
 from chatter_db.cli.psql import psql
 from chatter_db.cli.report import report
 from chatter_db.cli.serve import serve
@@ -43,6 +44,9 @@ app.command()(check)
 app.command()(status)
 app.command()(report)
 app.command()(top)
+app.command()(prices)
+app.command()(price)
+app.command()(reprice)
 app.command()(doctor)
 app.command()(trace)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql)

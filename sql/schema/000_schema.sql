@@ -10,6 +10,7 @@
 --   160 guards      what is refused, because the books would drift
 --   170 care        recount, erase, lock
 --   180 recorders   which processes record, and whether they live
+--   190 prices      prices of one's own, and pricing afterwards
 --   2xx events      the outbox, its triggers, the cursor; security events, accounts
 --   3xx analytics   deltas, rollups, live and materialized views
 --   900 roles       who may do what

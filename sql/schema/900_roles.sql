@@ -83,6 +83,19 @@ begin
       on chatter.tool_calls to chatter_app;
   end if;
 
+  -- The app prices what it records; prices are the owner's.
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant select on chatter.prices to chatter_app;
+    grant execute on function
+      chatter.price_at(text, text, timestamptz),
+      chatter.cost_by(chatter.prices, bigint, bigint, bigint, bigint),
+      chatter.price_details(chatter.prices)
+    to chatter_app;
+  end if;
+  if pg_catalog.to_regrole('chatter_reader') is not null then
+    grant select on chatter.prices, chatter.repricings, chatter.repriced_messages to chatter_reader;
+  end if;
+
   -- The app follows the events; it writes none.
   if pg_catalog.to_regrole('chatter_app') is not null then
     grant select on chatter.events to chatter_app;

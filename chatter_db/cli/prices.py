@@ -1,0 +1,245 @@
+"""`chatter prices`, `chatter price` and `chatter reprice`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chatter_db.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from chatter_db.repricing import Repriced
+
+_AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+_Provider = Annotated[str | None, typer.Option(help="Only calls of this provider.")]
+_Model = Annotated[str | None, typer.Option(help="Only calls of this model.")]
+_Price = Annotated[str | None, typer.Option(help="US dollars per million tokens.")]
+
+
+def prices(
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Models whose calls have no cost.")
+    ] = False,
+    as_json: _AsJson = False,
+) -> None:
+    """List prices of your own, or with --missing the models that have none. Exit code 1 if any."""
+    from chatter_db import repricing
+
+    with _connection() as connection:
+        rows = repricing.missing(connection) if missing else repricing.prices(connection)
+    if as_json:
+        typer.echo(json.dumps({"missing" if missing else "prices": rows}, default=str))
+    elif missing:
+        _print(rows, "Every call whose usage is known has a cost.")
+        if rows:
+            typer.echo(
+                "\nWrite a price: chatter price PROVIDER MODEL --prompt USD --completion USD "
+                "--since DATE\nthen: chatter reprice --reason WHY"
+            )
+    else:
+        _print(rows, "No prices of your own: all are from the price list of genai-prices.")
+    if missing and rows:
+        raise typer.Exit(1)
+
+
+def price(
+    provider: Annotated[str, typer.Argument(help="As chatter prices --missing names it.")],
+    model: Annotated[str, typer.Argument(help="As chatter prices --missing names it.")],
+    since: Annotated[
+        str, typer.Option(help="For calls from here on (UTC): 2026-01-31, 2026-01-31T08:00.")
+    ],
+    prompt: _Price = None,
+    completion: _Price = None,
+    cache_read: _Price = None,
+    cache_write: _Price = None,
+    ends: Annotated[
+        bool, typer.Option("--ends", help="From here on the price list counts again.")
+    ] = False,
+    note: Annotated[str | None, typer.Option(help="Where the price is from.")] = None,
+) -> None:
+    """Write a price of your own, before the price list's; it holds until the next one."""
+    from chatter_db import repricing
+
+    if ends == (prompt is not None or completion is not None):
+        raise UsageError("Either --prompt and --completion, or --ends.")
+    with _connection() as connection:
+        repricing.set_price(
+            connection,
+            provider,
+            model,
+            valid_from=_moment("--since", since),
+            prompt=_decimal("--prompt", prompt),
+            completion=_decimal("--completion", completion),
+            cache_read=_decimal("--cache-read", cache_read),
+            cache_write=_decimal("--cache-write", cache_write),
+            note=note,
+        )
+    typer.echo(f"Written. It counts for calls from {since} on; for those booked: chatter reprice.")
+
+
+def reprice(
+    reason: Annotated[str | None, typer.Option(help="Why; it is kept.")] = None,
+    provider: _Provider = None,
+    model: _Model = None,
+    since: Annotated[str | None, typer.Option(help="Calls from here on (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Calls up to here, not included.")] = None,
+    computed: Annotated[
+        bool, typer.Option("--computed", help="Also those that have a computed cost.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell, and change nothing.")] = False,
+    undo: Annotated[str | None, typer.Option(help="Put back what this repricing changed.")] = None,
+    as_list: Annotated[bool, typer.Option("--list", help="The repricings there were.")] = False,
+    as_json: _AsJson = False,
+) -> None:
+    """Give calls without a cost one, by the prices at their time. Audited, and can be undone.
+
+    What a provider stated, and what was imported, is left alone.
+    """
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from chatter_db import repricing
+    from chatter_db.cli.books import errors
+
+    with _connection() as connection:
+        if as_list:
+            rows = repricing.repricings(connection)
+            if as_json:
+                typer.echo(json.dumps({"repricings": rows}, default=str))
+            else:
+                _print(rows, "There was none.")
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} calls"))
+        with Progress(*columns, console=errors, transient=True) as progress:
+            task = progress.add_task("")
+
+            def show(done: int) -> None:
+                progress.update(task, completed=done)
+
+            if undo is not None:
+                undone = repricing.undo(connection, _uuid(undo), show)
+            elif reason is None and not dry_run:
+                raise UsageError("Say why, it is kept: --reason WHY. Or --dry-run.")
+            else:
+                selection = repricing.Selection(
+                    provider=provider,
+                    model=model,
+                    since=_moment("--since", since) if since else None,
+                    until=_moment("--until", until) if until else None,
+                    computed=computed,
+                )
+                outcome = repricing.reprice(
+                    connection, selection, reason=reason or "", trial=dry_run, progress=show
+                )
+    if undo is not None:
+        typer.echo(json.dumps({"undone": undone}) if as_json else f"{undone:,} calls put back.")
+    elif as_json:
+        typer.echo(json.dumps(_as_json(outcome), default=str))
+    else:
+        _print_outcome(outcome)
+
+
+@contextmanager
+def _connection() -> Iterator["Connection"]:
+    from chatter_db.cli.books import migrated_url
+    from chatter_db.database import sync_engine
+
+    with migrated_url() as url:
+        engine = sync_engine(url)
+        with engine.connect() as connection:
+            yield connection
+        engine.dispose()
+
+
+def _moment(option: str, given: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        raise UsageError(
+            f"{option}: a date or time like 2026-01-31 or 2026-01-31T08:00, not {given!r}."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _decimal(option: str, given: str | None) -> Decimal | None:
+    if given is None:
+        return None
+    try:
+        return Decimal(given)
+    except InvalidOperation:
+        raise UsageError(f"{option}: US dollars like 2.50, not {given!r}.") from None
+
+
+def _uuid(given: str) -> Any:
+    from uuid import UUID
+
+    try:
+        return UUID(given)
+    except ValueError:
+        raise UsageError(
+            f"--undo: the id of a repricing, not {given!r}; chatter reprice --list shows them."
+        ) from None
+
+
+def _as_json(outcome: "Repriced") -> dict[str, Any]:
+    return {
+        "repricing": outcome.id,
+        "priced": outcome.priced,
+        "models": [
+            {"provider": provider, "model": model, **vars(found)}
+            for (provider, model), found in outcome.models.items()
+        ],
+    }
+
+
+def _print_outcome(outcome: "Repriced") -> None:
+    rows = [
+        {
+            "provider": provider,
+            "model": model,
+            "calls": found.looked_at,
+            "priced": found.priced,
+            "no price": found.unknown,
+            "before": found.before,
+            "after": found.after,
+            "difference": found.after - found.before,
+        }
+        for (provider, model), found in sorted(outcome.models.items())
+    ]
+    _print(rows, "Nothing to price.")
+    if outcome.id is None:
+        typer.echo("\nNothing was changed.")
+    elif outcome.priced:
+        typer.echo(
+            f"\n{outcome.priced:,} calls priced. To undo: chatter reprice --undo {outcome.id}"
+        )
+
+
+def _print(rows: list[dict[str, Any]], nothing: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not rows:
+        typer.echo(nothing)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        numbers = all(isinstance(row[name], int | Decimal | None) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*(escape(_shown(value)) for value in row.values()))
+    Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return f"{value:,}" if isinstance(value, int | Decimal) else str(value)

@@ -1,0 +1,1 @@
+select chatter.apply_prices(:repricing, cast(:costs as jsonb))

@@ -1,0 +1,1 @@
+select chatter.undo_repricing(:repricing)

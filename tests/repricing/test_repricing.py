@@ -1,0 +1,364 @@
+"""Prices of one's own, and pricing afterwards: dated, audited, undone to the last digit."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from langchain_core.messages import HumanMessage
+from psycopg import errors
+from sqlalchemy import Connection, select
+
+from chatter_db import Chatter, Message, UsageError, repricing
+from chatter_db.database import sync_engine
+from chatter_db.repricing import Selection, reprice, set_price, undo
+from tests.cli.conftest import Run, chatter_command
+from tests.providers.openai import Provider
+from tests.recorder.test_recorder import agent, model_of
+from tests.sql.books import Books
+
+__all__ = ["chatter_command"]
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def books(db: psycopg.Connection[Any]) -> Books:
+    return Books(db)
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    engine = sync_engine(url)
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
+
+
+def own_price(connection: Connection, prompt: str = "2", since: datetime = START) -> None:
+    set_price(
+        connection,
+        "inhouse",
+        "llama",
+        valid_from=since,
+        prompt=Decimal(prompt),
+        completion=Decimal(10),
+        cache_read=Decimal("0.5"),
+    )
+
+
+def call(books: Books, conversation: UUID, **columns: Any) -> UUID:
+    given = {
+        "role": "assistant",
+        "provider_used": "inhouse",
+        "model_used": "llama",
+        "prompt_tokens": 1000,
+        "completion_tokens": 100,
+        "usage_status": "reported",
+        "created_at": START + timedelta(days=1),
+    }
+    return books.message(conversation, **given | columns)
+
+
+async def test_the_recorder_prices_by_ones_own_price_at_the_time_of_the_call(
+    chatter: Chatter, provider: Provider, connection: Connection
+) -> None:
+    model = model_of(provider)
+    conversation = str(uuid4())
+
+    async def ask() -> None:
+        run = chatter.recorder(conversation=conversation)
+        await agent(model).ainvoke({"messages": [HumanMessage("Hi")]}, config={"callbacks": [run]})
+
+    await ask()
+    now = datetime.now(UTC)
+    for since, prompt in ((now, Decimal(7)), (now + timedelta(days=1), Decimal(900))):
+        set_price(
+            connection,
+            "openai",
+            "gpt-4o-mini",
+            valid_from=since,
+            prompt=prompt,
+            completion=Decimal(9),
+        )
+    await ask()
+    async with chatter.session() as session:
+        rows = await session.scalars(
+            select(Message).where(Message.model_call).order_by(Message.created_at)
+        )
+        before, after = rows.all()
+    assert before.extra["price"]["price_list"].startswith("genai-prices")
+    assert after.extra["price"]["price_list"] == "chatter.prices"
+    assert after.extra["price"]["unit_prices"] == {"prompt": "7", "completion": "9"}
+    assert after.prompt_tokens is not None and after.completion_tokens is not None
+    assert after.cost == Decimal(after.prompt_tokens * 7 + after.completion_tokens * 9) / 1_000_000
+    assert after.cost_source == "computed"
+
+
+@pytest.mark.parametrize(
+    ("at", "prompt"),
+    [
+        (timedelta(microseconds=-1), None),
+        (timedelta(0), Decimal(2)),
+        (timedelta(days=1, microseconds=-1), Decimal(2)),
+        (timedelta(days=1), Decimal(3)),
+        (timedelta(days=2), None),
+        (timedelta(days=3), Decimal(5)),
+    ],
+)
+def test_a_price_holds_until_the_next_one(
+    connection: Connection, books: Books, at: timedelta, prompt: Decimal | None
+) -> None:
+    own_price(connection)
+    own_price(connection, "99", START + timedelta(days=1))
+    own_price(connection, "3", START + timedelta(days=1))  # a correction: the later one counts
+    set_price(
+        connection,
+        "inhouse",
+        "llama",
+        valid_from=START + timedelta(days=2),
+        prompt=None,
+        completion=None,
+    )
+    own_price(connection, "5", START + timedelta(days=3))
+    found = books.rows(
+        "select prompt_price from chatter.price_at('inhouse', 'llama', %s)", START + at
+    )
+    assert found == ([] if prompt is None else [(prompt,)])
+
+
+def test_missing_costs_are_filled_and_put_back(connection: Connection, books: Books) -> None:
+    conversation = books.conversation(user_id=books.user("ada"))
+    run = books.execution(conversation)
+    ours = call(books, conversation, execution_id=run, cache_read_tokens=400)
+    earlier = call(books, conversation, created_at=START - timedelta(days=1))
+    listed = call(books, conversation, provider_used="openai", model_used="gpt-4o-mini")
+    tiered = call(
+        books,
+        conversation,
+        provider_used="openai",
+        model_used="gpt-4o-mini",
+        usage={"prompt_tokens": 7, "completion_tokens": 7},  # of something else
+    )
+    stated = call(books, conversation, cost="0.5", cost_source="provider")
+    imported = call(books, conversation, cost="0.25", cost_source="imported")
+    unknown = call(books, conversation, usage_status="unknown", prompt_tokens=None)
+    before, day = books.totals(conversation), "select cost from analytics.usage_by_user_live"
+    days = sorted(books.rows(day))
+    own_price(connection)
+
+    trial = reprice(connection, Selection(), reason="", trial=True)
+    assert (trial.id, trial.priced) == (None, 2)
+    assert books.totals(conversation) == before
+    outcome = reprice(connection, Selection(), reason="The bill has come")
+    assert outcome.id is not None
+    assert {name: vars(model) for name, model in outcome.models.items()} == {
+        ("inhouse", "llama"): {
+            "looked_at": 2,
+            "priced": 1,
+            "unknown": 1,
+            "before": 0,
+            "after": Decimal("0.0024"),
+        },
+        ("openai", "gpt-4o-mini"): {
+            "looked_at": 2,
+            "priced": 1,
+            "unknown": 1,
+            "before": 0,
+            "after": Decimal("0.00021"),
+        },
+    }
+    assert books.row(
+        "select cost, cost_source, metadata -> 'price' ->> 'price_list' from chatter.messages "
+        "where id = %s",
+        ours,
+    ) == (Decimal("0.0024"), "computed", "chatter.prices")  # 600 * 2 + 400 * 0.5 + 100 * 10
+    assert books.field("messages", listed, "cost") == Decimal("0.00021")
+    for message, cost in (
+        (earlier, None), (tiered, None), (unknown, None),
+        (stated, Decimal("0.5")), (imported, Decimal("0.25")),
+    ):  # fmt: skip
+        assert books.field("messages", message, "cost") == cost
+    after = books.totals(conversation)
+    assert after.total_cost - before.total_cost == Decimal("0.00261")
+    assert books.run_totals(run).total_cost == Decimal("0.0024")
+    assert books.findings() == {}
+    (told,) = repricing.repricings(connection)
+    connection.rollback()
+    assert (told["reason"], told["calls"], told["difference"]) == (
+        "The bill has come",
+        2,
+        Decimal("0.00261"),
+    )
+    assert told["finished_at"] is not None
+
+    # Nothing is left to price, and the same once more changes nothing.
+    assert reprice(connection, Selection(), reason="again").priced == 0
+    assert undo(connection, outcome.id) == 2
+    assert books.totals(conversation) == before
+    assert sorted(books.rows(day)) == days
+    assert books.row(
+        "select cost, cost_source, metadata from chatter.messages where id = %s", ours
+    ) == (None, None, {})
+    assert books.findings() == {}
+    assert undo(connection, outcome.id) == 0
+    assert repricing.repricings(connection)[1]["undone_at"] is not None
+    with pytest.raises(UsageError, match="no repricing"):
+        undo(connection, uuid4())
+
+
+def test_computed_costs_follow_a_new_price_when_asked(connection: Connection, books: Books) -> None:
+    conversation = books.conversation()
+    own_price(connection)
+    message = call(books, conversation)
+    first = reprice(connection, Selection(), reason="first").id
+    own_price(connection, "3")
+    assert reprice(connection, Selection(), reason="second").priced == 0
+    second = reprice(connection, Selection(computed=True, model="llama"), reason="second")
+    assert second.models["inhouse", "llama"].before == Decimal("0.003")
+    assert books.field("messages", message, "cost") == Decimal("0.004")
+    # What was changed again since then stays as it is.
+    assert first is not None and second.id is not None
+    undo(connection, first)
+    assert books.field("messages", message, "cost") == Decimal("0.004")
+    undo(connection, second.id)
+    assert books.field("messages", message, "cost") == Decimal("0.003")
+    assert books.findings() == {}
+
+
+def test_only_what_was_selected(connection: Connection, books: Books) -> None:
+    conversation = books.conversation()
+    own_price(connection)
+    inside = call(books, conversation)
+    outside = call(books, conversation, created_at=START + timedelta(days=9))
+    selection = Selection(
+        provider="inhouse", since=START, until=START + timedelta(days=9), model="llama"
+    )
+    assert reprice(connection, selection, reason="a week").priced == 1
+    assert books.field("messages", inside, "cost") is not None
+    assert books.field("messages", outside, "cost") is None
+
+
+def test_two_at_once_beside_a_writer_price_everything_once(
+    url: str, connection: Connection, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repricing, "BATCH", 7)
+    own_price(connection)
+    conversations = books.conversations(4)
+    for number in range(120):
+        call(books, conversations[number % 4])
+    outcomes: list[int] = []
+
+    def work() -> None:
+        engine = sync_engine(url)
+        with engine.connect() as own:
+            outcomes.append(reprice(own, Selection(), reason="both").priced)
+        engine.dispose()
+
+    def write() -> None:
+        with psycopg.connect(url, autocommit=True) as own:
+            for number in range(60):
+                call(Books(own), conversations[number % 4])
+
+    threads = [threading.Thread(target=target) for target in (work, work, write)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 2
+    reprice(connection, Selection(), reason="the rest")
+    assert books.row("select count(*), sum(cost) from chatter.messages") == (
+        180,
+        180 * Decimal("0.003"),
+    )
+    assert books.value("select count(*) from chatter.repriced_messages") == 180
+    assert books.findings() == {}
+
+
+def test_what_broke_off_is_kept_and_gone_on_with(
+    connection: Connection, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repricing, "BATCH", 2)
+    own_price(connection)
+    conversation = books.conversation()
+    for _ in range(6):
+        call(books, conversation)
+
+    def pull_the_plug(done: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reprice(connection, Selection(), reason="first", progress=pull_the_plug)
+    assert books.totals(conversation).total_cost == 4 * Decimal("0.003")
+    assert reprice(connection, Selection(), reason="the rest").priced == 2
+    assert books.totals(conversation).total_cost == 6 * Decimal("0.003")
+    finished = [row["finished_at"] is not None for row in repricing.repricings(connection)]
+    assert finished == [True, False]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update chatter.prices set prompt_price = 1",
+        "delete from chatter.prices",
+        "truncate chatter.prices",
+    ],
+)
+def test_prices_are_history(connection: Connection, books: Books, statement: str) -> None:
+    own_price(connection)
+    with pytest.raises(errors.ObjectNotInPrerequisiteState, match="append-only"):
+        books.connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prompt": Decimal(1), "completion": None}, "needs both"),
+        ({"prompt": None, "completion": None, "cache_read": Decimal(1)}, "part of a prompt"),
+        ({"prompt": Decimal(-1), "completion": Decimal(1)}, "prompt price: .* not -1"),
+        ({"prompt": Decimal("NaN"), "completion": Decimal(1)}, "prompt price: .* not NaN"),
+        ({"prompt": Decimal(1), "completion": Decimal("Infinity")}, "completion price"),
+    ],
+)
+def test_a_price_that_cannot_be_is_refused(
+    connection: Connection, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        set_price(connection, "p", "m", valid_from=START, **given)
+    assert repricing.prices(connection) == []
+
+
+@pytest.mark.parametrize("url", ["pg18"], indirect=True)
+def test_the_commands(chatter_command: Callable[..., Any], url: str, books: Books) -> None:
+    run: Run = chatter_command
+    call(books, books.conversation())
+    done = run("prices", "--missing", "--json", url=url)
+    assert done.returncode == 1
+    (row,) = json.loads(done.stdout)["missing"]
+    assert (row["provider"], row["model"], row["calls"]) == ("inhouse", "llama", 1)
+    for wrong, told in (
+        (["--prompt", "two", "--completion", "1"], "--prompt: US dollars like 2.50, not 'two'"),
+        (["--prompt", "2"], "needs both"),
+        ([], "Either --prompt and --completion, or --ends"),
+    ):
+        done = run("price", "inhouse", "llama", "--since", "2026-03-01", *wrong, url=url)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+        assert told in done.stderr
+    prices = ["--prompt", "2", "--completion", "10", "--note", "our own machines"]
+    assert run("price", "inhouse", "llama", "--since", "2026-03-01", *prices, url=url).stdout
+    assert "our own machines" in run("prices", url=url).stdout
+    assert "Say why" in run("reprice", url=url).stderr
+    assert "Nothing was changed" in run("reprice", "--dry-run", url=url).stdout
+    done = run("reprice", "--reason", "a price was missing", "--json", url=url)
+    told_ = json.loads(done.stdout)
+    assert (told_["priced"], told_["models"][0]["after"]) == (1, "0.003")
+    assert run("prices", "--missing", url=url).returncode == 0
+    done = run("reprice", "--undo", told_["repricing"], url=url)
+    assert done.stdout == "1 calls put back.\n"
+    assert run("reprice", "--undo", "x", url=url).returncode == 2
