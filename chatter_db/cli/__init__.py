@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from chatter_db.cli.adopt import adopt_command
 from chatter_db.cli.check import check
 from chatter_db.cli.demo import demo
 from chatter_db.cli.doctor import doctor
@@ -40,6 +41,7 @@ app.command()(serve)
 app.command()(tail)
 app.command()(worker)
 app.command("import")(import_command)
+app.command("adopt")(adopt_command)
 app.command()(check)
 app.command()(status)
 app.command()(report)

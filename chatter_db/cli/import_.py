@@ -52,8 +52,8 @@ def import_command(
     from chatter_db.cli.books import migrated_url
     from chatter_db.importing import LinesRejected, import_file
 
-    chosen = _parsed(mapping or [])
-    with migrated_url() as url, _progress() as progress:
+    chosen = parsed(mapping or [])
+    with migrated_url() as url, progress_bar() as progress:
         try:
             report = import_file(
                 url,
@@ -77,7 +77,8 @@ def import_command(
         raise typer.Exit(1)
 
 
-def _parsed(mapping: list[str]) -> dict[str, str]:
+def parsed(mapping: list[str]) -> dict[str, str]:
+    """SOURCE=TARGET pairs. Raises UsageError for one that is none, or names a source again."""
     from chatter_db.errors import UsageError
 
     pairs = [each.partition("=") for each in mapping]
@@ -92,7 +93,7 @@ def _parsed(mapping: list[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr where somebody can see it."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn

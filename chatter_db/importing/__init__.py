@@ -13,10 +13,26 @@ A file's way into the books:
     rows.py      a record -> a staged row with its id
     booking.py   staged rows -> users, conversations and messages
     importer.py  all of it, in one transaction
+
+Tables of another application go the same way from rows.py on, batch by batch:
+
+    tables.py    two tables -> messages in the words of an import, and what is wrong with them
+    adopting.py  all of it, a transaction a batch
 """
 
+from chatter_db.importing.adopting import AdoptReport, BadRow, adopt
 from chatter_db.importing.columns import ALIASES, TARGETS
 from chatter_db.importing.importer import import_file
 from chatter_db.importing.report import BadLine, ImportReport, LinesRejected
 
-__all__ = ["ALIASES", "TARGETS", "BadLine", "ImportReport", "LinesRejected", "import_file"]
+__all__ = [
+    "ALIASES",
+    "TARGETS",
+    "AdoptReport",
+    "BadLine",
+    "BadRow",
+    "ImportReport",
+    "LinesRejected",
+    "adopt",
+    "import_file",
+]

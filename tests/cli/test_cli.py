@@ -10,7 +10,7 @@ from psycopg import sql
 from chatter_db import migrating
 from tests.cli.conftest import Run
 
-COMMANDS = ["migrate", "demo", "import", "check", "status", "doctor", "trace", "psql"]
+COMMANDS = ["migrate", "demo", "import", "adopt", "check", "status", "doctor", "trace", "psql"]
 
 
 def assert_no_traceback(output: str) -> None:

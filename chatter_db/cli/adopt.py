@@ -1,0 +1,133 @@
+"""`chatter adopt`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from chatter_db.importing import AdoptReport
+
+
+def adopt_command(
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL", help="The tables' database; else the books' own."),
+    ] = None,
+    conversations: Annotated[
+        str, typer.Option(metavar="TABLE", help="As table or schema.table.")
+    ] = "public.conversations",
+    messages: Annotated[
+        str, typer.Option(metavar="TABLE", help="As table or schema.table.")
+    ] = "public.messages",
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="SOURCE=TARGET",
+            help="A column of the messages (conversations.SOURCE: of the conversations) and what "
+            "it is here; repeatable.",
+        ),
+    ] = None,
+    ignored: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore", metavar="COLUMN", help="A column that means something else; repeatable."
+        ),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(metavar="ROWS", help="Rows a transaction: fewer lock for less long.")
+    ] = 20_000,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is wrong with the tables; book nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Adopt the conversations and messages of another backend's tables, and say what was wrong.
+
+    The tables are only read, in one snapshot: the backend may go on writing. Batches commit one by
+    one and nothing is booked twice, so run it again after a kill, or for what came since.
+    Totals follow the messages; usage that nobody recorded is unknown, not zero.
+
+    Exit code 1 if there are messages that can't be booked, 2 for wrong use.
+    """
+    from chatter_db.cli.books import migrated_url
+    from chatter_db.cli.import_ import parsed, progress_bar
+    from chatter_db.database import database_url
+    from chatter_db.importing import adopt
+
+    chosen = parsed(mapping or [])
+    with database_url(source) as source_url, migrated_url() as url, progress_bar() as progress:
+        report = adopt(
+            url,
+            source=source_url,
+            conversations=conversations,
+            messages=messages,
+            mapping=chosen,
+            ignored=ignored or [],
+            batch=batch,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    if as_json:
+        _print_json(report)
+    else:
+        _print(report)
+    if report.rejected:
+        raise typer.Exit(1)
+
+
+def _print(report: "AdoptReport") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    found = report.found
+    table = Table(
+        title="What would be adopted (dry run)" if report.dry_run else "Adopted",
+        title_justify="left",
+        show_header=False,
+    )
+    table.add_column()
+    table.add_column(justify="right")
+    for subject, number in (
+        ("conversations there", found.conversations),
+        ("messages there", found.messages),
+        ("booked", report.booked),
+        ("already booked", report.already_there),
+        ("can't be booked", report.rejected),
+        ("new conversations", report.new_conversations),
+        ("new users", report.new_users),
+        ("replies of unknown usage", found.unknown_usage),
+        ("  of these, stored as 0 tokens", found.zero_usage),
+        ("replies of unknown cost", found.unpriced_calls),
+        ("messages without their conversation", found.orphans),
+        ("messages whose id came before", found.repeated_ids),
+        ("messages that look like another (kept)", found.look_alikes),
+        ("conversations whose totals had drifted", found.drifted),
+    ):
+        table.add_row(subject, f"{number:,}")
+    console.print(table)
+    console.print(f"{found.messages:,} messages in {report.seconds:.2f} s.")
+    if report.ignored_columns:
+        names = escape(", ".join(report.ignored_columns))
+        console.print(f"Columns of the messages without a meaning here: {names}.")
+    for bad in report.bad_rows:
+        console.print(f"[red]not booked[/] {escape(f'{bad.id}: {bad.field}: {bad.reason}')}")
+    if found.drift:
+        drift = Table("conversation", "total", "was", "is", title="Drifted", title_justify="left")
+        for each in found.drift:
+            was = "" if each.stored is None else f"{each.stored:,}"
+            drift.add_row(escape(each.conversation), each.total, was, f"{each.recounted:,}")
+        console.print(drift)
+
+
+def _print_json(report: "AdoptReport") -> None:
+    import json
+    from dataclasses import asdict
+    from decimal import Decimal
+
+    def plain(value: Any) -> str:
+        return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+    typer.echo(json.dumps(asdict(report), default=plain))

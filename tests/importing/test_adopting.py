@@ -1,0 +1,277 @@
+"""`chatter adopt`: the tables of the audited backend, with everything that was wrong with them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from chatter_db.errors import UsageError
+from chatter_db.importing import BadRow, adopt
+from chatter_db.importing.tables import Drift
+from tests.conftest import SERVERS
+
+Database = psycopg.Connection[Any]
+ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
+
+# As its ORM made them: naive times, float money, no foreign key that would hold.
+TABLES = """
+create table conversations (
+  id varchar(36) primary key, user_id varchar(36), title varchar(255), status varchar(20),
+  message_count integer default 0, total_tokens integer default 0,
+  total_cost double precision default 0, created_at timestamp
+);
+create table messages (
+  id uuid primary key, conversation_id varchar(36), role varchar(20) not null,
+  content text, prompt_tokens integer, completion_tokens integer, cost double precision,
+  provider_used varchar(50), model_used varchar(50), response_time_ms integer, rating integer,
+  created_at timestamp
+);
+"""
+
+# c1 says what is true, c2 lost updates, c3 has NULL tokens, c4 zeros, c5 no message at all.
+ROWS = """
+insert into conversations values
+  ('c1', 'ada', 'Right', 'active', 2, 30, 0.3, '2026-01-01'),
+  ('c2', 'ada', 'Lost updates', 'ACTIVE', 1, 10, 0.1, '2026-01-02'),
+  ('c3', 'bob', 'No tokens', 'archived', 2, 0, 0, '2026-01-03'),
+  ('c4', null, 'Zeros', 'open', 1, 0, 0, '2026-01-04'),
+  ('c5', 'eve', 'Empty', null, 0, 0, 0, null);
+insert into messages (id, conversation_id, role, content, prompt_tokens, completion_tokens, cost,
+  provider_used, model_used, response_time_ms, created_at)
+select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, c, r, t, p, o, x, 'openai', m,
+  5, timestamp '2026-01-05 12:00' + n * interval '1 second'
+from (values
+  (1, 'c1', 'human', 'Hi', null, null, null, null),
+  (2, 'c1', 'ai', 'Hello', 20, 10, 0.1 + 0.2, 'gpt-4o'),
+  (3, 'c2', 'user', 'One', null, null, null, null),
+  (4, 'c2', 'assistant', 'Two', 10, 10, 0.1, 'gpt-4o'),
+  (5, 'c2', 'assistant', 'Three', 10, 10, 0.1, 'gpt-4o'),
+  (6, 'c2', 'tool', '42', null, null, null, null),
+  (7, 'c3', 'user', 'Four', null, null, null, null),
+  (8, 'c3', 'assistant', 'Five', null, null, null, 'gpt-4o'),
+  (9, 'c4', 'assistant', 'Six', 0, 0, 0, 'gpt-4o'),
+  (10, 'gone', 'assistant', 'Seven', 5, 5, 0.05, 'gpt-4o')
+) as v (n, c, r, t, p, o, x, m);
+"""
+
+TOTALS = """
+select c.external_id, u.external_id, c.title, c.status, c.message_count, c.total_tokens,
+  trim_scale(c.total_cost), c.unpriced_calls
+from chatter.conversations as c left join chatter.users as u on u.id = c.user_id
+order by c.external_id
+"""
+
+
+@pytest.fixture
+def audited(db: Database) -> Database:
+    # The user chatter's own schema would come first.
+    db.execute("set search_path = public")
+    db.execute(TABLES + ROWS)
+    return db
+
+
+def source(db: Database) -> list[Any]:
+    """Everything the tables hold, and the transactions that wrote it."""
+    rows: list[Any] = db.execute(
+        "select xmin::text, c.* from conversations as c order by id"
+    ).fetchall()
+    return rows + db.execute("select xmin::text, m.* from messages as m order by id").fetchall()
+
+
+def test_the_audited_backend(audited: Database, url: str, books_hold: Callable[[], None]) -> None:
+    before = source(audited)
+    report = adopt(url)
+    found = report.found
+    assert (report.booked, report.rejected, found.conversations, found.messages) == (10, 0, 5, 10)
+    assert (report.new_conversations, report.new_users) == (6, 3)
+    assert (found.unknown_usage, found.zero_usage, found.unpriced_calls) == (2, 1, 2)
+    assert (found.orphans, found.repeated_ids, found.look_alikes) == (1, 0, 0)
+    assert found.drift == (
+        Drift("c2", "message_count", Decimal(1), Decimal(3)),
+        Drift("c2", "total_cost", Decimal("0.1"), Decimal("0.2")),
+        Drift("c2", "total_tokens", Decimal(10), Decimal(40)),
+    )
+    assert found.drifted == 1
+    assert report.ignored_columns == ("rating",)
+    assert audited.execute(TOTALS).fetchall() == [
+        ("c1", "ada", "Right", "active", 2, 30, Decimal("0.3"), 0),
+        ("c2", "ada", "Lost updates", "active", 3, 40, Decimal("0.2"), 0),
+        ("c3", "bob", "No tokens", "archived", 2, 0, 0, 1),
+        ("c4", None, "Zeros", "active", 1, 0, 0, 1),
+        ("c5", "eve", "Empty", "active", 0, 0, 0, 0),
+        ("gone", None, None, "active", 1, 10, Decimal("0.05"), 0),
+    ]
+    books_hold()
+    assert source(audited) == before
+
+
+def test_usage_nobody_recorded_is_unknown(audited: Database, url: str) -> None:
+    adopt(url)
+    rows = audited.execute(
+        "select right(id::text, 2), prompt_tokens, total_tokens, cost, usage_status,"
+        " created_at::text from chatter.messages where usage_status <> 'reported' order by id"
+    ).fetchall()
+    assert rows == [
+        ("08", None, None, None, "unknown", "2026-01-05 12:00:08+00"),
+        ("09", None, None, None, "unknown", "2026-01-05 12:00:09+00"),
+    ]
+
+
+def test_again_books_what_came_since(audited: Database, url: str) -> None:
+    adopt(url)
+    totals = audited.execute(TOTALS).fetchall()
+    again = adopt(url)
+    assert (again.booked, again.already_there, again.new_conversations, again.new_users) == (
+        0, 10, 0, 0,
+    )  # fmt: skip
+    assert audited.execute(TOTALS).fetchall() == totals
+    audited.execute(
+        "insert into messages (id, conversation_id, role, prompt_tokens, completion_tokens)"
+        " values (gen_random_uuid(), 'c5', 'assistant', 1, 2)"
+    )
+    assert (adopt(url).booked, adopt(url).booked) == (1, 0)
+
+
+def test_a_dry_run_writes_nothing(audited: Database, url: str) -> None:
+    dry = adopt(url, dry_run=True)
+    assert (dry.booked, dry.found.drifted) == (0, 1)
+    assert audited.execute("select count(*) from chatter.conversations").fetchone() == (0,)
+    assert audited.execute("select count(*) from chatter.users").fetchone() == (0,)
+    assert adopt(url).found == dry.found
+
+
+def test_other_names_and_numbers_for_ids(db: Database, url: str) -> None:
+    db.execute(
+        """
+        create schema app;
+        create table app.threads (no bigint, owner text, tokens_spent bigint);
+        create table app.utterances (
+          no bigint, thread bigint, role text, content text, tokens_in integer, state text,
+          created_at timestamptz
+        );
+        insert into app.threads values (1, 'ada', 999);
+        insert into app.utterances values
+          (1, 1, 'assistant', 'Hi', 5, 'sent', '2026-01-01 12:00+02'),
+          (1, 1, 'assistant', 'Hi', 5, 'sent', '2026-01-01 12:00+02'),
+          (2, 1, 'assistant', 'Hi', 5, 'sent', '2026-01-01 12:00+02'),
+          (3, 1, 'assistant', 'Bad', -5, 'sent', '2026-01-01 12:00+02'),
+          (4, null, 'assistant', 'Whose?', 5, 'sent', '2026-01-01 12:00+02');
+        """
+    )
+    report = adopt(
+        url,
+        conversations="app.threads",
+        messages="app.utterances",
+        mapping={
+            "no": "id",
+            "thread": "conversation",
+            "tokens_in": "prompt_tokens",
+            "conversations.no": "id",
+            "conversations.owner": "user_id",
+            "conversations.tokens_spent": "total_tokens",
+        },
+    )
+    assert (report.booked, report.rejected) == (2, 2)
+    assert report.bad_rows == (
+        BadRow(3, "prompt_tokens", "-5 is below 0"),
+        BadRow(4, "conversation", "is missing"),
+    )
+    assert (report.found.repeated_ids, report.found.look_alikes) == (1, 2)
+    assert db.execute(TOTALS).fetchall() == [("1", "ada", None, "active", 2, 10, 0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"messages": "nowhere"}, "There is no table nowhere"),
+        ({"mapping": {"conversations.x": "id"}}, "has no column x"),
+        ({"mapping": {"conversations.id": "nonsense"}}, "Can't map conversations.id to nonsense"),
+        ({"mapping": {"x": "cost"}}, "has no column x"),
+        ({"ignored": ["x"]}, "has no column x"),
+        ({"batch": 0}, "at least 1 row"),
+        ({"ignored": ["conversation_id"]}, "No column of the file means conversation"),
+    ],
+)
+@ONE_SERVER
+def test_wrong_use(audited: Database, url: str, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        adopt(url, **arguments)
+
+
+def start(url: str, tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("chatter"), "adopt", *arguments],
+        env={**os.environ, "CHATTER_DATABASE_URL": url, "HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def scalar(db: Database, statement: str) -> int:
+    row = db.execute(statement).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_killed_half_way_beside_a_busy_source(
+    audited: Database, url: str, tmp_path: Path, books_hold: Callable[[], None]
+) -> None:
+    audited.execute(
+        """
+        insert into conversations select 'k' || n, 'ada', null, 'active', 7, 7, 7, now()
+        from generate_series(1, 300) as n;
+        insert into messages (id, conversation_id, role, prompt_tokens, completion_tokens, cost)
+        select gen_random_uuid(), 'k' || n % 300 + 1, 'assistant', n % 90 + 1, 1, 0.001
+        from generate_series(1, 6000) as n;
+        """
+    )
+    there = "select count(*) from chatter.messages"
+    adopting = start(url, tmp_path, "--batch", "100")
+    deadline = time.monotonic() + 60
+    while not scalar(audited, there):
+        assert adopting.poll() is None, adopting.communicate()
+        assert time.monotonic() < deadline
+        # The backend goes on, behind the snapshot.
+        audited.execute(
+            "insert into messages (id, conversation_id, role, prompt_tokens, completion_tokens)"
+            " values (gen_random_uuid(), 'c1', 'assistant', 1, 1)"
+        )
+    adopting.kill()
+    adopting.communicate()
+    booked = scalar(audited, there)
+    assert 0 < booked < 6000
+
+    done = start(url, tmp_path, "--json")
+    output, errors = done.communicate(timeout=60)
+    assert done.returncode == 0, errors
+    report = json.loads(output)
+    assert report["already_there"] >= booked
+    assert scalar(audited, there) == scalar(audited, "select count(*) from messages")
+    assert report["found"]["drifted"] >= 300
+    books_hold()
+    again = adopt(url)
+    assert (again.booked, again.already_there) == (0, scalar(audited, there))
+    assert replace(again.found, drift=()) == replace(adopt(url, dry_run=True).found, drift=())
+
+
+@ONE_SERVER
+def test_the_table_of_the_command(audited: Database, url: str, tmp_path: Path) -> None:
+    done = start(url, tmp_path)
+    output, errors = done.communicate(timeout=60)
+    assert (done.returncode, errors) == (0, "")
+    for said in ("Adopted", "replies of unknown usage", "Drifted", "c2", "rating"):
+        assert said in output
+    wrong = start(url, tmp_path, "--messages", "nowhere")
+    _, errors = wrong.communicate(timeout=60)
+    assert wrong.returncode == 2
+    assert "There is no table nowhere" in errors
