@@ -25,6 +25,9 @@ from chatter_db.server import correlation
 
 log = logging.getLogger(__name__)
 
+_NUL = "22021"
+"""Postgres's word for a byte that its text can't hold; of UTF-8 that is only NUL."""
+
 
 class Problem(BaseModel):
     """A problem, as RFC 9457 has it."""
@@ -113,6 +116,8 @@ def install(app: FastAPI) -> None:
         state = getattr(error.orig, "sqlstate", None)
         if error.connection_invalidated or (state or "").startswith(("08", "57P")):
             return problem(503, "The database does not answer.", headers={"Retry-After": "5"})
+        if state == _NUL:
+            return problem(422, "Text can't hold the character NUL.")
         log.exception("A query failed")
         return problem(500, "A query failed; see the server's log.", sqlstate=state)
 
