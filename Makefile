@@ -12,8 +12,9 @@ help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
 	  awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-run: $(READY) ## See it work: embedded Postgres, a LangGraph chat, a real usage trace
+run: $(READY) ## See it work: a LangGraph chat and a real usage trace, then the live dashboard
 	@$(BIN)/chatter demo
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/chatter serve --open; fi
 
 serve: $(READY) ## The dashboard, the chat API and the event stream on 127.0.0.1:8000
 	@$(BIN)/chatter serve

@@ -16,6 +16,7 @@ from chatter_db.cli.check import check
 from chatter_db.cli.demo import demo
 from chatter_db.cli.doctor import doctor
 from chatter_db.cli.import_ import import_command
+from chatter_db.cli.key import key
 from chatter_db.cli.migrate import migrate
 from chatter_db.cli.prices import price, prices, reprice
 from chatter_db.cli.psql import psql
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command()(migrate)
 app.command()(demo)
 app.command()(serve)
+app.command()(key)
 app.command()(tail)
 app.command()(worker)
 app.command("import")(import_command)

@@ -45,6 +45,8 @@ async def _demo() -> None:
     console.rule("Next")
     chatter_command = _command()
     for command, purpose in (
+        ("serve", "the live dashboard, a chat to try, and the event stream"),
+        ("tail", "the events as they happen"),
         ("status", "where the books are and what is in them"),
         ("check", "whether every total equals its rows"),
         ("psql", "SQL on the books; try: \\d+ chatter.messages"),

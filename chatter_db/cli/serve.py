@@ -1,6 +1,9 @@
 """`chatter serve`."""
 
 import asyncio
+import os
+import sys
+import webbrowser
 from typing import Annotated
 
 import typer
@@ -17,6 +20,9 @@ def serve(
     ] = PORT,
     no_worker: Annotated[
         bool, typer.Option("--no-worker", help="Leave the background work to `chatter worker`.")
+    ] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Show the dashboard in a browser, if there is a desktop.")
     ] = False,
 ) -> None:
     """Serve the chat API, the event stream and the dashboard, until Ctrl-C."""
@@ -36,6 +42,11 @@ def serve(
         if secret is not None:
             console.print("Sign in with this API key of the new user admin; it is shown only now:")
             console.print(f"  [bold]{secret}[/]", soft_wrap=True)
+        else:
+            console.print("Sign in with an API key; `chatter key USER` makes one.")
+        console.print("Ctrl-C ends it.")
+        if open_browser and _has_desktop():
+            webbrowser.open(address)
 
     async def main() -> None:
         async with Chatter.connect() as chatter:
@@ -43,3 +54,10 @@ def serve(
 
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(main())
+
+
+def _has_desktop() -> bool:
+    """Whether a browser has a window to open; in a terminal alone it would take that over."""
+    return sys.platform in {"darwin", "win32"} or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )

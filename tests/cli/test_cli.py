@@ -9,6 +9,7 @@ from psycopg import sql
 
 from chatter_db import migrating
 from tests.cli.conftest import Run
+from tests.conftest import SERVERS
 
 COMMANDS = ["migrate", "demo", "import", "adopt", "check", "status", "doctor", "trace", "psql"]
 
@@ -165,3 +166,14 @@ def test_doctor(chatter_command: Run) -> None:
     assert wrong.returncode == 2
     assert "provider:model" in wrong.stderr
     assert_no_traceback(wrong.stderr + found.stderr)
+
+
+@pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
+def test_a_key_of_a_user_who_may_be_new(chatter_command: Run, url: str) -> None:
+    made = chatter_command("key", "ada", "--admin", url=url)
+    assert (made.returncode, made.stderr) == (0, "User ada is new.\n")
+    another = chatter_command("key", "ada", url=url)
+    assert another.stdout.strip() != made.stdout.strip() != ""
+    assert chatter_command("key", "bob", url=url).returncode == 0
+    refused = chatter_command("key", "bob", "--admin", url=url)
+    assert (refused.returncode, "no admin" in refused.stderr) == (2, True)

@@ -1,0 +1,40 @@
+"""`chatter key`."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+
+def key(
+    user: Annotated[str, typer.Argument(help="Your own id of the user; who is new is made.")],
+    admin: Annotated[bool, typer.Option("--admin", help="A new user may see everything.")] = False,
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "chatter key",
+) -> None:
+    """Print a new API key of a user, for signing in to the server. It is shown only now."""
+    from chatter_db.cli.books import errors, needs_server
+
+    needs_server()
+    from sqlalchemy import select
+
+    from chatter_db.accounts import Accounts
+    from chatter_db.errors import UsageError
+    from chatter_db.ledger import Chatter
+    from chatter_db.models import User
+
+    async def make() -> str:
+        async with Chatter.connect() as chatter:
+            accounts = Accounts(chatter)
+            async with chatter.session() as session:
+                found = await session.scalar(select(User).where(User.external_id == user))
+            if found is None:
+                identity = await accounts.create_user(user, role="admin" if admin else "user")
+                user_id = identity.user_id
+                errors.print(f"User {user} is new.", highlight=False, markup=False)
+            elif admin and found.role != "admin":
+                raise UsageError(f"{user} is there already, and no admin: choose another name.")
+            else:
+                user_id = found.id
+            return (await accounts.create_key(user_id, name)).secret
+
+    typer.echo(asyncio.run(make()))
