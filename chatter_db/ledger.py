@@ -112,6 +112,15 @@ class Chatter:
         """
         return self._opened_writer().lost
 
+    @property
+    def reduced_records(self) -> int:
+        """Records that Postgres refused and took in reduced form since this was opened.
+
+        Their figures are booked, their texts are in the spool's refused.json-lines; each was
+        logged as an error.
+        """
+        return self._opened_writer().reduced
+
     def recorder(
         self,
         *,

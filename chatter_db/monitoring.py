@@ -89,6 +89,8 @@ class SystemHealth:
     oldest_active: datetime | None
     lost_records: int
     """Records of this process that could not be booked; see the log."""
+    reduced_records: int
+    """Those that Postgres took without their texts alone; see the log."""
 
 
 class MonitoringService:
@@ -238,6 +240,7 @@ class MonitoringService:
             active=active,
             oldest_active=oldest,
             lost_records=lost,
+            reduced_records=self._chatter.reduced_records,
         )
 
     async def _execution(self, session: AsyncSession, execution_id: UUID) -> WorkflowExecution:

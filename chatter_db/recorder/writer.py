@@ -36,6 +36,7 @@ from chatter_db.recorder.records import (
     ToolRun,
     as_json,
 )
+from chatter_db.recorder.reduced import reduced
 from chatter_db.recorder.spool import Spool, SpoolFull
 
 log = logging.getLogger(__name__)
@@ -89,13 +90,15 @@ class Writer:
         self._thread.start()
         self.lost = 0
         """Records refused by Postgres or lost to a full spool; each was logged as an error."""
+        self.reduced = 0
+        """Records that Postgres refused and took without their texts; logged as errors too."""
 
     def submit(self, records: Sequence[Record]) -> "Future[Booked]":
         """Hands over `records`, to be booked together and in order.
 
         The future is done when they are committed or, with Postgres away for
         RETRY_FOR_SECONDS, durable in the spool. It fails with RecordingFailed
-        if Postgres refuses them or the spool can't take them.
+        if Postgres refuses them even in reduced form or the spool can't take them.
         """
         if not self._thread.is_alive():
             raise RecordingFailed("The recorder was used after its Chatter was closed.")
@@ -195,10 +198,36 @@ class Writer:
                 for entry in batch:
                     self._book([entry])
             else:
-                self._refuse(batch[0].records, error, batch[0])
+                self._book_reduced(batch[0], error)
             return
         for entry in batch:
             entry.future.set_result(Booked(booked.get(entry.execution_id)))
+
+    def _book_reduced(self, entry: "_Entry", refusal: Exception) -> None:
+        """Books what can be booked of an entry that Postgres refuses as it is."""
+        try:
+            booked = self._reduce(entry.records, refusal)
+        except (DBAPIError, DatabaseUnavailable) as error:
+            if _passing(error):
+                self._keep([entry])
+            else:
+                self._refuse(entry.records, refusal, entry)
+        else:
+            entry.future.set_result(Booked(booked.get(entry.execution_id)))
+
+    def _reduce(self, records: Sequence[Record], refusal: Exception) -> dict[UUID, UUID]:
+        """Books the figures without the texts, and puts the whole aside."""
+        booked = self._transact([reduced(record, _reason(refusal)) for record in records], 0)
+        self.reduced += len(records)
+        log.error(
+            "Postgres refused %d record(s) of execution %s: %s. They are booked in reduced form; "
+            "as they were, they are in %s",
+            len(records),
+            _execution_ids(records)[0],
+            _reason(refusal),
+            self._spool.refuse(records),
+        )
+        return booked
 
     def _keep(self, batch: "list[_Entry]") -> None:
         for entry in batch:
@@ -230,7 +259,12 @@ class Writer:
         except DBAPIError as error:
             if _passing(error):
                 raise
-            self._refuse(records, error)
+            try:
+                self._reduce(records, error)
+            except DBAPIError as still:
+                if _passing(still):
+                    raise
+                self._refuse(records, error)
 
     def _transact(self, records: list[Record], patience: float) -> dict[UUID, UUID]:
         """One transaction, repeated for `patience` seconds; conversation by execution."""

@@ -37,6 +37,11 @@ class Metrics:
             "Records of this process that could not be booked.",
             registry=self._registry,
         )
+        self._reduced = Gauge(
+            "chatter_records_reduced",
+            "Records of this process that Postgres took without their texts alone.",
+            registry=self._registry,
+        )
         self._up = Gauge(
             "chatter_database_up", "Whether Postgres answered.", registry=self._registry
         )
@@ -47,6 +52,7 @@ class Metrics:
         self._up.set(health.active is not None)
         self._active.set(float("nan") if health.active is None else health.active)
         self._lost.set(health.lost_records)
+        self._reduced.set(health.reduced_records)
         return self._registry
 
 

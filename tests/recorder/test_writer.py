@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -125,16 +126,54 @@ def test_a_refused_record_is_alone(
     with db.transaction():
         db.execute("select chatter.lock_conversations(id) from chatter.conversations")
         futures = [writer.submit([message(run)]) for _ in range(3)]
-        refused = writer.submit([message(run, prompt_tokens=-1, content="secret")])
+        refused = writer.submit([message(run, role="ghost", content="secret")])
         futures += [writer.submit([message(run)]) for _ in range(3)]
     for future in futures:
         future.result()
-    with pytest.raises(RecordingFailed, match="messages_prompt_tokens_check"):
+    with pytest.raises(RecordingFailed, match="messages_role_check"):
         refused.result()
-    assert writer.lost == 1
-    assert "prompt_tokens=-1" in caplog.text
+    assert (writer.lost, writer.reduced) == (1, 0)
+    assert "prompt_tokens=10" in caplog.text
     assert "secret" not in caplog.text
     assert db.execute("select prompt_tokens from chatter.conversations").fetchall() == [(60,)]
+
+
+def test_a_refused_record_is_booked_in_reduced_form(
+    writer: Writer,
+    db: psycopg.Connection[Any],
+    spool_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    books_hold: Callable[[], None],
+) -> None:
+    run = start()
+    writer.submit([run]).result()
+    half = message(run, prompt_tokens=-1, content="secret", usage={"prompt_tokens": -1})
+    whole = message(
+        run, model_used="m", cost=Decimal("0.5"), cost_source="provider", finish_reason="x"
+    )
+    nothing = message(run, prompt_tokens=-1, completion_tokens=10**12, cost=Decimal(-1))
+    db.execute("alter table chatter.messages add check (finish_reason <> 'x')")
+    with db.transaction():
+        db.execute("select chatter.lock_conversations(id) from chatter.conversations")
+        futures = [writer.submit([each]) for each in (half, message(run), whole, nothing)]
+    for future in futures:
+        future.result()
+    assert (writer.lost, writer.reduced) == (0, 3)
+    found = db.execute(
+        "select id, prompt_tokens, completion_tokens, cost, usage_status, content, usage, "
+        "metadata ->> 'reduced' from chatter.messages where metadata ? 'reduced'"
+    ).fetchall()
+    assert {row[0]: row[1:5] for row in found} == {
+        half.id: (None, 5, None, "reported"),
+        whole.id: (10, 5, Decimal("0.5"), "reported"),
+        nothing.id: (None, None, None, "unknown"),
+    }
+    assert {row[5:7] for row in found} == {(None, None)}
+    assert all("violates check constraint" in row[7] for row in found)
+    assert "secret" not in caplog.text
+    (aside,) = spool_dir.glob("*/refused.json-lines")
+    assert aside.read_text().count("secret") == 1
+    books_hold()
 
 
 async def test_a_connection_that_dies_costs_no_record(
@@ -327,16 +366,19 @@ def test_what_postgres_refuses_is_put_aside(
 ) -> None:
     lonely = Writer(away(url), open_spool("test"))
     run = start()
-    for records in ([run], [message(run, prompt_tokens=-1)], [message(run)]):
+    never, broken = message(run, tool_call_id="never"), message(run, prompt_tokens=-1)
+    db.execute("alter table chatter.messages add check (tool_call_id <> 'never')")
+    for records in ([run], [never], [broken], [message(run)]):
         lonely.submit(records).result(timeout=20)
     lonely.close()
     writer = Writer(url, open_spool("test"))
     wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
-    assert writer.lost == 1
+    assert (writer.lost, writer.reduced) == (1, 1)
     writer.close()
     (refused,) = spool_dir.glob("*/refused.json-lines")
     assert '"prompt_tokens":-1' in refused.read_text()
-    assert booked_calls(db) == [(1, 10)]
+    assert '"never"' in refused.read_text()
+    assert booked_calls(db) == [(2, 10)]
 
 
 async def test_an_outage_in_the_middle_of_runs_loses_nothing(
