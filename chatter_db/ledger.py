@@ -67,7 +67,9 @@ class Chatter:
             opening.callback(engine.dispose)
             with engine.connect() as connection:
                 migrating.require_current(connection)
-            self._writer = Writer(url, open_spool(self._name(url)))
+            self._writer = Writer(
+                url, open_spool(self._name(url)), durability=settings().durability
+            )
             opening.callback(self._writer.close)
             self._url, self._sync_engine = url, engine
             self._open = opening.pop_all()

@@ -3,11 +3,14 @@
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chatter_db.errors import UsageError
+
+Durability = Literal["database", "spool"]
 
 
 def default_data_dir() -> Path:
@@ -56,6 +59,10 @@ class Settings(BaseSettings):
         default=256,
         ge=1,
         description="How much may wait there, in MiB, before records are lost.",
+    )
+    durability: Durability = Field(
+        default="database",
+        description="What a recorded call waits for: the commit (database), or a file (spool).",
     )
     requests_per_minute: int = Field(
         default=600,

@@ -40,13 +40,18 @@ class Spool:
     def __init__(self, directory: Path, limit_bytes: int) -> None:
         self._directory = directory
         self._limit = limit_bytes
-        self._segments = [s for path in sorted(directory.glob("*.jsonl")) if (s := _adopt(path))]
-        self._own: _Segment | None = None
+        self._segments = [s for path in sorted(directory.glob("*.jsonl")) if (s := adopt(path))]
+        self._own: Segment | None = None
 
     @property
     def directory(self) -> Path:
         """Where the segments are."""
         return self._directory
+
+    @property
+    def limit_bytes(self) -> int:
+        """How much may wait."""
+        return self._limit
 
     @property
     def waiting(self) -> bool:
@@ -62,7 +67,7 @@ class Spool:
                 "(CHATTER_SPOOL_LIMIT_MB)."
             )
         if self._own is None:
-            own = _adopt(self._directory / f"{uuid7()}.jsonl")
+            own = adopt(self._directory / f"{uuid7()}.jsonl")
             assert own is not None, "a new segment is nobody else's"
             self._own = own
             self._segments.append(own)
@@ -94,7 +99,7 @@ class Spool:
         self._segments.clear()
 
 
-class _Segment:
+class Segment:
     """A file of entries, one JSON array a line, locked by this process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -103,11 +108,13 @@ class _Segment:
         self.size = os.fstat(descriptor).st_size
         self.unread = self.size > 0
 
-    def append(self, line: bytes) -> None:
+    def append(self, line: bytes, *, sync: bool = True) -> None:
+        """Writes an entry; with `sync` it is on the disk when this returns."""
         self._file.seek(0, os.SEEK_END)
         self._file.write(line)
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if sync:
+            os.fsync(self._file.fileno())
         self.size += len(line)
         self.unread = True
 
@@ -121,6 +128,12 @@ class _Segment:
                 # never heard that the record was kept.
                 log.error("Spool %s, line %d can't be read: %s", self._path, number, error)
 
+    def clear(self) -> None:
+        """Forgets every entry; the file stays ours."""
+        self._file.truncate(0)
+        self.size = 0
+        self.unread = False
+
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
         self.close()
@@ -129,7 +142,7 @@ class _Segment:
         self._file.close()
 
 
-def _adopt(path: Path) -> _Segment | None:
+def adopt(path: Path) -> Segment | None:
     """The segment at `path`, locked; None if a living process has it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -137,7 +150,7 @@ def _adopt(path: Path) -> _Segment | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
-    return _Segment(path, descriptor)
+    return Segment(path, descriptor)
 
 
 def open_spool(database: str) -> Spool:

@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from chatter_db import database
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed
 from chatter_db.queries import query
+from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import (
     MessageRow,
     Record,
@@ -38,6 +39,7 @@ from chatter_db.recorder.records import (
 )
 from chatter_db.recorder.reduced import reduced
 from chatter_db.recorder.spool import Spool, SpoolFull
+from chatter_db.settings import Durability
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +78,15 @@ class Booked(msgspec.Struct, frozen=True):
 class Writer:
     """The one writer of a process for a database. Thread-safe."""
 
-    def __init__(self, url: str, spool: Spool) -> None:
+    def __init__(self, url: str, spool: Spool, *, durability: Durability = "database") -> None:
+        """With the durability `spool` callers wait for a file on disk, not for the commit."""
         self._engine = database.sync_engine(
             url, connection=_CONNECTION, pool_size=1, pool_pre_ping=True
         )
         self._spool = spool
+        self._journal = (
+            Journal(spool.directory, spool.limit_bytes) if durability == "spool" else None
+        )
         self._pause = 0.0
         self.id = uuid7()
         """Of this process in chatter.recorders, once it has booked a run."""
@@ -96,15 +102,27 @@ class Writer:
     def submit(self, records: Sequence[Record]) -> "Future[Booked]":
         """Hands over `records`, to be booked together and in order.
 
-        The future is done when they are committed or, with Postgres away for
+        The future is done when they are committed (with the durability `spool`: when they
+        are in a file, except where Postgres is far behind) or, with Postgres away for
         RETRY_FOR_SECONDS, durable in the spool. It fails with RecordingFailed
         if Postgres refuses them even in reduced form or the spool can't take them.
         """
         if not self._thread.is_alive():
             raise RecordingFailed("The recorder was used after its Chatter was closed.")
         entry = _Entry(records)
+        kept = self._journal is not None and self._note(self._journal, entry)
         self._queue.put(entry)
-        return entry.future
+        return _DONE if kept else entry.future
+
+    def _note(self, journal: Journal, entry: "_Entry") -> bool:
+        """Whether the journal has the entry, until it is booked."""
+        try:
+            segment = journal.append(entry.records)
+        except (SpoolFull, OSError) as error:
+            log.warning("A record waits for its commit: %s", error)
+            return False
+        entry.future.add_done_callback(lambda _: journal.booked(segment))
+        return True
 
     def close(self) -> None:
         """Books what was submitted, then stops. What Postgres can't take now stays spooled."""
@@ -118,6 +136,8 @@ class Writer:
                 "Records wait in the spool %s; they are booked when this database is next opened.",
                 self._spool.directory,
             )
+        if self._journal is not None:
+            self._journal.close()
         self._spool.close()
 
     def _run(self) -> None:
@@ -317,6 +337,10 @@ class _Entry:
     @property
     def execution_id(self) -> UUID:
         return _execution_ids(self.records)[0]
+
+
+_DONE: "Future[Booked]" = Future()
+_DONE.set_result(Booked())
 
 
 def _records(batch: Iterable[_Entry]) -> list[Record]:

@@ -1,0 +1,72 @@
+"""Records on their way to Postgres, on disk already: for callers who don't wait for the commit.
+
+A process that is killed loses none: its segments are spool segments, which the next process
+adopts and books once more (booking is idempotent). They are written without fsync, so
+that a call costs microseconds: a machine that loses power may lose the last moments.
+"""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from langchain_core.utils.uuid import uuid7
+
+from chatter_db.recorder.records import Record, as_json
+from chatter_db.recorder.spool import Segment, SpoolFull, adopt
+
+SEGMENT_BYTES = 1024 * 1024
+"""Where a new segment begins, so that the booked ones can go."""
+
+MAX_WAITING = 10_000
+"""Entries that may wait for Postgres; then callers wait for the commit again."""
+
+
+class Journal:
+    """The journal of one process in a spool's directory. Thread-safe."""
+
+    def __init__(self, directory: Path, limit_bytes: int) -> None:
+        self._directory = directory
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        self._waiting: dict[Segment, int] = {}
+        self._own: Segment | None = None
+
+    def append(self, records: Sequence[Record]) -> Segment:
+        """Keeps `records`; give what it returns to `booked` when they are in the books.
+
+        Raises SpoolFull when too much waits already, OSError if the disk won't.
+        """
+        line = as_json(records).encode() + b"\n"
+        with self._lock:
+            size = sum(segment.size for segment in self._waiting)
+            if size + len(line) > self._limit or sum(self._waiting.values()) >= MAX_WAITING:
+                raise SpoolFull("Postgres is behind with what was recorded.")
+            if self._own is None or self._own.size > SEGMENT_BYTES:
+                self._own = adopt(self._directory / f"{uuid7()}.jsonl")
+                assert self._own is not None, "a new segment is nobody else's"
+                self._waiting[self._own] = 0
+            self._own.append(line, sync=False)
+            self._waiting[self._own] += 1
+            return self._own
+
+    def booked(self, segment: Segment) -> None:
+        """One entry of `segment` is in the books, or in the spool."""
+        with self._lock:
+            self._waiting[segment] -= 1
+            if self._waiting[segment] == 0:
+                if segment is self._own:
+                    segment.clear()
+                else:
+                    del self._waiting[segment]
+                    segment.remove()
+
+    def close(self) -> None:
+        """Removes the segment; call it when everything is booked."""
+        with self._lock:
+            for segment, waiting in self._waiting.items():
+                if waiting:
+                    segment.close()
+                else:
+                    segment.remove()
+            self._waiting.clear()
+            self._own = None

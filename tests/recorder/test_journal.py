@@ -1,0 +1,146 @@
+"""Callers who don't wait for the commit: their records are in a file, and in the books once."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from langchain_core.messages import HumanMessage
+
+from chatter_db import Chatter
+from chatter_db.errors import RecordingFailed, UsageError
+from chatter_db.recorder import journal
+from chatter_db.recorder.spool import open_spool
+from chatter_db.recorder.writer import Writer
+from chatter_db.settings import settings
+from tests.providers.openai import Provider
+from tests.recorder.test_recorder import agent, model_of
+from tests.recorder.test_writer import booked_calls, message, start, wait_until
+
+KILLED = """
+import os, sys
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+from chatter_db.recorder.records import MessageRow
+from chatter_db.recorder.spool import open_spool
+from chatter_db.recorder.writer import Writer
+
+writer = Writer(sys.argv[1], open_spool("test"), durability="spool")
+for _ in range(20):
+    writer.submit([MessageRow(id=uuid4(), execution_id=UUID(sys.argv[2]), role="assistant",
+        kind="step", prompt_tokens=10, usage_status="reported", correlation_id="x", metadata={},
+        created_at=datetime.now(UTC))]).result()
+os.kill(os.getpid(), 9)
+"""
+
+
+def lock(db: psycopg.Connection[Any]) -> None:
+    """Nobody books into a conversation until the transaction ends."""
+    db.execute("select chatter.lock_conversations(id) from chatter.conversations")
+
+
+def test_callers_go_on_before_the_commit(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path, books_hold: Callable[[], None]
+) -> None:
+    writer = Writer(url, open_spool("test"), durability="spool")
+    run = start()
+    writer.submit([run]).result()
+    wait_until(lambda: db.execute("select 1 from chatter.conversations").fetchone() is not None)
+    with db.transaction():
+        lock(db)
+        for _ in range(50):
+            assert writer.submit([message(run)]).done()
+        (segment,) = spool_dir.glob("*/*.jsonl")
+        assert segment.stat().st_mode & 0o777 == 0o600
+        assert segment.read_text().count("prompt_tokens") == 50
+    writer.close()
+    assert list(spool_dir.glob("*/*.jsonl")) == []
+    assert booked_calls(db) == [(50, 500)]
+    books_hold()
+
+
+def test_a_killed_process_loses_nothing(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path, books_hold: Callable[[], None]
+) -> None:
+    first = Writer(url, open_spool("test"))
+    run = start()
+    first.submit([run]).result()
+    first.close()
+    with db.transaction():
+        lock(db)
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, url, str(run.execution_id)], check=False, timeout=60
+        )
+        assert killed.returncode == -9
+    assert len(list(spool_dir.glob("*/*.jsonl"))) == 1
+    heir = Writer(url, open_spool("test"))
+    wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
+    heir.close()
+    assert booked_calls(db) == [(20, 200)]
+    books_hold()
+
+
+def test_when_postgres_is_far_behind_callers_wait(
+    url: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, spool_dir: Path
+) -> None:
+    monkeypatch.setattr(journal, "MAX_WAITING", 3)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)  # a segment an entry
+    writer = Writer(url, open_spool("test"), durability="spool")
+    run = start()
+    writer.submit([run]).result()
+    wait_until(lambda: db.execute("select 1 from chatter.conversations").fetchone() is not None)
+    wait_until(lambda: not any(path.stat().st_size for path in spool_dir.glob("*/*.jsonl")))
+    with db.transaction():
+        lock(db)
+        futures = [writer.submit([message(run)]) for _ in range(4)]
+        assert [future.done() for future in futures] == [True, True, True, False]
+    futures[3].result(timeout=20)
+    writer.close()
+    assert list(spool_dir.glob("*/*.jsonl")) == []
+    assert booked_calls(db) == [(4, 40)]
+
+
+def test_what_is_lost_is_loud_though_nobody_waits(
+    url: str, db: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Writer(url, open_spool("test"), durability="spool")
+    writer.submit([start()]).result()
+    writer.submit([message(start())]).result()  # of a run that is not there
+    writer.close()
+    assert writer.lost == 1
+    assert "could not be booked" in caplog.text
+    with pytest.raises(RecordingFailed, match="after its Chatter was closed"):
+        writer.submit([start()])
+
+
+async def test_by_the_setting_a_run_is_recorded_as_ever(
+    url: str,
+    db: psycopg.Connection[Any],
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    books_hold: Callable[[], None],
+) -> None:
+    monkeypatch.setenv("CHATTER_DURABILITY", "spool")
+    settings.cache_clear()
+    async with Chatter.connect(url) as chatter:
+        for _ in range(3):
+            run = chatter.recorder(conversation="c")
+            await agent(model_of(provider)).ainvoke(
+                {"messages": [HumanMessage("Hi")]}, config={"callbacks": [run]}
+            )
+    assert db.execute(
+        "select message_count from chatter.conversations where external_id = 'c'"
+    ).fetchall() == [(6,)]
+    statuses = db.execute("select distinct status from chatter.workflow_executions").fetchall()
+    assert statuses == [("completed",)]
+    books_hold()
+
+
+def test_another_durability_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATTER_DURABILITY", "memory")
+    settings.cache_clear()
+    with pytest.raises(UsageError, match=r"CHATTER_DURABILITY: .*'database' or 'spool'"):
+        settings()
