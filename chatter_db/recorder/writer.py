@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
@@ -80,9 +81,8 @@ class Writer:
 
     def __init__(self, url: str, spool: Spool, *, durability: Durability = "database") -> None:
         """With the durability `spool` callers wait for a file on disk, not for the commit."""
-        self._engine = database.sync_engine(
-            url, connection=_CONNECTION, pool_size=1, pool_pre_ping=True
-        )
+        # No ping before each use: a connection that broke is made anew by _transact.
+        self._engine = database.sync_engine(url, connection=_CONNECTION, pool_size=1)
         self._spool = spool
         self._journal = (
             Journal(spool.directory, spool.limit_bytes) if durability == "spool" else None
@@ -292,7 +292,7 @@ class Writer:
         pause = 0.02
         while True:
             try:
-                with self._engine.begin() as connection:
+                with self._transaction(records) as connection:
                     if self._beat_at is None and any(isinstance(r, RunStarted) for r in records):
                         connection.execute(query("record_recorder"), self._card())
                     booked = _write(connection, records)
@@ -304,6 +304,15 @@ class Writer:
                     raise
                 time.sleep(pause)
                 pause *= 2
+
+    def _transaction(self, records: Sequence[Record]) -> AbstractContextManager[Connection]:
+        """A transaction; for one message, which is one statement, that statement's own.
+
+        Spares the commonest record two of three round trips.
+        """
+        if len(records) == 1 and isinstance(records[0], MessageRow):
+            return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return self._engine.begin()
 
     def _refuse(
         self, records: Sequence[Record], error: Exception, entry: "_Entry | None" = None
