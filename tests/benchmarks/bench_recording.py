@@ -157,11 +157,11 @@ async def combined(chatter: Chatter, rounds: int) -> Result:
     batch = writer.MAX_BATCH
     figures: dict[int, list[float]] = {batch: [], 1: []}
     for _ in range(rounds):
-        for at_once in figures:
+        for at_once, speeds in figures.items():
             writer.MAX_BATCH = at_once
             begin = time.perf_counter()
             await asyncio.gather(*(run(graph, chatter, f"bench-{n}") for n in range(GRAPHS)))
-            figures[at_once].append(GRAPHS * (CALLS + 1) / (time.perf_counter() - begin))
+            speeds.append(GRAPHS * (CALLS + 1) / (time.perf_counter() - begin))
     writer.MAX_BATCH = batch
     ours, single = (statistics.median(figures[at_once]) for at_once in (batch, 1))
     return Result(f"{GRAPHS} graphs at once, of a commit a row", ours, "rows/s", single, "5 times")
