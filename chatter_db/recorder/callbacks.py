@@ -39,7 +39,6 @@ from chatter_db.recorder.records import (
     Record,
     RunEnded,
     RunStarted,
-    ToolCallRow,
 )
 from chatter_db.recorder.rows import (
     CANCELLED,
@@ -48,6 +47,7 @@ from chatter_db.recorder.rows import (
     interrupted_call,
     is_pause,
     reply,
+    requested_tools,
     tool_begin,
     tool_result,
     tool_run,
@@ -483,7 +483,7 @@ class Recorder(BaseCallbackHandler):
                 content=self._content,
                 estimate=self._estimate,
             )
-            records = [row, *_requested(run, call, message)]
+            records = [row, *requested_tools(run, call, message)]
             if not message.tool_calls:
                 run.last_reply = call.id
                 run.texts[str(message.text)] = call.id
@@ -582,22 +582,3 @@ def _first(result: LLMResult | None) -> Any:
     """The first generation of a result, if it has one."""
     generations = result.generations if result else None
     return generations[0][0] if generations and generations[0] else None
-
-
-def _requested(run: Run, call: ModelCall, message: AIMessage) -> list[Record]:
-    """The tool calls that a reply asks for."""
-    records: list[Record] = []
-    for number, asked in enumerate(message.tool_calls):
-        row_id = uuid5(call.id, f"tool call {asked['id'] or number}")
-        records.append(
-            ToolCallRow(
-                id=row_id,
-                execution_id=run.id,
-                message_id=call.id,
-                tool_call_id=asked["id"],
-                tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
-            )
-        )
-        if asked["id"]:
-            run.requested[asked["id"]] = row_id
-    return records

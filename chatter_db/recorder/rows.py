@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from langchain_core.messages import AIMessage, ToolMessage
 
 from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
+from chatter_db.recorder.arguments import MAX_NAME
 from chatter_db.recorder.estimates import estimated
 from chatter_db.recorder.pricing import Cost, cost_of
-from chatter_db.recorder.records import MessageRow, Record, ToolRun
+from chatter_db.recorder.records import MessageRow, Record, ToolCallRow, ToolRun
 from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
 from chatter_db.recorder.usage import Usage, plain
 
@@ -238,3 +239,22 @@ def _text(value: object) -> str | None:
     if value is None or value == "" or isinstance(value, Mapping | list | tuple):
         return None
     return str(getattr(value, "value", value))[:MAX_TEXT]
+
+
+def requested_tools(run: Run, call: ModelCall, message: AIMessage) -> list[Record]:
+    """The tool calls that a reply asks for."""
+    records: list[Record] = []
+    for number, asked in enumerate(message.tool_calls):
+        row_id = uuid5(call.id, f"tool call {asked['id'] or number}")
+        records.append(
+            ToolCallRow(
+                id=row_id,
+                execution_id=run.id,
+                message_id=call.id,
+                tool_call_id=asked["id"],
+                tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
+            )
+        )
+        if asked["id"]:
+            run.requested[asked["id"]] = row_id
+    return records
