@@ -222,24 +222,10 @@ def _print_outcome(outcome: "Repriced") -> None:
 
 def _print(rows: list[dict[str, Any]], nothing: str) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    if not rows:
+    from chatter_db.cli.report import as_rich_table
+
+    if rows:
+        Console().print(as_rich_table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
+    else:
         typer.echo(nothing)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        numbers = all(isinstance(row[name], int | Decimal | None) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numbers else "left")
-    for row in rows:
-        table.add_row(*(escape(_shown(value)) for value in row.values()))
-    Console().print(table)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
-    return f"{value:,}" if isinstance(value, int | Decimal) else str(value)

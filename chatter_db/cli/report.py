@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -86,22 +87,22 @@ def _print(found: "Table") -> None:
 
     console = Console()
     console.print(f"[bold]{escape(found.report.title)}[/] {escape(found.report.notes)}")
-    console.print(as_rich_table(found))
+    console.print(as_rich_table(found.columns, found.rows))
     console.print(f"As of {found.as_of:%Y-%m-%d %H:%M:%S} UTC.", highlight=False)
 
 
-def as_rich_table(found: "Table") -> Any:
-    """The rows of a report for the terminal: numbers to the right."""
+def as_rich_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    """Rows for the terminal: numbers to the right."""
     from decimal import Decimal
 
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(found.columns):
-        numbers = all(isinstance(row[place], int | float | Decimal | None) for row in found.rows)
+    for place, column in enumerate(columns):
+        numbers = all(isinstance(row[place], int | float | Decimal | None) for row in rows)
         table.add_column(column.replace("_", " "), justify="right" if numbers else "left")
-    for row in found.rows:
+    for row in rows:
         table.add_row(*(escape(_shown(value)) for value in row))
     return table
 

@@ -32,7 +32,7 @@ def top(
         for heading, table in tables.items():
             parts.append(f"[bold]{heading}[/]" + ("" if table.rows else ": nothing"))
             if table.rows:
-                parts.append(as_rich_table(table))
+                parts.append(as_rich_table(table.columns, table.rows))
             parts.append("")
         return Group(*parts)
 
