@@ -55,8 +55,14 @@ class Worker:
 
         Raises asyncpg.PostgresError for what trying again doesn't mend.
         """
-        backoff = 0.1
         self._hub.watch(self._rung)
+        try:
+            await self._work_and_reconnect()
+        finally:
+            self._hub.unwatch(self._rung)
+
+    async def _work_and_reconnect(self) -> None:
+        backoff = 0.1
         while not self._stopping.is_set():
             try:
                 connection = await asyncpg.connect(
@@ -72,7 +78,6 @@ class Worker:
                 log.warning("The worker lost its connection: %s", error)
                 await self._pause(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
-        self._hub.unwatch(self._rung)
 
     async def _work(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         while not self._stopping.is_set():

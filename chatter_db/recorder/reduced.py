@@ -7,10 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from chatter_db.recorder.records import MessageRow, Record, RunEnded, RunStarted, ToolRun
-from chatter_db.recorder.usage import MAX_TOKENS
-
-MAX_COST = 1_000_000
-"""The limit of chatter.messages.cost, in US dollars."""
+from chatter_db.recorder.usage import MAX_COST, MAX_TOKENS
 
 Number = TypeVar("Number", int, float, Decimal)
 
