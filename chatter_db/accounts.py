@@ -75,6 +75,11 @@ class Identity:
     api_key_id: UUID | None = None
     """The API key they came by, if any."""
 
+    @property
+    def acts_for(self) -> UUID | None:
+        """Whose rows their requests are confined to; None for an admin, who sees everybody's."""
+        return None if self.role == "admin" else self.user_id
+
 
 @dataclass(frozen=True)
 class Origin:

@@ -9,9 +9,9 @@ from typing import Any, Self
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from chatter_db import database, migrating
 from chatter_db.errors import UsageError
@@ -240,14 +240,20 @@ class Chatter:
                 yield event
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncSession]:
-        """A SQLAlchemy session on asyncpg: `await session.get(Message, id)`."""
+    async def session(self, *, acting_for: UUID | None = None) -> AsyncIterator[AsyncSession]:
+        """A SQLAlchemy session on asyncpg: `await session.get(Message, id)`.
+
+        With `acting_for` (an id of chatter.users) each of its transactions sees and writes
+        what is that user's and nothing else, by row-level security; without, all there is.
+        """
         loop = asyncio.get_running_loop()
         # Connections of asyncpg belong to the event loop they were made in.
         engine = self._engines.get(loop)
         if engine is None:
             engine = self._engines[loop] = database.async_engine(self.url)
         async with AsyncSession(engine, expire_on_commit=False) as session:
+            if acting_for is not None:
+                _confine(session, acting_for)
             yield session
 
     @contextmanager
@@ -308,6 +314,13 @@ class Chatter:
         url = self.url
         assert self._writer is not None, url
         return self._writer
+
+
+def _confine(session: AsyncSession, user_id: UUID) -> None:
+    def act_for(_: Session, __: SessionTransaction, connection: Connection) -> None:
+        connection.execute(select(func.chatter.act_for(user_id)))
+
+    event.listen(session.sync_session, "after_begin", act_for)
 
 
 async def _user(session: AsyncSession, external_id: str) -> UUID:

@@ -66,8 +66,8 @@ class Trace:
         return [s for s in self.steps if s.step == "model call"]
 
 
-async def trace(chatter: Chatter, correlation_id: str) -> Trace:
-    """What the books know of `correlation_id`; a trace without steps if nothing."""
-    async with chatter.session() as session:
+async def trace(chatter: Chatter, correlation_id: str, *, acting_for: UUID | None = None) -> Trace:
+    """What the books know of `correlation_id`, to a user if told whom; without steps if nothing."""
+    async with chatter.session(acting_for=acting_for) as session:
         rows = await session.execute(query("trace"), {"correlation_id": correlation_id})
         return Trace(correlation_id, [Step(**row) for row in rows.mappings()])

@@ -42,8 +42,21 @@ begin
     grant usage on schema chatter to chatter_app;
     grant execute on function
       chatter.clock(), chatter.uuid7(), chatter.lock_conversations(uuid[]),
-      chatter.erase_conversation(uuid)
+      chatter.erase_conversation(uuid), chatter.acting_user(), chatter.act_for(uuid),
+      chatter.may_be_app(), chatter.owns_conversation(uuid), chatter.owns_execution(uuid),
+      chatter.owns_message(uuid)
     to chatter_app;
+    perform chatter.create_own_policies();
+    -- So that a server that signs in as the owner can act for its users.
+    if not chatter.may_be_app() then
+      begin
+        execute pg_catalog.format('grant chatter_app to %I', current_user);
+      exception
+        when insufficient_privilege then
+          raise warning '% may not act for users: it is no member of chatter_app', current_user
+            using hint = pg_catalog.format('As an administrator: grant chatter_app to %I;', current_user);
+      end;
+    end if;
     grant select on
       chatter.users, chatter.conversations, chatter.workflow_executions, chatter.messages,
       chatter.tool_calls
@@ -149,9 +162,15 @@ begin
     ) on chatter.tool_calls to chatter_reader;
   end if;
 
-  -- Figures over time: everybody who may see anything sees them, the worker keeps them.
+  -- Of the figures over time the app has those that stop at the user it acts for.
+  if pg_catalog.to_regrole('chatter_app') is not null then
+    grant usage on schema analytics to chatter_app;
+    grant select on analytics.usage_user_day_live to chatter_app;
+  end if;
+
+  -- Readers see all of them, the worker keeps them.
   revoke all on all functions in schema analytics from public;
-  foreach v_role in array array['chatter_app', 'chatter_reader', 'chatter_worker'] loop
+  foreach v_role in array array['chatter_reader', 'chatter_worker'] loop
     if pg_catalog.to_regrole(v_role) is not null then
       execute pg_catalog.format('grant usage on schema analytics to %I', v_role);
       execute pg_catalog.format('grant select on all tables in schema analytics to %I', v_role);

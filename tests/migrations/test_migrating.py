@@ -233,8 +233,16 @@ def test_a_user_who_may_not_create_roles(
 def test_a_user_who_finds_the_roles_made(lowly: str, empty_url: str) -> None:
     warnings: list[str] = []
     migrating.migrate(lowly, warnings.append)
-    assert warnings == []
+    (warning,) = warnings
+    assert warning.startswith("lowly may not act for users: it is no member of chatter_app")
+    assert "grant chatter_app to lowly;" in warning
     assert grants_to_our_roles(empty_url) != []
+    with (
+        psycopg.connect(lowly) as connection,
+        pytest.raises(errors.InsufficientPrivilege) as refusal,
+    ):
+        connection.execute("select chatter.act_for(gen_random_uuid())")
+    assert refusal.value.diag.message_hint == "As an administrator: grant chatter_app to lowly;"
 
 
 def test_a_user_whose_schema_an_administrator_made(

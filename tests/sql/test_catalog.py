@@ -19,6 +19,7 @@ NAMED_BY_PREDICATE = {"workflow_executions_running_idx"}
 NAMED_BY_EXPRESSION = {"security_events_api_key_id_event_type_created_at_idx"}
 # Reads alone, or not even that.
 NOT_VOLATILE = [
+    "acting_user",
     "bell",
     "blocked_until",
     "conversation_payload",
@@ -28,6 +29,10 @@ NOT_VOLATILE = [
     "events_after",
     "events_now",
     "events_oldest",
+    "may_be_app",
+    "owns_conversation",
+    "owns_execution",
+    "owns_message",
     "parse_position",
     "price_at",
     "price_details",
@@ -163,6 +168,9 @@ def test_security_definer_functions_are_those_that_write_or_read_for_the_app(boo
         "events_after",
         "events_now",
         "events_oldest",
+        "owns_conversation",
+        "owns_execution",
+        "owns_message",
         "parse_position",
         "prune_events",
         "prune_security",

@@ -124,7 +124,7 @@ async def change_password(
 async def keys(identity: SignedIn, chatter: Books) -> list[Key]:
     """The user's API keys, newest first."""
     wanted = select(ApiKey).where(ApiKey.user_id == identity.user_id).order_by(ApiKey.id.desc())
-    async with chatter.session() as session:
+    async with chatter.session(acting_for=identity.user_id) as session:
         rows = (await session.scalars(wanted)).all()
     return [Key.model_validate(row, from_attributes=True) for row in rows]
 

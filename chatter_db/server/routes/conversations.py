@@ -130,7 +130,7 @@ async def conversations(
         wanted = wanted.where(Conversation.user_id == identity.user_id)
     if (key := position(after, UUID)) is not None:
         wanted = wanted.where(Conversation.id < key[0])
-    async with chatter.session() as session:
+    async with chatter.session(acting_for=identity.acts_for) as session:
         # UUIDv7: the order of ids is the order of time.
         rows = (
             await session.scalars(wanted.order_by(Conversation.id.desc()).limit(limit + 1))
@@ -183,7 +183,7 @@ async def messages(
         wanted = wanted.where(Message.kind == "turn")
     if (key := position(after, datetime.fromisoformat, UUID)) is not None:
         wanted = wanted.where(tuple_(Message.created_at, Message.id) > tuple_(*key))
-    async with chatter.session() as session:
+    async with chatter.session(acting_for=identity.acts_for) as session:
         rows = (
             await session.scalars(wanted.order_by(Message.created_at, Message.id).limit(limit + 1))
         ).all()
@@ -291,7 +291,7 @@ def _answer(response: ChatResponse) -> Answer:
 
 async def _own(chatter: Chatter, identity: Identity, conversation_id: UUID) -> Conversation:
     """The conversation, if it is the user's or the user is an admin. Answers 404 if not."""
-    async with chatter.session() as session:
+    async with chatter.session(acting_for=identity.acts_for) as session:
         found = await session.get(Conversation, conversation_id)
     if found is None or (found.user_id != identity.user_id and identity.role != "admin"):
         raise HTTPException(404, "There is no such conversation.")
@@ -308,7 +308,7 @@ async def _claim(
     execution_id = uuid5(identity.user_id, key)
     asked = json.dumps([str(found.id), wanted.content, wanted.model])
     digest = hashlib.sha256(asked.encode()).hexdigest()
-    async with chatter.session() as session, session.begin():
+    async with chatter.session(acting_for=identity.acts_for) as session, session.begin():
         made = await session.scalar(
             insert(WorkflowExecution)
             .values(

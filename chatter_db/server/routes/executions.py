@@ -85,7 +85,7 @@ async def executions(
         wanted = wanted.where(WorkflowExecution.status == status)
     if (key := position(after, datetime.fromisoformat, UUID)) is not None:
         wanted = wanted.where(tuple_(*key_of) < tuple_(*key))
-    async with chatter.session() as session:
+    async with chatter.session(acting_for=identity.acts_for) as session:
         rows = (
             await session.scalars(
                 wanted.order_by(*(column.desc() for column in key_of)).limit(limit + 1)
@@ -99,7 +99,7 @@ async def executions(
 @router.get("/executions/{execution_id}", responses=documented(401, 404, 422, 429))
 async def execution(execution_id: UUID, identity: SignedIn, chatter: Books) -> ExecutionShown:
     """One run with its totals."""
-    async with chatter.session() as session:
+    async with chatter.session(acting_for=identity.acts_for) as session:
         found = await session.get(WorkflowExecution, execution_id)
         owner = found.user_id if found is not None else None
         if found is not None and owner is None and found.conversation_id is not None:
@@ -119,7 +119,7 @@ async def trace(
 
     Users see what is theirs; an id that others used as well tells them nothing of those.
     """
-    told = await tell(chatter, correlation_id)
+    told = await tell(chatter, correlation_id, acting_for=identity.acts_for)
     if identity.role != "admin":
         told = told.of_user(identity.user_id)
     if not told.steps:

@@ -71,7 +71,7 @@ async def overview(
 
     Days of one's own are of UTC.
     """
-    async with chatter.session() as session:
+    async with chatter.session(acting_for=identity.acts_for) as session:
         # One snapshot for all the queries, or the tables would not add up.
         await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         if identity.role == "admin":
