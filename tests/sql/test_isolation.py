@@ -163,6 +163,30 @@ def test_it_ends_with_the_transaction(books: Books, ada: Tenant, bob: Tenant) ->
         assert count(books, "users") >= 2
 
 
+def test_a_login_can_begin_at_nobody(
+    books: Books, shared_url: str, ada: Tenant, bob: Tenant
+) -> None:
+    run = books.connection.execute
+    run("create role careful login password 'secret'")
+    try:
+        run("grant chatter_app to careful")
+        run("alter role careful set chatter.user_id = '00000000-0000-0000-0000-000000000000'")
+        with psycopg.connect(
+            shared_url, user="careful", password="secret", autocommit=True
+        ) as connection:
+            careful = Books(connection)
+            nobody: dict[str, set[UUID]] = {key: set() for key in ("users", *TABLES)}
+            assert owners(careful) == nobody
+            with pytest.raises(errors.InsufficientPrivilege):
+                careful.conversation(user_id=ada.user)
+            with acting_for(careful, ada.user):
+                assert careful.rows("select id from chatter.messages") == [(ada.message,)]
+            # And back: not to the app as a whole.
+            assert owners(careful) == nobody
+    finally:
+        run("drop role careful")
+
+
 def test_one_s_own_conversation_can_be_kept_and_erased(books: Books, ada: Tenant) -> None:
     with acting_for(books, ada.user):
         made = books.conversation(user_id=ada.user)
