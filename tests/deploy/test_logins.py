@@ -3,11 +3,8 @@
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +13,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.server.processes import lines_to, process, served
+
 from .test_grafana import QUERIES, sent
 
 LOGINS = Path(__file__).parents[2] / ".github" / "deploy" / "logins.sql"
-CHATTER = Path(sys.executable).with_name("chatter")
 NAMES = {"SERVER": "chatter_server", "WORKER": "chatter_upkeep", "READER": "chatter_grafana"}
 
 pytestmark = pytest.mark.skipif(shutil.which("psql") is None, reason="there is no psql here")
@@ -41,36 +39,6 @@ def logins(url: str, db: psycopg.Connection[Any]) -> Iterator[dict[str, str]]:
         db.execute(sql.SQL("drop role {}").format(sql.Identifier(login)))
 
 
-@asynccontextmanager
-async def process(url: str, *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`chatter COMMAND` on that database, told to end afterwards."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CHATTER_DATA", "PG"))}
-    running = await asyncio.create_subprocess_exec(
-        CHATTER,
-        *command,
-        env={**kept, "CHATTER_DATABASE_URL": url, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        yield running
-    finally:
-        running.terminate()
-        said, _ = await running.communicate()
-        # uvicorn ends in order, and then by the signal.
-        assert running.returncode in (0, -signal.SIGTERM), said.decode()
-        assert b"Traceback" not in said, said.decode()
-
-
-async def line_with(running: asyncio.subprocess.Process, words: str) -> str:
-    assert running.stdout is not None
-    async with asyncio.timeout(60):
-        while line := (await running.stdout.readline()).decode():
-            if words in line:
-                return line.strip()
-    raise AssertionError(f"it ended without saying {words!r}")
-
-
 async def test_the_server_and_the_worker_do_their_work_with_their_logins(
     logins: dict[str, str], url: str, db: psycopg.Connection[Any]
 ) -> None:
@@ -78,16 +46,15 @@ async def test_the_server_and_the_worker_do_their_work_with_their_logins(
         process(logins["chatter_server"], "serve", "--port", "0", "--no-worker") as serve,
         process(logins["chatter_upkeep"], "worker") as worker,
     ):
-        address = (await line_with(serve, "dashboard")).split()[0]
-        key = await line_with(serve, "chatter_")
-        await line_with(worker, "Working")
-        async with httpx.AsyncClient(base_url=address, timeout=30) as http:
-            http.headers["Authorization"] = f"Bearer {key}"
+        server = await served(serve)
+        await lines_to(worker, "Working")
+        async with httpx.AsyncClient(base_url=server.address, timeout=30) as http:
+            http.headers["Authorization"] = f"Bearer {server.key}"
             made = await http.post(
                 "/api/auth/users", json={"user": "ada", "password": "correct horse battery staple"}
             )
             assert made.status_code == 201, made.text
-            async with httpx.AsyncClient(base_url=address, timeout=30) as hers:
+            async with httpx.AsyncClient(base_url=server.address, timeout=30) as hers:
                 who = {"user": "ada", "password": "correct horse battery staple"}
                 assert (await hers.post("/api/auth/login", json=who)).status_code == 200
                 conversation = (await hers.post("/api/conversations", json={})).json()["id"]
