@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
@@ -41,10 +42,31 @@ async def browser() -> AsyncIterator[Browser]:
         await opened.close()
 
 
+# Notes every event that reaches the page, in the order of arrival.
+HEARD = """
+  const Real = window.EventSource;
+  window.heard = [];
+  window.EventSource = class extends Real {
+    addEventListener(type, listener, options) {
+      if (type !== "position" && type !== "reset") {
+        super.addEventListener(type, (event) => window.heard.push(JSON.parse(event.data)));
+      }
+      super.addEventListener(type, listener, options);
+    }
+  };
+"""
+
+
 @asynccontextmanager
-async def signed_in(browser: Browser, address: str, user: str) -> AsyncIterator[Page]:
-    """A page of that user's own browser; what goes wrong in it fails the test."""
-    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+async def signed_in(
+    browser: Browser, address: str, user: str, **options: Any
+) -> AsyncIterator[Page]:
+    """A page of that user's own browser; what goes wrong in it fails the test.
+
+    `window.heard` has the events it was told. Options are those of a browser context.
+    """
+    context = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+    await context.add_init_script(HEARD)
     page = await context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
