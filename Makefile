@@ -40,6 +40,7 @@ bench: $(READY) ## Measure: ratios against the bare table, in one run
 	@$(BIN)/python tests/benchmarks/bench_analytics.py
 	@$(BIN)/python tests/benchmarks/bench_recording.py
 	@$(BIN)/python tests/benchmarks/bench_isolation.py
+	@$(BIN)/python tests/benchmarks/bench_chat.py
 
 lock: ## Renew the hashed lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

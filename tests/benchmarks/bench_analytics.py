@@ -160,11 +160,12 @@ class Result:
         return self.ms / self.group_by_ms
 
 
-async def generate(connection: Connection, messages: int) -> None:
-    """Writes the books, folds and refreshes them."""
-    since, span = "2026-01-01 00:00:00+00", f"{DAYS} days"
+async def generate(
+    connection: Connection, messages: int, since: str = "2026-01-01 00:00:00+00"
+) -> None:
+    """Writes the books of the days from `since` on, folds and refreshes them."""
     begin = await connection.fetchval("select $1::text::timestamptz", since)
-    length = await connection.fetchval("select $1::text::interval", span)
+    length = await connection.fetchval("select $1::text::interval", f"{DAYS} days")
     await connection.execute(PARENTS, USERS)
     await connection.execute(CONVERSATIONS, messages // 10, USERS)
     await connection.execute(PLACES)

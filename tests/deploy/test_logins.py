@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.server.processes import lines_to, process, served
+from tests.server.processes import process, served
 
 from .test_grafana import QUERIES, sent
 
@@ -47,7 +47,7 @@ async def test_the_server_and_the_worker_do_their_work_with_their_logins(
         process(logins["chatter_upkeep"], "worker") as worker,
     ):
         server = await served(serve)
-        await lines_to(worker, "Working")
+        await worker.says("Working")
         async with httpx.AsyncClient(base_url=server.address, timeout=30) as http:
             http.headers["Authorization"] = f"Bearer {server.key}"
             made = await http.post(
