@@ -79,6 +79,7 @@ async def test_the_server_and_the_worker_do_their_work_with_their_logins(
                 found = await (await waiting.execute(done)).fetchone()
                 if found is not None and found[0]:
                     break
+                await asyncio.sleep(0.1)
 
     with psycopg.connect(logins["chatter_grafana"], autocommit=True) as reader:
         now = db.execute("select chatter.clock() - interval '1 day', chatter.clock()").fetchone()
