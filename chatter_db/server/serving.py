@@ -13,6 +13,10 @@ from chatter_db.ledger import Chatter
 from chatter_db.server.app import create_app
 from chatter_db.server.logs import LOGGING
 
+IDLE_SECONDS = 75
+"""How long a connection may be idle: longer than clients (httpx: 5 s) and proxies (nginx: 60 s) keep
+theirs, so that none sends a request into a connection that is being closed."""
+
 GRACE_SECONDS = 10
 """How long a chat may go on after the server was told to stop."""
 
@@ -39,6 +43,7 @@ def server(chatter: Chatter, *, access_log: bool = True) -> Server:
         log_config=LOGGING if access_log else None,
         access_log=access_log,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
         server_header=False,
     )
     return Server(config, chatter)

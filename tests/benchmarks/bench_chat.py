@@ -307,8 +307,8 @@ def postgres() -> Iterator[str]:
         with lease(directory / "data") as server:
             migrating.migrate(server.url)
             yield server.url
-        wait_until_stopped(directory / "data")
     finally:
+        wait_until_stopped(directory / "data")
         shutil.rmtree(directory)
 
 
