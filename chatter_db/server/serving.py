@@ -14,8 +14,8 @@ from chatter_db.server.app import create_app
 from chatter_db.server.logs import LOGGING
 
 IDLE_SECONDS = 75
-"""How long a connection may be idle: longer than clients (httpx: 5 s) and proxies (nginx: 60 s) keep
-theirs, so that none sends a request into a connection that is being closed."""
+"""How long a connection may be idle: longer than clients (httpx: 5 s) and proxies (nginx: 60 s)
+keep theirs, so that none sends a request into a connection that is being closed."""
 
 GRACE_SECONDS = 10
 """How long a chat may go on after the server was told to stop."""
