@@ -82,6 +82,13 @@ create function chatter.bell() returns bigint
 language sql immutable parallel safe
 as 'select 7163371829926093154';
 
+create function chatter.next_xact_id(p_id xid8) returns xid8
+language sql immutable parallel safe
+set search_path = ''
+as $$
+  select (p_id::text::numeric + 1)::text::xid8
+$$;
+
 -- Removes what happened before a time, whole transactions at once, and remembers
 -- where the stream begins now. Never what a transaction that still runs may have
 -- neighbours in. Returns the number of events removed.
@@ -92,6 +99,7 @@ as $$
 declare
   v_setting text := coalesce(pg_catalog.current_setting('chatter.maintenance', true), '');
   v_bound xid8;
+  v_end xid8;
   v_removed bigint;
 begin
   if p_before is null or p_before > chatter.clock() then
@@ -104,6 +112,11 @@ begin
   from chatter.events as e
   where e.created_at >= p_before;
 
+  -- No further than what is removed: a reader who had it all has missed nothing.
+  select max(e.xact_id) into v_end
+  from chatter.events as e
+  where e.xact_id < v_bound;
+
   perform pg_catalog.set_config('chatter.maintenance', 'on', true);
   delete from chatter.events as e where e.xact_id < v_bound;
   get diagnostics v_removed = row_count;
@@ -111,7 +124,7 @@ begin
 
   if v_removed > 0 then
     update chatter.event_stream as s
-    set pruned_before = greatest(s.pruned_before, v_bound);
+    set pruned_before = greatest(s.pruned_before, chatter.next_xact_id(v_end));
   end if;
   return v_removed;
 end
@@ -163,5 +176,6 @@ comment on function chatter.tg_events__refuse_change() is 'Refuses UPDATE, DELET
 comment on trigger _000_refuse_change on chatter.events is 'Refuses UPDATE, DELETE and TRUNCATE.';
 comment on function chatter.ring_bell() is 'Wakes readers by NOTIFY chatter_events, unless one is awake.';
 comment on function chatter.bell() is 'The advisory lock that an awake reader of events holds.';
+comment on function chatter.next_xact_id(xid8) is 'The transaction id after this one.';
 comment on function chatter.prune_events(timestamptz) is
   'Removes the events before a time, in whole transactions; returns how many.';

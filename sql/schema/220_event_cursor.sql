@@ -84,11 +84,45 @@ $$;
 
 comment on function chatter.stream_name(uuid) is 'How positions name their stream.';
 
+-- The snapshot of now, as far as it may become a position. A crash of Postgres takes the
+-- ids of transactions that had written nothing to disk, such as those rolled back,
+-- and gives them out once more: a position that counts them as seen would miss the
+-- transactions that get them next. So it ends behind the newest event there is: that one's
+-- commit is on disk, and no id up to it comes again. Nothing that is visible lies beyond.
+create function chatter.event_snapshot() returns pg_snapshot
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_now pg_snapshot := pg_catalog.pg_current_snapshot();
+  v_newest xid8;
+  v_end xid8;
+begin
+  select max(e.xact_id) into v_newest from chatter.events as e;
+  select greatest(s.pruned_before, chatter.next_xact_id(v_newest), '1') into v_end
+  from chatter.event_stream as s;
+  v_end := least(v_end, pg_catalog.pg_snapshot_xmax(v_now));
+  return pg_catalog.format(
+    '%s:%s:%s',
+    least(pg_catalog.pg_snapshot_xmin(v_now), v_end),
+    v_end,
+    (
+      select pg_catalog.string_agg(x.id::text, ',' order by x.id)
+      from pg_catalog.pg_snapshot_xip(v_now) as x (id)
+      where x.id < v_end
+    )
+  )::pg_snapshot;
+end
+$$;
+
+comment on function chatter.event_snapshot() is
+  'The snapshot of now, no further than the newest event: what of it a crash can''t take back.';
+
 create function chatter.events_now() returns text
 language sql stable security definer
 set search_path = ''
 as $$
-  select chatter.stream_name(s.id) || '.' || pg_catalog.pg_current_snapshot()::text
+  select chatter.stream_name(s.id) || '.' || chatter.event_snapshot()::text
   from chatter.event_stream as s
 $$;
 
@@ -254,7 +288,7 @@ declare
   v_acting_user uuid := nullif(pg_catalog.current_setting('chatter.user_id', true), '')::uuid;
   v_stream text;
   v_at chatter.event_position;
-  v_now pg_snapshot := pg_catalog.pg_current_snapshot();
+  v_now pg_snapshot := chatter.event_snapshot();
   v_batch chatter.events[];
   v_event chatter.events;
   v_rows integer;
