@@ -16,7 +16,7 @@ select
   sum(u.completion_tokens)::bigint as completion_tokens,
   trim_scale(sum(u.cost)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
-from analytics.user_usage(
+from analytics.user_totals(
     (:'since'::timestamp at time zone :'time_zone'),
     (:'until'::timestamp at time zone :'time_zone')
   ) as u

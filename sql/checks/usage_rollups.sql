@@ -40,6 +40,16 @@ figures as (
     'usage_user_day', date_trunc('day', r.bucket, 'UTC'), null, r.provider, r.model, null, r.user_id,
     r.messages, r.calls, r.total_tokens, r.cost, 'recounted'
   from recounted as r
+  union all
+  select
+    'usage_user_month', u.month::timestamp at time zone 'UTC', null, null, null, null, u.user_id,
+    u.messages, u.calls, u.total_tokens, u.cost, 'stored'
+  from analytics.usage_user_month_live as u
+  union all
+  select
+    'usage_user_month', date_trunc('month', r.bucket, 'UTC'), null, null, null, null, r.user_id,
+    r.messages, r.calls, r.total_tokens, r.cost, 'recounted'
+  from recounted as r
 ),
 
 summed as (

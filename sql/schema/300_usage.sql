@@ -8,10 +8,10 @@
 -- Grains, measured on 10 million messages of 5,000 users over 90 days (README). Without a
 -- user: the quarter of an hour, because zones are apart by whole quarters, so that a day of
 -- any zone is a sum of whole buckets; and the hour and the UTC day, because a question that
--- needs no finer one reads 4 or 96 times fewer rows (310 chooses). With the user: the UTC day.
--- A user writes a few messages an hour, so user x hour x model would hardly be smaller than
--- the messages themselves. Users in other zones are summed from whole UTC days and, at the
--- two edges, from messages (analytics.user_usage).
+-- needs no finer one reads 4 or 96 times fewer rows (310 chooses). With the user: the UTC day
+-- and, without a model, the month. A user writes a few messages an hour, so user x hour x model would hardly be
+-- smaller than the messages themselves. Users in other zones are summed from whole UTC months
+-- and days and, at the two edges, from messages (analytics.user_usage).
 
 do $do$
 begin
@@ -71,6 +71,7 @@ create table analytics.deltas (
   sign smallint not null,
   response_bins smallint[],
   first_token_bins smallint[],
+  conversation_ids uuid[],
   constraint deltas_pkey primary key (id),
   constraint deltas_sign_check check (sign in (-1, 1))
 );
@@ -167,6 +168,27 @@ create table analytics.usage_user_day (
 )
 with (fillfactor = 80);
 
+create table analytics.usage_user_month (
+  month date not null,
+  user_id uuid,
+  messages bigint not null,
+  turns bigint not null,
+  calls bigint not null,
+  failed_calls bigint not null,
+  prompt_tokens bigint not null,
+  completion_tokens bigint not null,
+  total_tokens bigint not null,
+  cache_read_tokens bigint not null,
+  cache_write_tokens bigint not null,
+  reasoning_tokens bigint not null,
+  cost numeric not null,
+  unpriced_calls bigint not null,
+  unknown_usage bigint not null,
+  constraint usage_user_month_month_user_id_key
+    unique nulls not distinct (month, user_id)
+)
+with (fillfactor = 80);
+
 create table analytics.latency_hour (
   hour timestamptz not null,
   provider text not null,
@@ -191,12 +213,13 @@ create table analytics.latency_day (
 )
 with (fillfactor = 80);
 
--- Whose a conversation was, and of which workflow a run, that is gone: a statement may delete
+-- Whose a conversation was, and of which workflow and time a run, that is gone: a statement may delete
 -- messages together with their parents, and the figures are taken away where they were added.
 create table analytics.former_parents (
   id uuid not null,
   user_id uuid,
   workflow_name text,
+  started_at timestamptz,
   constraint former_parents_pkey primary key (id)
 );
 
@@ -209,8 +232,10 @@ begin
     insert into analytics.former_parents (id, user_id) values (old.id, old.user_id)
     on conflict (id) do update set user_id = excluded.user_id;
   else
-    insert into analytics.former_parents (id, workflow_name) values (old.id, old.workflow_name)
-    on conflict (id) do update set workflow_name = excluded.workflow_name;
+    insert into analytics.former_parents (id, workflow_name, started_at)
+    values (old.id, old.workflow_name, old.started_at)
+    on conflict (id) do update
+    set workflow_name = excluded.workflow_name, started_at = excluded.started_at;
   end if;
   return old;
 end
@@ -229,6 +254,7 @@ comment on table analytics.former_parents is 'Deleted conversations and runs: wh
 comment on column analytics.former_parents.id is 'Of the conversation or the run.';
 comment on column analytics.former_parents.user_id is 'Whose conversation it was; NULL when the app did not say, or for a run.';
 comment on column analytics.former_parents.workflow_name is 'Of which workflow the run was; NULL for a conversation.';
+comment on column analytics.former_parents.started_at is 'When the run began; NULL for a conversation.';
 comment on function analytics.tg_keep_former_parent() is 'Remembers whose a deleted conversation or run was.';
 comment on trigger _050_keep_former_parent on chatter.conversations is 'Remembers whose it was.';
 comment on trigger _050_keep_former_parent on chatter.workflow_executions is 'Remembers of which workflow it was.';
@@ -246,7 +272,7 @@ begin
     bucket, user_id, workflow_name, provider, model, kind,
     messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
     cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage,
-    sign, response_bins, first_token_bins
+    sign, response_bins, first_token_bins, conversation_ids
   )
   select
     analytics.quarter_hour(r.created_at),
@@ -282,7 +308,9 @@ begin
     array_agg(analytics.latency_bin(r.response_time_ms))
       filter (where r.model_call and r.response_time_ms is not null),
     array_agg(analytics.latency_bin(r.time_to_first_token_ms))
-      filter (where r.model_call and r.time_to_first_token_ms is not null)
+      filter (where r.model_call and r.time_to_first_token_ms is not null),
+    -- With duplicates: leaving them out would sort the rows.
+    array_agg(r.conversation_id) filter (where r.cost <> 0)
   from changed_rows as r
     left join chatter.conversations as c on c.id = r.conversation_id
     left join chatter.workflow_executions as e on e.id = r.execution_id
@@ -348,13 +376,15 @@ with (pages_per_range = 32, autosummarize = on);
 
 -- Moves deltas into the rollups: exactly once, because they are deleted in the same
 -- statement; restartable, because it is one transaction. Of two workers one folds: the
--- other gets 0. Returns how many deltas it took.
+-- other gets 0. Returns how many deltas it took, of messages or of tool calls, whichever were
+-- more: if it is p_limit, there may be more.
 create function analytics.fold(p_limit integer default 10000) returns bigint
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
   v_taken bigint;
+  v_conversations uuid[];
 begin
   if p_limit is null or p_limit < 1 then
     raise exception 'p_limit must be at least 1, not %', p_limit
@@ -540,6 +570,46 @@ begin
       unknown_usage = u.unknown_usage + excluded.unknown_usage
   ),
 
+  user_months as (
+    insert into analytics.usage_user_month as u (
+      month, user_id,
+      messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+      cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage
+    )
+    select
+      date_trunc('month', t.bucket at time zone 'UTC')::date, t.user_id,
+      sum(t.messages)::bigint as messages,
+      sum(t.turns)::bigint as turns,
+      sum(t.calls)::bigint as calls,
+      sum(t.failed_calls)::bigint as failed_calls,
+      sum(t.prompt_tokens)::bigint as prompt_tokens,
+      sum(t.completion_tokens)::bigint as completion_tokens,
+      sum(t.total_tokens)::bigint as total_tokens,
+      sum(t.cache_read_tokens)::bigint as cache_read_tokens,
+      sum(t.cache_write_tokens)::bigint as cache_write_tokens,
+      sum(t.reasoning_tokens)::bigint as reasoning_tokens,
+      sum(t.cost)::numeric as cost,
+      sum(t.unpriced_calls)::bigint as unpriced_calls,
+      sum(t.unknown_usage)::bigint as unknown_usage
+    from taken as t
+    group by 1, t.user_id
+    on conflict (month, user_id) do update
+    set
+      messages = u.messages + excluded.messages,
+      turns = u.turns + excluded.turns,
+      calls = u.calls + excluded.calls,
+      failed_calls = u.failed_calls + excluded.failed_calls,
+      prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
+      completion_tokens = u.completion_tokens + excluded.completion_tokens,
+      total_tokens = u.total_tokens + excluded.total_tokens,
+      cache_read_tokens = u.cache_read_tokens + excluded.cache_read_tokens,
+      cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
+      reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens,
+      cost = u.cost + excluded.cost,
+      unpriced_calls = u.unpriced_calls + excluded.unpriced_calls,
+      unknown_usage = u.unknown_usage + excluded.unknown_usage
+  ),
+
   bins as (
     select date_trunc('hour', t.bucket, 'UTC') as hour, t.provider, t.model, l.measure, l.bin, sum(t.sign) as calls
     from taken as t
@@ -568,8 +638,15 @@ begin
     set calls = u.calls + excluded.calls
   )
 
-  select count(*) into v_taken from taken;
+  select
+    count(*), array(select distinct i.id from taken as t cross join lateral unnest(t.conversation_ids) as i (id))
+  into v_taken, v_conversations
+  from taken;
 
+  if v_conversations <> '{}' then
+    perform analytics.keep_dearest(v_conversations);
+  end if;
+  v_taken := greatest(v_taken, analytics.fold_tools(p_limit));
   if v_taken > 0 then
     update analytics.state as s set folded_at = chatter.clock();
   end if;
@@ -611,7 +688,7 @@ group by 1, 2, 3, 4, 5, 6;
 comment on view analytics.usage_recounted is
   'Usage counted anew from all messages, by quarter of an hour and everything that rollups know; slow.';
 
--- Counts all rollups anew from the messages; writers wait meanwhile, readers don't. The
+-- Counts all rollups anew from the messages and tool calls; writers wait meanwhile, readers don't. The
 -- rollups never need it, unless triggers were switched off. Returns the number of messages.
 create function analytics.rebuild() returns bigint
 language plpgsql volatile
@@ -620,13 +697,14 @@ as $$
 declare
   v_messages bigint;
 begin
-  lock table chatter.messages in share row exclusive mode;
+  lock table chatter.messages, chatter.tool_calls in share row exclusive mode;
   perform pg_catalog.pg_advisory_xact_lock(chatter.bell() + 1);
   delete from analytics.deltas;
   delete from analytics.usage_15min;
   delete from analytics.usage_hourly;
   delete from analytics.usage_day;
   delete from analytics.usage_user_day;
+  delete from analytics.usage_user_month;
   delete from analytics.latency_hour;
   delete from analytics.latency_day;
 
@@ -648,17 +726,21 @@ begin
   while analytics.fold(2000000) > 0 loop
     null;
   end loop;
+  perform analytics.rebuild_tools();
+  perform analytics.rebuild_dearest();
   return v_messages;
 end
 $$;
 
-comment on function analytics.rebuild() is 'Counts the rollups anew from all messages; for the owner, and slow.';
+comment on function analytics.rebuild() is 'Counts the rollups anew from all messages and tool calls; for the owner, and slow.';
 
 create table analytics.state (
   only_row boolean not null default true,
   folded_at timestamptz,
   worker text,
   worked_at timestamptz,
+  dearest_cost numeric not null default 0,
+  dearest_id uuid,
   constraint state_pkey primary key (only_row),
   constraint state_only_row_check check (only_row)
 );
@@ -676,6 +758,7 @@ comment on column analytics.deltas.kind is 'turn or step.';
 comment on column analytics.deltas.sign is '1: rows came, -1: rows left.';
 comment on column analytics.deltas.response_bins is 'A histogram bin for each call''s response time.';
 comment on column analytics.deltas.first_token_bins is 'A histogram bin for each call''s time to first token.';
+comment on column analytics.deltas.conversation_ids is 'Conversations whose cost it changed, some more than once; NULL if none.';
 comment on column analytics.deltas.messages is 'Rows of any kind.';
 comment on column analytics.deltas.turns is 'What people wrote or were shown.';
 comment on column analytics.deltas.calls is 'Model calls, failed ones included.';
@@ -765,6 +848,22 @@ comment on column analytics.usage_user_day.reasoning_tokens is 'Completion token
 comment on column analytics.usage_user_day.cost is 'US dollars of the calls whose price is known.';
 comment on column analytics.usage_user_day.unpriced_calls is 'Model calls of unknown cost.';
 comment on column analytics.usage_user_day.unknown_usage is 'Model calls whose provider reported no usage.';
+comment on table analytics.usage_user_month is 'Rollup: usage by UTC month and user.';
+comment on column analytics.usage_user_month.month is 'First day of the UTC month in which the tokens were spent.';
+comment on column analytics.usage_user_month.user_id is 'Whose conversation; NULL when the app did not say.';
+comment on column analytics.usage_user_month.messages is 'Rows of any kind.';
+comment on column analytics.usage_user_month.turns is 'What people wrote or were shown.';
+comment on column analytics.usage_user_month.calls is 'Model calls, failed ones included.';
+comment on column analytics.usage_user_month.failed_calls is 'Model calls that failed or were cancelled.';
+comment on column analytics.usage_user_month.prompt_tokens is 'Prompt tokens, cached ones included.';
+comment on column analytics.usage_user_month.completion_tokens is 'Completion tokens, reasoning included.';
+comment on column analytics.usage_user_month.total_tokens is 'Tokens as the provider totals them.';
+comment on column analytics.usage_user_month.cache_read_tokens is 'Prompt tokens read from a cache.';
+comment on column analytics.usage_user_month.cache_write_tokens is 'Prompt tokens written to a cache.';
+comment on column analytics.usage_user_month.reasoning_tokens is 'Completion tokens spent on reasoning.';
+comment on column analytics.usage_user_month.cost is 'US dollars of the calls whose price is known.';
+comment on column analytics.usage_user_month.unpriced_calls is 'Model calls of unknown cost.';
+comment on column analytics.usage_user_month.unknown_usage is 'Model calls whose provider reported no usage.';
 comment on table analytics.latency_hour is 'Rollup: histograms of latency by hour, provider and model.';
 comment on column analytics.latency_hour.hour is 'Hour (UTC) in which the call ended.';
 comment on column analytics.latency_hour.provider is 'Provider of the call; empty where none is named.';
@@ -784,6 +883,8 @@ comment on column analytics.state.only_row is 'Always true.';
 comment on column analytics.state.folded_at is 'When deltas were folded last; NULL if never.';
 comment on column analytics.state.worker is 'Host and process of the worker that leads, or led last.';
 comment on column analytics.state.worked_at is 'When it last did a round.';
+comment on column analytics.state.dearest_cost is 'The cost of the last conversation of which analytics.dearest_candidates has all that are dearer; 0: it has all.';
+comment on column analytics.state.dearest_id is 'That conversation: of equal cost, the older id is the dearer.';
 comment on index chatter.messages_created_at_idx is 'What was written between two moments.';
 comment on function chatter.tg_messages__deltas() is 'Appends what a statement changed to analytics.deltas.';
 comment on function chatter.tg_refuse_change_of_dimension() is 'Refuses another user or workflow for what has figures.';
@@ -793,4 +894,4 @@ comment on trigger _401_deltas_update_new on chatter.messages is 'Adds the new v
 comment on trigger _400_deltas_delete on chatter.messages is 'Takes deleted rows away.';
 comment on trigger _000_refuse_change_of_user on chatter.conversations is 'A conversation stays its user''s.';
 comment on trigger _000_refuse_change_of_workflow on chatter.workflow_executions is 'A run stays of its workflow.';
-comment on function analytics.fold(integer) is 'Folds waiting deltas into the rollups, exactly once; returns how many.';
+comment on function analytics.fold(integer) is 'Folds up to p_limit waiting deltas of messages, and of tool calls, into the rollups, exactly once; returns how many of the more numerous.';

@@ -68,6 +68,38 @@ having sum(x.messages) <> 0;
 
 comment on view analytics.usage_user_day_live is 'Usage by UTC day, user, provider and model; exact now.';
 
+create view analytics.usage_user_month_live as
+select
+  x.month, x.user_id,
+  sum(x.messages)::bigint as messages, sum(x.turns)::bigint as turns,
+  sum(x.calls)::bigint as calls, sum(x.failed_calls)::bigint as failed_calls,
+  sum(x.prompt_tokens)::bigint as prompt_tokens,
+  sum(x.completion_tokens)::bigint as completion_tokens,
+  sum(x.total_tokens)::bigint as total_tokens,
+  sum(x.cache_read_tokens)::bigint as cache_read_tokens,
+  sum(x.cache_write_tokens)::bigint as cache_write_tokens,
+  sum(x.reasoning_tokens)::bigint as reasoning_tokens, sum(x.cost)::numeric as cost,
+  sum(x.unpriced_calls)::bigint as unpriced_calls, sum(x.unknown_usage)::bigint as unknown_usage
+from (
+  select
+    r.month, r.user_id,
+    r.messages, r.turns, r.calls, r.failed_calls, r.prompt_tokens, r.completion_tokens,
+    r.total_tokens, r.cache_read_tokens, r.cache_write_tokens, r.reasoning_tokens, r.cost,
+    r.unpriced_calls, r.unknown_usage
+  from analytics.usage_user_month as r
+  union all
+  select
+    date_trunc('month', d.bucket at time zone 'UTC')::date, d.user_id,
+    d.messages, d.turns, d.calls, d.failed_calls, d.prompt_tokens, d.completion_tokens,
+    d.total_tokens, d.cache_read_tokens, d.cache_write_tokens, d.reasoning_tokens, d.cost,
+    d.unpriced_calls, d.unknown_usage
+  from analytics.deltas as d
+) as x
+group by x.month, x.user_id
+having sum(x.messages) <> 0;
+
+comment on view analytics.usage_user_month_live is 'Usage by UTC month and user; exact now.';
+
 create view analytics.usage_hourly_live as
 select
   x.hour, x.workflow_name, x.provider, x.model, x.kind,
@@ -370,9 +402,10 @@ $$;
 comment on function analytics.latency_between(timestamptz, timestamptz) is
   'Histograms of latency of the hours (UTC) that begin between two moments, in rows to sum up; exact now.';
 
--- Usage by user between any two moments, to the microsecond: whole UTC days from the
--- rollup and its waiting deltas, the rest of the first and the last day from messages. In
--- rows to sum up, as usage_between.
+-- Usage by user and model between any two moments, to the microsecond: whole UTC days from
+-- the rollup, its waiting deltas, and the rest from messages. In rows to sum up, as
+-- usage_between; what the nearest midnight has too much is in rows below zero, so that no
+-- more than twelve hours of messages are read at either end.
 create function analytics.user_usage(p_since timestamptz, p_until timestamptz)
 returns table (
   user_id uuid, provider text, model text,
@@ -385,9 +418,23 @@ language sql stable
 as $$
   with days as (
     select
-      -- Midnights (UTC): of the first whole day, and after the last one.
-      date_bin('1 day', p_since + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00:00+00') as first,
-      date_bin('1 day', p_until, '2000-01-01 00:00:00+00') as last
+      -- Midnights (UTC): the nearest ones.
+      date_bin('1 day', p_since + interval '12 hours', '2000-01-01 00:00:00+00') as first,
+      date_bin('1 day', p_until + interval '12 hours', '2000-01-01 00:00:00+00') as last
+    where p_since < p_until
+  ),
+
+  -- Between a moment and its midnight: to be added, or taken away.
+  edges as (
+    select
+      least(p_since, d.first) as since, greatest(p_since, d.first) as until,
+      case when p_since < d.first then 1 else -1 end as sign
+    from days as d
+    union all
+    select
+      least(p_until, d.last), greatest(p_until, d.last),
+      case when p_until < d.last then -1 else 1 end
+    from days as d
   )
 
   select
@@ -409,29 +456,86 @@ as $$
   union all
   select
     c.user_id, coalesce(m.provider_used, ''), coalesce(m.model_used, ''),
-    1, (m.kind = 'turn')::integer, m.model_call::integer,
-    (m.model_call and m.status <> 'completed')::integer,
-    coalesce(m.prompt_tokens, 0), coalesce(m.completion_tokens, 0), coalesce(m.total_tokens, 0),
-    coalesce(m.cache_read_tokens, 0), coalesce(m.cache_write_tokens, 0),
-    coalesce(m.reasoning_tokens, 0), coalesce(m.cost, 0),
-    (m.model_call and m.cost is null)::integer,
-    (m.model_call and m.usage_status is not distinct from 'unknown')::integer
-  from chatter.messages as m
-    join chatter.conversations as c on c.id = m.conversation_id
-  -- Written out, without `days`, so that the planner sees how little it is.
-  where
-    m.created_at >= p_since
-    and m.created_at < least(
-      p_until,
-      date_bin('1 day', p_since + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00:00+00')
-    )
-    -- If no whole day lies between, that is all there is.
-    or m.created_at >= greatest(
-      date_bin('1 day', p_until, '2000-01-01 00:00:00+00'),
-      date_bin('1 day', p_since + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00:00+00')
-    )
-    and m.created_at < p_until
+    e.sign, e.sign * (m.kind = 'turn')::integer, e.sign * m.model_call::integer,
+    e.sign * (m.model_call and m.status <> 'completed')::integer,
+    e.sign * coalesce(m.prompt_tokens, 0), e.sign * coalesce(m.completion_tokens, 0),
+    e.sign * coalesce(m.total_tokens, 0), e.sign * coalesce(m.cache_read_tokens, 0),
+    e.sign * coalesce(m.cache_write_tokens, 0), e.sign * coalesce(m.reasoning_tokens, 0),
+    e.sign * coalesce(m.cost, 0),
+    e.sign * (m.model_call and m.cost is null)::integer,
+    e.sign * (m.model_call and m.usage_status is not distinct from 'unknown')::integer
+  from edges as e
+    join chatter.messages as m on m.created_at >= e.since and m.created_at < e.until
+    -- With a limit: looked up one by one, never by reading all conversations.
+    cross join lateral (
+      select t.user_id from chatter.conversations as t where t.id = m.conversation_id limit 1
+    ) as c
 $$;
 
 comment on function analytics.user_usage(timestamptz, timestamptz) is
   'Usage by user, provider and model between two moments (the second one excluded), in rows to sum up; exact now, for days of any time zone.';
+
+-- The same without a model: whole UTC months from their rollup, the rest from user_usage.
+create function analytics.user_totals(p_since timestamptz, p_until timestamptz)
+returns table (
+  user_id uuid,
+  messages bigint, turns bigint, calls bigint, failed_calls bigint, prompt_tokens bigint,
+  completion_tokens bigint, total_tokens bigint, cache_read_tokens bigint,
+  cache_write_tokens bigint, reasoning_tokens bigint, cost numeric, unpriced_calls bigint,
+  unknown_usage bigint
+)
+language sql stable
+as $$
+  with months as materialized (
+    select m.first, greatest(m.first, m.last) as last
+    from (
+      select
+        -- Of the first whole month, and after the last one.
+        date_trunc('month', p_since + interval '1 month' - interval '1 microsecond', 'UTC') as first,
+        date_trunc(
+          'month',
+          case
+            -- Nothing after the newest day: then its month is whole.
+            when p_until >= (
+              select (max(u.day) + 1)::timestamp at time zone 'UTC' from analytics.usage_user_day as u
+            )
+            then p_until + interval '1 month'
+            else p_until
+          end,
+          'UTC'
+        ) as last
+    ) as m
+  )
+
+  select
+    u.user_id,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from months as m
+    join analytics.usage_user_month as u
+      on u.month >= (m.first at time zone 'UTC')::date and u.month < (m.last at time zone 'UTC')::date
+  union all
+  select
+    w.user_id,
+    w.messages, w.turns, w.calls, w.failed_calls, w.prompt_tokens, w.completion_tokens,
+    w.total_tokens, w.cache_read_tokens, w.cache_write_tokens, w.reasoning_tokens, w.cost,
+    w.unpriced_calls, w.unknown_usage
+  from months as m
+    join analytics.deltas as w on w.bucket >= m.first and w.bucket < least(m.last, p_until)
+  union all
+  select
+    u.user_id,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from months as m
+    cross join lateral (
+      -- If no whole month lies between, the first one is all there is.
+      values (p_since, least(p_until, m.first)), (greatest(m.last, least(p_until, m.first)), p_until)
+    ) as edge (since, until)
+    cross join lateral analytics.user_usage(edge.since, edge.until) as u
+$$;
+
+comment on function analytics.user_totals(timestamptz, timestamptz) is
+  'Usage by user between two moments (the second one excluded), in rows to sum up; exact now, for days of any time zone.';

@@ -122,15 +122,58 @@ comment on view analytics.usage_by_user_live is 'Messages, calls, tokens and cos
 comment on index analytics.usage_by_user_day_user_id_key is 'For refreshing without blocking readers.';
 insert into analytics.views (name) values ('usage_by_user');
 
+-- From the candidates (305), which are all there is to look at: unless more of them were
+-- deleted or became cheaper than the next fold can know of. Then from all conversations.
 create view analytics.dearest_conversations_live as
+with changed as materialized (
+  select distinct i.id
+  from analytics.deltas as d
+    cross join lateral unnest(d.conversation_ids) as i (id)
+),
+
+candidates as materialized (
+  select d.conversation_id as id, d.total_cost
+  from analytics.dearest_candidates as d
+  where d.conversation_id not in (select g.id from changed as g)
+  union all
+  select g.id, c.total_cost
+  from changed as g
+    -- With a limit: looked up one by one, never by reading all conversations.
+    cross join lateral (
+      select t.total_cost from chatter.conversations as t where t.id = g.id limit 1
+    ) as c
+  where c.total_cost > 0
+),
+
+enough as materialized (
+  select
+    s.dearest_cost = 0 or (
+      select count(*)
+      from candidates as c
+      where c.total_cost > s.dearest_cost or c.total_cost = s.dearest_cost and c.id <= s.dearest_id
+    ) >= 1000 as are
+  from analytics.state as s
+),
+
+places as (
+  select x.id, row_number() over (order by x.total_cost desc, x.id) as place
+  from (
+    select c.id, c.total_cost from candidates as c where (select e.are from enough as e)
+    union all
+    select c.id, c.total_cost
+    from chatter.conversations as c
+    where c.total_cost > 0 and not (select e.are from enough as e)
+  ) as x
+  order by x.total_cost desc, x.id
+  limit 1000
+)
+
 select
-  row_number() over (order by c.total_cost desc, c.id) as place,
-  c.id as conversation_id, c.external_id, c.user_id, c.message_count, c.prompt_tokens,
+  p.place, c.id as conversation_id, c.external_id, c.user_id, c.message_count, c.prompt_tokens,
   c.completion_tokens, c.total_tokens, c.total_cost, c.unpriced_calls, c.last_message_at
-from chatter.conversations as c
-where c.total_cost > 0
-order by c.total_cost desc, c.id
-limit 1000;
+from places as p
+  cross join lateral (select t.* from chatter.conversations as t where t.id = p.id limit 1) as c
+order by p.place;
 
 create materialized view analytics.dearest_conversations as
 select v.*, chatter.clock() as as_of from analytics.dearest_conversations_live as v
@@ -177,16 +220,22 @@ insert into analytics.views (name) values ('latency_by_model');
 
 create view analytics.tool_usage_live as
 select
-  (coalesce(t.started_at, e.started_at) at time zone 'UTC')::date as day, t.tool_name,
-  count(*) as calls,
-  count(*) filter (where t.status = 'completed') as completed,
-  count(*) filter (where t.status = 'failed') as failed,
-  count(*) filter (where t.status = 'requested') as never_run,
-  avg(t.duration_ms) as mean_ms,
-  max(t.duration_ms) as max_ms
-from chatter.tool_calls as t
-  join chatter.workflow_executions as e on e.id = t.execution_id
-group by 1, t.tool_name;
+  b.day, b.tool_name,
+  sum(b.calls)::bigint as calls,
+  coalesce(sum(b.calls) filter (where b.status = 'completed'), 0)::bigint as completed,
+  coalesce(sum(b.calls) filter (where b.status = 'failed'), 0)::bigint as failed,
+  coalesce(sum(b.calls) filter (where b.status = 'requested'), 0)::bigint as never_run,
+  (sum(b.duration_ms) / max(b.total))::double precision as mean_ms,
+  min(analytics.bin_ms(b.bin)) filter (where b.bin >= 0 and b.upto >= 0.95 * b.total) as p95_ms
+from (
+  select
+    u.day, u.tool_name, u.status, u.bin, u.calls, u.duration_ms,
+    -- Those whose time is known.
+    sum(u.calls) filter (where u.bin >= 0) over (partition by u.day, u.tool_name) as total,
+    sum(u.calls) filter (where u.bin >= 0) over (partition by u.day, u.tool_name order by u.bin) as upto
+  from analytics.tool_day_live as u
+) as b
+group by b.day, b.tool_name;
 
 create materialized view analytics.tool_usage as
 select v.*, chatter.clock() as as_of from analytics.tool_usage_live as v
@@ -366,6 +415,7 @@ begin
         ('correlation_id', 'One id through request, run, calls and events.'),
         ('cost', 'US dollars of the calls whose price is known.'),
         ('day', 'UTC day in which the tokens were spent.'),
+        ('duration_ms', 'How long they took, all together, in milliseconds.'),
         ('elapsed', 'How long the run has been going on.'),
         ('external_id', 'The host app''s own id.'),
         ('failed', 'Tool calls that failed.'),
@@ -375,13 +425,13 @@ begin
         ('id', 'The execution.'),
         ('kind', 'turn or step.'),
         ('last_message_at', 'Newest message.'),
-        ('max_ms', 'Longest run of the tool, in milliseconds.'),
         ('mean_ms', 'Mean run of the tool, in milliseconds.'),
         ('measure', 'response, or first_token.'),
         ('message_count', 'Turns of the conversation.'),
         ('messages', 'Rows of any kind.'),
         ('model', 'Model of the call; empty where none is named.'),
         ('model_calls', 'Model calls of the run so far.'),
+        ('month', 'First day of the UTC month in which the tokens were spent.'),
         ('never_run', 'Tool calls that were asked for and never seen to run.'),
         ('p50_ms', 'Half of the calls took no longer, in milliseconds, at most 4.5 % off.'),
         ('p95_ms', '95 of 100 calls took no longer, in milliseconds, at most 4.5 % off.'),
@@ -395,6 +445,7 @@ begin
         ('response_bins', 'A histogram bin for each call''s response time.'),
         ('started_at', 'When the run began.'),
         ('starts', 'First day (UTC) of the period.'),
+        ('status', 'What became of the calls.'),
         ('tool_calls', 'Tool calls of the run so far.'),
         ('tool_name', 'Which tool.'),
         ('total_cost', 'US dollars so far.'),
@@ -421,3 +472,14 @@ $do$;
 -- But here.
 comment on column analytics.tool_usage.calls is 'Tool calls that a model asked for.';
 comment on column analytics.tool_usage_live.calls is 'Tool calls that a model asked for.';
+comment on column analytics.tool_day_live.calls is 'Tool calls that a model asked for.';
+comment on column analytics.tool_15min_live.calls is 'Tool calls that a model asked for.';
+comment on column analytics.tools_recounted.calls is 'Tool calls that a model asked for.';
+comment on column analytics.tool_usage.day is 'UTC day on which the call began; its run, if it never did.';
+comment on column analytics.tool_usage_live.day is 'UTC day on which the call began; its run, if it never did.';
+comment on column analytics.tool_day_live.day is 'UTC day on which the call began; its run, if it never did.';
+comment on column analytics.tool_15min_live.bucket is 'Quarter of an hour in which the call began; its run, if it never did.';
+comment on column analytics.tools_recounted.bucket is 'Quarter of an hour in which the call began; its run, if it never did.';
+comment on column analytics.tool_day_live.bin is 'Of how long they took, see analytics.latency_bin(); -1 where that is unknown.';
+comment on column analytics.tool_15min_live.bin is 'Of how long they took, see analytics.latency_bin(); -1 where that is unknown.';
+comment on column analytics.tools_recounted.bin is 'Of how long they took, see analytics.latency_bin(); -1 where that is unknown.';

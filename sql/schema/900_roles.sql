@@ -178,8 +178,10 @@ begin
         'grant execute on function chatter.clock(), analytics.latency_bin(double precision), '
         'analytics.bin_ms(smallint), analytics.quarter_hour(timestamptz), '
         'analytics.user_usage(timestamptz, timestamptz), '
+        'analytics.user_totals(timestamptz, timestamptz), '
         'analytics.usage_between(timestamptz, timestamptz), '
         'analytics.latency_between(timestamptz, timestamptz), '
+        'analytics.tools_between(timestamptz, timestamptz), '
         'analytics.usage_steps(timestamptz, timestamptz, text, text), '
         'analytics.grain(timestamptz, timestamptz, text, text) to %I',
         v_role

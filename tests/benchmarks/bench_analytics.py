@@ -132,8 +132,11 @@ GRAINS = (
     "usage_hourly",
     "usage_day",
     "usage_user_day",
+    "usage_user_month",
     "latency_hour",
     "latency_day",
+    "tool_15min",
+    "tool_day",
 )
 
 REPORTS: dict[str, dict[str, str | int]] = {

@@ -220,9 +220,10 @@ async def paths(client: httpx.AsyncClient, who: str) -> dict[str, str]:
     return {
         "who is signed in": "/api/auth/me",
         **{
-            f"overview, {period}{'' if zone == 'UTC' else ', ' + zone}": (
-                f"/api/overview?range={period}&time_zone={zone}"
+            f"{name}, {period}{'' if zone == 'UTC' else ', ' + zone}": (
+                f"/api/{name}?range={period}&time_zone={zone}"
             )
+            for name in (("overview", "breakdown") if who == "an admin" else ("overview",))
             for zone in zones
             for period in ("today", "7d", "30d", "90d", "all")
         },

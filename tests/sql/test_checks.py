@@ -35,9 +35,11 @@ def run(books: Books, statement: str) -> None:
 def test_every_check_has_a_test() -> None:
     assert NAMES == [
         "conversation_totals",
+        "dearest_conversations",
         "execution_totals",
         "message_parents",
         "message_total_tokens",
+        "tool_rollups",
         "triggers_enabled",
         "usage_rollups",
     ]
@@ -82,7 +84,7 @@ def test_conversation_totals(unseen: Books) -> None:
     ]
     for statement in mends(unseen, "conversation_totals"):
         run(unseen, statement)
-    assert set(unseen.findings()) == {"usage_rollups"}
+    assert set(unseen.findings()) == {"dearest_conversations", "usage_rollups"}
     for statement in mends(unseen, "usage_rollups"):
         run(unseen, statement)
     assert unseen.findings() == {}
@@ -98,8 +100,8 @@ def test_execution_totals(unseen: Books) -> None:
     unseen.change(message, execution_id=execution)
     unseen.tool_call(execution)
     found = unseen.findings()
-    # That the message is of a workflow now.
-    assert set(found) == {"execution_totals", "usage_rollups"}
+    # That the message is of a workflow now, and that a tool was called.
+    assert set(found) == {"execution_totals", "tool_rollups", "usage_rollups"}
     assert found["execution_totals"] == [
         (execution, "completion_tokens", "0", "2"),
         (execution, "model_calls", "0", "1"),

@@ -130,6 +130,8 @@ FUNCTIONS = {
 ANALYTICS = {"latency_bin(double precision)", "bin_ms(smallint)"} | {
     "quarter_hour(timestamp with time zone)",
     "user_usage(timestamp with time zone, timestamp with time zone)",
+    "user_totals(timestamp with time zone, timestamp with time zone)",
+    "tools_between(timestamp with time zone, timestamp with time zone)",
     "usage_between(timestamp with time zone, timestamp with time zone)",
     "latency_between(timestamp with time zone, timestamp with time zone)",
     "usage_steps(timestamp with time zone, timestamp with time zone, text, text)",

@@ -57,6 +57,10 @@ RECOUNTS = {
         coalesce(m.provider_used, '') as provider, coalesce(m.model_used, '') as model,
         {MEASURES} {FROM} group by 1, 2, 3, 4
     """,
+    "usage_user_month_live": f"""
+      select date_trunc('month', m.created_at at time zone 'UTC')::date as month, c.user_id,
+        {MEASURES} {FROM} group by 1, 2
+    """,
     "usage_hourly_live": f"""
       select date_trunc('hour', m.created_at, 'UTC') as hour,
         coalesce(e.workflow_name, '') as workflow_name, coalesce(m.provider_used, '') as provider,
@@ -271,16 +275,27 @@ def test_days_of_any_zone_are_exact_at_their_edges(books: Books, zone: str) -> N
 
 
 def user_difference(books: Books, since: datetime, until: datetime) -> list[Any]:
-    recount = f"""
-      select c.user_id, coalesce(m.provider_used, ''), coalesce(m.model_used, ''), {MEASURES} {FROM}
-      where m.created_at >= %s and m.created_at < %s group by 1, 2, 3
-    """
-    found = f"""
-      select user_id, provider, model, {SUMS} from analytics.user_usage(%s, %s)
-      group by 1, 2, 3 having sum(messages) <> 0
-    """
-    both = f"(({found}) except all ({recount})) union all (({recount}) except all ({found}))"
-    return books.rows(both, *(since, until) * 4)
+    """Rows that analytics.user_usage and user_totals have too much or too little."""
+    different = []
+    for function, columns, names in (
+        (
+            "user_usage",
+            "c.user_id, coalesce(m.provider_used, ''), coalesce(m.model_used, '')",
+            "user_id, provider, model",
+        ),
+        ("user_totals", "c.user_id", "user_id"),
+    ):
+        recount = f"""
+          select {columns}, {MEASURES} {FROM}
+          where m.created_at >= %s and m.created_at < %s group by {columns}
+        """
+        found = f"""
+          select {names}, {SUMS} from analytics.{function}(%s, %s)
+          group by {names} having sum(messages) <> 0
+        """
+        both = f"(({found}) except all ({recount})) union all (({recount}) except all ({found}))"
+        different += books.rows(both, *(since, until) * 4)
+    return different
 
 
 def test_users_between_any_two_moments(books: Books) -> None:
@@ -294,7 +309,29 @@ def test_users_between_any_two_moments(books: Books) -> None:
         assert user_difference(books, since, until) == []
     midnight = START.replace(day=28, hour=0)
     assert user_difference(books, midnight, midnight + timedelta(days=1)) == []
-    assert books.rows("select * from analytics.user_usage(%s, %s)", START, START) == []
+    for function in ("user_usage", "user_totals"):
+        assert books.rows(f"select * from analytics.{function}(%s, %s)", START, START) == []
+
+
+def test_users_over_months(books: Books) -> None:
+    dice = random.Random(12)
+    where = places(books)
+    rows = [message(dice, dice.choice(where)) for _ in range(300)]
+    for row in rows:
+        row["created_at"] = START + timedelta(minutes=dice.randrange(100 * 24 * 60))
+    books.messages(rows)
+    for folded in (0, 30, 1000):
+        if folded:
+            books.value("select analytics.fold(%s)", folded)
+        for _ in range(30):
+            since = START + timedelta(hours=dice.randrange(-40 * 24, 110 * 24))
+            until = since + timedelta(minutes=dice.randrange(120 * 24 * 60))
+            assert user_difference(books, since, until) == []
+        # Months of UTC and of another zone, and everything.
+        for first, last in ((4, 5), (4, 7), (3, 6), (1, 12)):
+            for hour in (0, 5, 22):
+                period = (datetime(2026, month, 1, hour, tzinfo=UTC) for month in (first, last))
+                assert user_difference(books, *period) == []
 
 
 def period_difference(books: Books, since: datetime, until: datetime) -> list[Any]:
@@ -396,7 +433,14 @@ def test_messages_that_go_with_their_parent_take_their_figures_along(
 
 def test_rollups_are_counted_anew(books: Books) -> None:
     filled(books)
-    for table in ("usage_15min", "usage_hourly", "usage_day", "usage_user_day", "latency_day"):
+    for table in (
+        "usage_15min",
+        "usage_hourly",
+        "usage_day",
+        "usage_user_day",
+        "usage_user_month",
+        "latency_day",
+    ):
         books.connection.execute(f"update analytics.{table} set calls = calls + 1".encode())
     books.connection.execute("delete from analytics.latency_hour")
     assert differences(books).keys() == RECOUNTS.keys()

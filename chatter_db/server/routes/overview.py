@@ -1,4 +1,4 @@
-"""/api/overview: what the dashboard's first page shows, in one answer."""
+"""/api/overview and, for admins, /api/breakdown: what the dashboard's first page shows."""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.exceptions import HTTPException
 
 from chatter_db.accounts import Identity
-from chatter_db.analytics import run_report
+from chatter_db.analytics import Table, run_report
 from chatter_db.models import Conversation, WorkflowExecution
 from chatter_db.queries import query
-from chatter_db.server.identity import Books, SignedIn
+from chatter_db.server.identity import Admin, Books, SignedIn
 from chatter_db.server.problems import documented
 
 router = APIRouter(prefix="/api", tags=["analytics"])
@@ -41,10 +41,7 @@ class Running(BaseModel):
 
 
 class Overview(BaseModel):
-    """Everything exact at `as_of`. `over_time` has a row for each step and model.
-
-    Lists that are of all users are null for who is no admin.
-    """
+    """Everything exact at `as_of`. `over_time` has a row for each step and model."""
 
     as_of: datetime
     scope: Literal["all", "own"]
@@ -53,19 +50,29 @@ class Overview(BaseModel):
     over_time: list[dict[str, Any]]
     running: list[Running]
     dearest: list[dict[str, Any]]
-    models: list[dict[str, Any]] | None = None
-    users: list[dict[str, Any]] | None = None
-    workflows: list[dict[str, Any]] | None = None
-    latency: list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
+
+
+class Breakdown(BaseModel):
+    """Where the usage of a period went, exact at `as_of`: the first rows of each list."""
+
+    as_of: datetime
+    models: list[dict[str, Any]]
+    users: list[dict[str, Any]]
+    workflows: list[dict[str, Any]]
+    latency: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+
+
+Period = Annotated[Range, Query(alias="range")]
+TimeZone = Annotated[str, Query(max_length=100, description="Whose days.")]
 
 
 @router.get("/overview", responses=documented(401, 422, 429))
 async def overview(
     identity: SignedIn,
     chatter: Books,
-    range_: Annotated[Range, Query(alias="range")] = "30d",
-    time_zone: Annotated[str, Query(max_length=100, description="Whose days.")] = "UTC",
+    range_: Period = "30d",
+    time_zone: TimeZone = "UTC",
 ) -> Overview:
     """Usage over time, what runs, and what costs most: of all users for an admin, else one's own.
 
@@ -79,35 +86,43 @@ async def overview(
         return await _of_one(session, identity, range_)
 
 
+@router.get("/breakdown", responses=documented(401, 403, 422, 429))
+async def breakdown(
+    identity: Admin, chatter: Books, range_: Period = "30d", time_zone: TimeZone = "UTC"
+) -> Breakdown:
+    """What models, users, workflows and tools took of a period, and how long models took."""
+    async with chatter.session() as session:
+        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        period = await _period(session, range_, time_zone)
+        told = {
+            name: await run_report(session, report, **variables)
+            for name, report, variables in (
+                ("models", "cost_by_model", {**period, "limit": _ROWS}),
+                ("users", "cost_by_user", {**period, "limit": _ROWS}),
+                ("workflows", "cost_by_workflow", period),
+                ("latency", "slowest_models", period),
+                ("tools", "tools", period),
+            )
+        }
+    return Breakdown(
+        as_of=told["models"].as_of,
+        **{name: _rows(table)[:_ROWS] for name, table in told.items()},
+    )
+
+
 async def _of_all(session: AsyncSession, range_: Range, time_zone: str) -> Overview:
-    period: dict[str, str | int | None] = {
-        "since": await _since(session, range_, time_zone),
-        "time_zone": time_zone,
-    }
+    period = await _period(session, range_, time_zone)
     step: Literal["hour", "day"] = "hour" if range_ == "today" else "day"
-    told = {
-        name: await run_report(session, report, **variables)
-        for name, report, variables in (
-            ("over_time", "usage_by_time", {**period, "step": step}),
-            ("models", "cost_by_model", {**period, "limit": _ROWS}),
-            ("users", "cost_by_user", {**period, "limit": _ROWS}),
-            ("workflows", "cost_by_workflow", period),
-            ("latency", "slowest_models", period),
-            ("tools", "tools", period),
-            ("dearest", "dearest_conversations", {"limit": _ROWS}),
-        )
-    }
-    rows = {
-        name: [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        for name, table in told.items()
-    }
+    over_time = await run_report(session, "usage_by_time", **period, step=step)
+    dearest = await run_report(session, "dearest_conversations", limit=_ROWS)
     return Overview(
-        as_of=told["over_time"].as_of,
+        as_of=over_time.as_of,
         scope="all",
         step=step,
-        since=str(period["since"]) if period["since"] else None,
+        since=period["since"],
+        over_time=_rows(over_time),
         running=await _running(session, None),
-        **{**rows, "workflows": rows["workflows"][:_ROWS], "latency": rows["latency"][:_ROWS]},
+        dearest=_rows(dearest),
     )
 
 
@@ -148,6 +163,15 @@ async def _running(session: AsyncSession, user_id: UUID | None) -> list[Running]
         wanted = wanted.where(WorkflowExecution.user_id == user_id)
     rows = await session.scalars(wanted.order_by(WorkflowExecution.started_at.desc()).limit(_ROWS))
     return [Running.model_validate(row, from_attributes=True) for row in rows]
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+async def _period(session: AsyncSession, range_: Range, time_zone: str) -> dict[str, str | None]:
+    """The variables of a report that say which period."""
+    return {"since": await _since(session, range_, time_zone), "time_zone": time_zone}
 
 
 async def _since(session: AsyncSession, range_: Range, time_zone: str) -> str | None:

@@ -10,6 +10,7 @@ import { security } from "./security.js";
 const byId = (id) => document.getElementById(id);
 const main = byId("main");
 let close = () => {};
+let admin = false;
 
 function route() {
   const [, page = "", id] = location.hash.split("/");
@@ -19,7 +20,7 @@ function route() {
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  close = (page === "chat" ? chat(main, id) : page === "security" ? security(main) : overview(main)) ?? (() => {});
+  close = (page === "chat" ? chat(main, id) : page === "security" ? security(main) : overview(main, admin)) ?? (() => {});
   document.title = `${main.querySelector("h1")?.textContent ?? ""} – chatter-db`;
 }
 
@@ -30,7 +31,8 @@ function status(text, on) {
 
 async function enter(me) {
   byId("who-name").textContent = me.user;
-  byId("nav-security").hidden = me.role !== "admin";
+  admin = me.role === "admin";
+  byId("nav-security").hidden = !admin;
   for (const id of ["nav", "live", "who"]) byId(id).hidden = false;
   await begin(status);
   addEventListener("hashchange", route);

@@ -10,7 +10,7 @@ const RANGES = [["today", "Today"], ["7d", "7 days"], ["30d", "30 days"], ["90d"
 const chosen = { range: "30d", measure: "cost" };
 let before = {};
 
-export function overview(root) {
+export function overview(root, admin) {
   const body = el("div", { class: "grid" });
   const fresh = el("p", { class: "totals" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
@@ -20,10 +20,12 @@ export function overview(root) {
   const load = async () => {
     const range = chosen.range;
     try {
-      const told = await ask(`/api/overview?range=${range}&time_zone=${encodeURIComponent(zone)}`);
+      const period = `range=${range}&time_zone=${encodeURIComponent(zone)}`;
+      const [told, parts] = await Promise.all(
+        [ask(`/api/overview?${period}`), admin ? ask(`/api/breakdown?${period}`) : {}]);
       // Answers may overtake each other: of another period, or older than what is shown.
       if (range !== chosen.range || (latest?.range === range && told.as_of < latest.as_of)) return;
-      latest = { ...told, range };
+      latest = { ...parts, ...told, range };
       problem.hidden = true;
       fresh.textContent = `Exact at ${time(latest.as_of)}`;
       draw();
