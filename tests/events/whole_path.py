@@ -201,6 +201,7 @@ async def read_sql(reader: Reader, url: str) -> None:
                     await asyncio.sleep(reader.dice.random() * 0.02)
         except psycopg.OperationalError:
             reader.reconnects += 1
+            await asyncio.sleep(0.02)
 
 
 async def kill(url: str, ledger: Ledger, dice: random.Random) -> None:
