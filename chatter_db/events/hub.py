@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 
-from chatter_db.errors import EventsPruned, UsageError
+from chatter_db.errors import DatabaseUnavailable, EventsPruned, UsageError
 from chatter_db.events import reading
 from chatter_db.events.bell import CHANNEL, Bell
 from chatter_db.events.event import Batch, Event, Selection
@@ -88,12 +88,17 @@ class Hub:
         self._watchers.discard(something)
 
     async def check(self, position: str) -> None:
-        """Raises UsageError if it is no position here, EventsPruned if it is too old."""
-        await reading.check_position(await self._reader(), position)
+        """Raises UsageError if it is no position here, EventsPruned if it is too old.
+
+        And DatabaseUnavailable if nobody says.
+        """
+        with _answered():
+            await reading.check_position(await self._reader(), position)
 
     async def oldest(self) -> str:
-        """The position before all events there are."""
-        return await reading.events_oldest(await self._reader())
+        """The position before all events there are. Raises DatabaseUnavailable."""
+        with _answered():
+            return await reading.events_oldest(await self._reader())
 
     async def close(self) -> None:
         """Ends every subscription, and the connections."""
@@ -358,3 +363,11 @@ class Hub:
                 server_settings={"application_name": "chatter"},
             )
         return self._pool
+
+
+@contextlib.contextmanager
+def _answered() -> Iterator[None]:
+    try:
+        yield
+    except reading.BROKEN as error:
+        raise DatabaseUnavailable(f"Postgres did not answer about events: {error}") from error

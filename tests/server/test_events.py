@@ -136,6 +136,27 @@ async def test_a_reader_goes_on_after_what_it_had(ada: Person) -> None:
             assert [(await told.next()).data["id"] for _ in expected] == expected
 
 
+async def test_a_database_that_goes_away_is_not_our_failure(
+    ada: Person, url: str, db: psycopg.Connection[Any]
+) -> None:
+    position = db.execute("select chatter.events_now()").fetchone()
+    assert position is not None
+    with psycopg.connect(url) as holder:
+        holder.execute("lock table chatter.event_stream in access exclusive mode")
+        asked = asyncio.create_task(
+            ada.http.get("/api/events", headers={"Last-Event-ID": str(position[0])})
+        )
+        async with asyncio.timeout(20):
+            while not db.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and wait_event_type = 'Lock'"
+            ).fetchall():
+                await asyncio.sleep(0.01)
+    answer = await asked
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+
+
 async def test_a_restart_of_the_server_loses_nothing(chatter: Chatter, url: str) -> None:
     async with serving(chatter) as address:
         site = Site(address, accounts_of(chatter), [])
