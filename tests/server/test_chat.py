@@ -250,3 +250,20 @@ async def test_what_is_no_request(ada: Person) -> None:
     for query in ({"limit": 0}, {"limit": -1}, {"limit": 1000}, {"after": "nonsense"}):
         assert_problem(await ada.http.get("/api/conversations", params=query), 422)
         assert_problem(await ada.http.get("/api/executions", params=query), 422)
+
+
+@pytest.mark.parametrize("state", ["53100", "57014", "40P01", "55P03", "40001"])
+async def test_what_postgres_takes_when_tried_again_is_not_our_failure(
+    ada: Person, db: psycopg.Connection[Any], state: str
+) -> None:
+    db.execute(
+        "create function public.refuse() returns trigger language plpgsql as "
+        f"$$ begin raise exception 'not now' using errcode = '{state}'; end $$"
+    )
+    db.execute(
+        "create trigger refuse before insert on chatter.conversations "
+        "for each row execute function public.refuse()"
+    )
+    refused = await ada.http.post("/api/conversations", json={})
+    assert_problem(refused, 503)
+    assert refused.headers["Retry-After"] == "5"
