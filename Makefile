@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint format bench lock clean
+.PHONY: help run serve test chaos lint format bench lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -21,6 +21,9 @@ serve: $(READY) ## The dashboard, the chat API and the event stream on 127.0.0.1
 
 test: $(READY) ## Run the test suite on every Postgres there is
 	@$(BIN)/pytest -n 2 $(ARGS)
+
+chaos: $(READY) ## 200 faults on the whole path under load (ARGS="--faults 40 --seed 7 --postgres 15")
+	@$(BIN)/python -m tests.chaos.campaign $(ARGS)
 
 lint: $(READY) ## Linters, types, import contract
 	@$(BIN)/ruff check .

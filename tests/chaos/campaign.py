@@ -257,11 +257,7 @@ class Campaign:
 
     async def _drain(self) -> None:
         """Starts every app once more, which books what its last life left, and ends it."""
-        for member in self._apps:
-            await member.until_ready()
-            starts = member.starts
-            member.send(signal.SIGTERM)
-            await member.until_started_again(starts)
+        await asyncio.gather(*(self._start_again(member) for member in self._apps))
         await self._known.until_acknowledged(
             {member.name for member in self._apps}, SERVED_SECONDS, "the last start of the apps"
         )
@@ -274,6 +270,12 @@ class Campaign:
                 await asyncio.sleep(0.05)
         refused = list(self._spool.rglob("refused*"))
         assert not refused, f"Postgres refused records: {[path.read_text() for path in refused]}"
+
+    async def _start_again(self, member: Member) -> None:
+        await member.until_ready()
+        starts = member.starts
+        member.send(signal.SIGTERM)
+        await member.until_started_again(starts)
 
     async def _until_told(self, books: Books, readers: list[Reader]) -> None:
         """Gives readers time to come to the end; who hasn't by then is judged all the same."""

@@ -1,6 +1,7 @@
 """Processes that are started again whenever a fault has ended them, as systemd would."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -144,8 +145,9 @@ class Member:
             line = data.decode(errors="replace").rstrip()
             self.said.append(line)
             if "Traceback" in line:
-                self.tracebacks.append(f"{self.name}: {line}")
-                following = 60
+                self.tracebacks.append(f"{self.name}: {_readable(line)}")
+                # In a log of JSON the whole of it is one line.
+                following = 0 if line.startswith("{") else 60
             elif following:
                 self.tracebacks[-1] += f"\n{line}"
                 following -= 1
@@ -155,3 +157,12 @@ class Member:
 
     def _wrong(self, what: str) -> AssertionError:
         return AssertionError("\n".join([f"{self.name} {what}. It said:", *list(self.said)[-40:]]))
+
+
+def _readable(line: str) -> str:
+    """A line of a log in JSON with its traceback as lines; any other line as it is."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line
+    return f"{said['message']}\n{said['error']}"

@@ -1,6 +1,8 @@
 """What a campaign says at its end."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -95,5 +97,14 @@ class Report:
         for found in vars(self.findings).values():
             for line in found[:SHOWN]:
                 console.print(line, markup=False)
-        for traceback in self.tracebacks[:SHOWN]:
-            console.print(traceback, markup=False)
+        for end, count in self._ends().most_common(SHOWN):
+            console.print(f"\n{count} times in a log:\n{end}", markup=False, soft_wrap=True)
+
+    def _ends(self) -> Counter[str]:
+        """How tracebacks end: what several have in common."""
+        ends: Counter[str] = Counter()
+        for traceback in self.tracebacks:
+            lines = [line for line in traceback.splitlines() if line.strip()]
+            own = [f"{line} {code}" for line, code in pairwise(lines) if "/chatter_db/" in line]
+            ends["\n".join([lines[0].partition(": ")[2], *own[-4:], *lines[-6:]])] += 1
+        return ends
