@@ -14,6 +14,7 @@ from pathlib import Path
 CHATTER = Path(sys.executable).with_name("chatter")
 ROOT = Path(__file__).parents[2]
 REMEMBERED_LINES = 200
+SHOWN_LINES = 80
 LONGEST_LINE = 2**20
 RESTART_SECONDS = 0.2
 START_SECONDS = 60.0
@@ -31,6 +32,7 @@ def environment(url: str, spool: Path, **more: str) -> dict[str, str]:
         "COLUMNS": "200",
         "PYTHONUNBUFFERED": "1",
         "LANGSMITH_TRACING": "false",
+        "PYTHONFAULTHANDLER": "1",  # SIGABRT makes a process say where all its threads are
     }
     return {**kept, **own, **more}
 
@@ -75,7 +77,7 @@ class Member:
             async with asyncio.timeout(START_SECONDS):
                 await self.ready.wait()
         except TimeoutError:
-            raise self._wrong(f"did not start within {START_SECONDS:g} s") from None
+            raise await self._stuck(f"did not start within {START_SECONDS:g} s") from None
 
     async def until_started_again(self, starts: int) -> None:
         """Waits until it works after more than `starts` starts."""
@@ -84,7 +86,7 @@ class Member:
                 while self.starts <= starts:
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise self._wrong(f"did not end within {STOP_SECONDS:g} s of a signal") from None
+            raise await self._stuck(f"did not end within {STOP_SECONDS:g} s of a signal") from None
         await self.until_ready()
 
     async def stop(self, running: "asyncio.Task[None]") -> None:
@@ -95,7 +97,7 @@ class Member:
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.shield(running)
         except TimeoutError:
-            raise self._wrong(f"did not end within {STOP_SECONDS:g} s of SIGTERM") from None
+            raise await self._stuck(f"did not end within {STOP_SECONDS:g} s of SIGTERM") from None
 
     async def run(self) -> None:
         """Keeps it running until `stop`. Raises AssertionError if it ends by itself."""
@@ -155,8 +157,17 @@ class Member:
                 self.ready.set()
             hear(line)
 
+    async def _stuck(self, what: str) -> AssertionError:
+        """The error of a process that waits for ever, with what it waits for."""
+        self.said.clear()
+        self.send(signal.SIGABRT)
+        await asyncio.sleep(1)
+        return self._wrong(what)
+
     def _wrong(self, what: str) -> AssertionError:
-        return AssertionError("\n".join([f"{self.name} {what}. It said:", *list(self.said)[-40:]]))
+        return AssertionError(
+            "\n".join([f"{self.name} {what}. It said:", *list(self.said)[-SHOWN_LINES:]])
+        )
 
 
 def _readable(line: str) -> str:
