@@ -74,7 +74,11 @@ class Spool:
         self._own.append(line)
 
     def entries(self) -> Iterator[list[Record]]:
-        """What waits, oldest first. Call `forget` when all of it is booked."""
+        """What waits, oldest first. Call `forget` when all of it is booked.
+
+        Who breaks off begins anew with the entry that it broke off at: with a backlog and
+        a connection that breaks all the time there would be no end else.
+        """
         for segment in self._segments:
             yield from segment.entries()
 
@@ -107,6 +111,7 @@ class Segment:
         self._file = os.fdopen(descriptor, "r+b")
         self.size = os.fstat(descriptor).st_size
         self.unread = self.size > 0
+        self._read = 0
 
     def append(self, line: bytes, *, sync: bool = True) -> None:
         """Writes an entry; with `sync` it is on the disk when this returns."""
@@ -119,19 +124,23 @@ class Segment:
         self.unread = True
 
     def entries(self) -> Iterator[list[Record]]:
-        self._file.seek(0)
-        for number, line in enumerate(self._file, 1):
+        """What waits; who asks for the next entry is done with the one before, for good."""
+        self._file.seek(self._read)
+        for line in self._file:
             try:
-                yield _decoder.decode(line)
+                records = _decoder.decode(line)
             except msgspec.MsgspecError as error:
                 # The end of a segment whose process died while it wrote: its caller
                 # never heard that the record was kept.
-                log.error("Spool %s, line %d can't be read: %s", self._path, number, error)
+                log.error("Spool %s can't be read after byte %d: %s", self._path, self._read, error)
+            else:
+                yield records
+            self._read += len(line)
 
     def clear(self) -> None:
         """Forgets every entry; the file stays ours."""
         self._file.truncate(0)
-        self.size = 0
+        self.size = self._read = 0
         self.unread = False
 
     def remove(self) -> None:

@@ -424,3 +424,19 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_who_breaks_off_in_the_spool_goes_on_there(spool_dir: Path) -> None:
+    runs = [start() for _ in range(3)]
+    with closing(open_spool("test")) as spool:
+        for run in runs:
+            spool.append([run])
+        entries = spool.entries()
+        assert [next(entries), next(entries)] == [[runs[0]], [runs[1]]]
+        entries.close()  # the second could not be booked
+        assert list(spool.entries()) == [[runs[1]], [runs[2]]]
+        spool.append([runs[0]])
+        assert list(spool.entries()) == [[runs[0]]]
+        assert spool.waiting
+    with closing(open_spool("test")) as heir:
+        assert len(list(heir.entries())) == 4
