@@ -16,6 +16,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from chatter_db.errors import DatabaseUnavailable, UsageError
 from chatter_db.settings import settings
 
+_PASSING = ("08", "53", "57P", "40001", "40P01", "55P03", "57014")
+
+
+def passes(sqlstate: str) -> bool:
+    """Whether Postgres may well take the same when it is tried again.
+
+    Connection gone, out of room, shut down, serialization failure, deadlock, lock or statement
+    timeout (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+    """
+    return sqlstate.startswith(_PASSING)
+
 
 @contextmanager
 def database_url(dsn: str | None = None) -> Iterator[str]:

@@ -9,7 +9,6 @@ go to the spool, and from there into the books when it is back.
 import logging
 import os
 import queue
-import re
 import socket
 import threading
 import time
@@ -64,10 +63,6 @@ _CONNECTION = {
     "keepalives_count": 2,
     "tcp_user_timeout": 10_000,
 }
-
-# What Postgres promises to accept when tried again: connection gone, shut down,
-# deadlock, serialization failure, lock or statement timeout.
-_TRANSIENT = re.compile(r"^(08|57P0|40001|40P01|55P03|57014|53)")
 
 
 class Booked(msgspec.Struct, frozen=True):
@@ -399,7 +394,7 @@ def _passing(error: Exception) -> bool:
         if state is None:
             # Not from the server: libpq lost it. SQLAlchemy knows most of these, not all.
             return error.connection_invalidated or isinstance(error.orig, OperationalError)
-        return bool(_TRANSIENT.match(state))
+        return database.passes(state)
     return False
 
 

@@ -1,7 +1,6 @@
 """Errors as problem JSON (RFC 9457): what is wrong, where, and what to do."""
 
 import logging
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -15,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from chatter_db.database import passes
 from chatter_db.errors import (
     DatabaseUnavailable,
     RecordingFailed,
@@ -25,10 +25,6 @@ from chatter_db.errors import (
 from chatter_db.server import correlation
 
 log = logging.getLogger(__name__)
-
-# What Postgres promises to accept when tried again: connection gone, shut down, out of room,
-# serialization failure, deadlock, lock or statement timeout.
-_TRANSIENT = re.compile(r"08|57P|53|40001|40P01|55P03|57014")
 
 _NUL = "22021"
 """Postgres's word for a byte that its text can't hold; of UTF-8 that is only NUL."""
@@ -119,7 +115,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(DBAPIError)
     async def _(request: Request, error: DBAPIError) -> ProblemResponse:
         state = getattr(error.orig, "sqlstate", None)
-        if error.connection_invalidated or _TRANSIENT.match(state or ""):
+        if error.connection_invalidated or passes(state or ""):
             log.error("Postgres did not answer: %s %s", state, type(error).__name__)
             return problem(503, "The database does not answer.", headers={"Retry-After": "5"})
         if state == _NUL:
