@@ -107,6 +107,11 @@ class Chatter:
         return self._url
 
     @property
+    def recorder_id(self) -> UUID:
+        """The id in `chatter.recorders` by which runs of this process are known."""
+        return self._opened_writer().id
+
+    @property
     def lost_records(self) -> int:
         """Records refused by Postgres or lost to a full spool since this was opened.
 

@@ -117,6 +117,25 @@ async def test_a_key_is_paid_for_once(ada: Person, db: psycopg.Connection[Any]) 
     assert "another message" in assert_problem(other, 422)["detail"]
 
 
+async def test_a_claim_is_of_the_process_before_its_run_begins(
+    ada: Person, url: str, db: psycopg.Connection[Any]
+) -> None:
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    claims = "select status, recorder_id is not null from chatter.workflow_executions"
+    with psycopg.connect(url) as holding:
+        # The run can't be booked: its process is, before it.
+        holding.execute("lock table chatter.recorders in share mode")
+        asking = asyncio.create_task(
+            ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
+        )
+        async with asyncio.timeout(10):
+            while not (claimed := db.execute(claims).fetchall()):
+                await asyncio.sleep(0.02)
+        assert claimed == [("running", True)]
+    assert (await asking).status_code == 200
+    assert db.execute(claims).fetchall() == [("completed", True)]
+
+
 async def test_a_key_is_good_for_one_of_many_at_once(
     ada: Person, db: psycopg.Connection[Any]
 ) -> None:

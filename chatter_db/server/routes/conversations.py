@@ -303,7 +303,8 @@ async def _claim(
 ) -> tuple[UUID, Answer | None]:
     """The execution that this key stands for, and its answer if it has run already.
 
-    The execution's row is the claim: of two requests with one key, one inserts it.
+    The execution's row is the claim: of two requests with one key, one inserts it. It is this
+    process's from the beginning, so that a claim without a run ends with its process.
     """
     execution_id = uuid5(identity.user_id, key)
     asked = json.dumps([str(found.id), wanted.content, wanted.model])
@@ -318,6 +319,7 @@ async def _claim(
                 workflow_name=WORKFLOW,
                 correlation_id=correlation_id(),
                 extra={"idempotency": digest},
+                recorder_id=chatter.recorder_id,
             )
             .on_conflict_do_nothing(index_elements=[WorkflowExecution.id])
             .returning(WorkflowExecution.id)
