@@ -318,7 +318,12 @@ class Recorder(BaseCallbackHandler):
         if self._installed:
             run.unbooked.extend(start)
         elif start:
-            run.conversation_id = (await self._submit(start)).conversation_id
+            try:
+                run.conversation_id = (await self._submit(start)).conversation_id
+            except asyncio.CancelledError as error:
+                # What was about to begin never does, and LangChain tells of no end of it.
+                self._writer.submit(self._ended(run, None, error))
+                raise
         return run
 
     def _takes(self, run_id: UUID, parent_id: UUID | None) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage
@@ -446,3 +447,21 @@ async def test_of_several_recorders_one_books(
     assert executions(db, "inner") == {("completed", 1): 1}
     assert_forgotten(outer, inner)
     books_hold()
+
+
+async def test_a_run_that_is_cancelled_while_it_begins_has_ended(
+    scene: Scene, url: str, chatter: Chatter
+) -> None:
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as db:
+        holder.execute("lock table chatter.workflow_executions in access exclusive mode")
+        task = asyncio.create_task(single(scene.model).ainvoke(question(), scene.config))
+        waits = "select from pg_locks where not granted"
+        await until(lambda: db.execute(waits).fetchone() is not None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        holder.rollback()
+        ended = "select from chatter.workflow_executions where status = 'cancelled'"
+        await until(lambda: db.execute(ended).fetchone() is not None)
+    assert scene.provider.billed == []
+    assert_forgotten(scene.run)
