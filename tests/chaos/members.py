@@ -159,6 +159,7 @@ class Member:
 
     async def _stuck(self, what: str) -> AssertionError:
         """The error of a process that waits for ever, with what it waits for."""
+        self._stopping = True
         self.said.clear()
         self.send(signal.SIGABRT)
         await asyncio.sleep(1)
