@@ -27,6 +27,9 @@ if sys.platform != "win32":
 
 log = logging.getLogger(__name__)
 
+BATCH_BYTES = 1024 * 1024
+"""Where a batch ends that has few records, but long ones."""
+
 _decoder = msgspec.json.Decoder(list[Record])
 
 
@@ -73,17 +76,18 @@ class Spool:
             self._segments.append(own)
         self._own.append(line)
 
-    def entries(self) -> Iterator[list[Record]]:
-        """What waits, oldest first. Call `forget` when all of it is booked.
+    def batches(self, limit: int) -> Iterator[list[list[Record]]]:
+        """What waits, oldest first: entries of `limit` records together, or somewhat more.
 
-        Who breaks off begins anew with the entry that it broke off at: with a backlog and
-        a connection that breaks all the time there would be no end else.
+        Call `forget` when all of it is booked. Who breaks off begins anew with the batch that it
+        broke off at: with a backlog and a connection that breaks all the time there would be no
+        end else.
         """
         for segment in self._segments:
-            yield from segment.entries()
+            yield from segment.batches(limit)
 
     def forget(self) -> None:
-        """Removes everything that `entries` has given."""
+        """Removes everything that `batches` has given."""
         for segment in self._segments:
             segment.remove()
         self._segments.clear()
@@ -123,19 +127,29 @@ class Segment:
         self.size += len(line)
         self.unread = True
 
-    def entries(self) -> Iterator[list[Record]]:
-        """What waits; who asks for the next entry is done with the one before, for good."""
+    def batches(self, limit: int) -> Iterator[list[list[Record]]]:
+        """What waits; who asks for the next batch is done with the one before, for good."""
         self._file.seek(self._read)
+        batch: list[list[Record]] = []
+        count = size = 0
         for line in self._file:
             try:
-                records = _decoder.decode(line)
+                batch.append(_decoder.decode(line))
             except msgspec.MsgspecError as error:
                 # The end of a segment whose process died while it wrote: its caller
                 # never heard that the record was kept.
-                log.error("Spool %s can't be read after byte %d: %s", self._path, self._read, error)
+                place = self._read + size
+                log.error("Spool %s can't be read after byte %d: %s", self._path, place, error)
             else:
-                yield records
-            self._read += len(line)
+                count += len(batch[-1])
+            size += len(line)
+            if batch and (count >= limit or size >= BATCH_BYTES):
+                yield batch
+                self._read += size
+                batch, count, size = [], 0, 0
+        if batch:
+            yield batch
+        self._read += size
 
     def clear(self) -> None:
         """Forgets every entry; the file stays ours."""

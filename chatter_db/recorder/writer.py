@@ -46,6 +46,10 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 1000
 """Records in one commit, at most."""
 
+SPOOL_BATCH = 100
+"""Records of the spool in one commit, about: one by one a busy process would never catch up.
+Few enough for whatever statement_timeout there is."""
+
 RETRY_FOR_SECONDS = 1.0
 """How long a record waits for a database that went away before it goes to the spool."""
 
@@ -257,9 +261,9 @@ class Writer:
         """Books what waits in the spool; if Postgres is still away, pauses longer next time."""
         count = 0
         try:
-            for records in self._spool.entries():
-                self._book_again(records)
-                count += len(records)
+            for entries in self._spool.batches(SPOOL_BATCH):
+                self._book_again(entries)
+                count += sum(map(len, entries))
         except (DBAPIError, DatabaseUnavailable) as error:
             self._pause = min(max(self._pause * 2, 0.05), MAX_PAUSE_SECONDS)
             log.warning("Next try in %.2f s: %s", self._pause, _reason(error))
@@ -268,12 +272,18 @@ class Writer:
         self._pause = 0.0
         log.warning("%d records of the spool are booked.", count)
 
-    def _book_again(self, records: list[Record]) -> None:
+    def _book_again(self, entries: list[list[Record]]) -> None:
+        """Books entries of the spool together; if Postgres refuses them, one by one."""
+        records = [record for entry in entries for record in entry]
         try:
             self._transact(records, 0)
         except DBAPIError as error:
             if _passing(error):
                 raise
+            if len(entries) > 1:
+                for entry in entries:
+                    self._book_again([entry])
+                return
             try:
                 self._reduce(records, error)
             except DBAPIError as still:

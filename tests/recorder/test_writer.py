@@ -427,16 +427,34 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_who_breaks_off_in_the_spool_goes_on_there(spool_dir: Path) -> None:
-    runs = [start() for _ in range(3)]
+    runs = [start() for _ in range(5)]
     with closing(open_spool("test")) as spool:
         for run in runs:
             spool.append([run])
-        entries = spool.entries()
+        batches = spool.batches(2)
         # The second can't be booked: nobody asks for the third.
-        assert [next(entries), next(entries)] == [[runs[0]], [runs[1]]]
-        assert list(spool.entries()) == [[runs[1]], [runs[2]]]
+        assert [next(batches), next(batches)] == [[[runs[0]], [runs[1]]], [[runs[2]], [runs[3]]]]
+        assert list(spool.batches(2)) == [[[runs[2]], [runs[3]]], [[runs[4]]]]
         spool.append([runs[0]])
-        assert list(spool.entries()) == [[runs[0]]]
+        assert list(spool.batches(2)) == [[[runs[0]]]]
         assert spool.waiting
     with closing(open_spool("test")) as heir:
-        assert len(list(heir.entries())) == 4
+        assert sum(len(batch) for batch in heir.batches(2)) == 6
+
+
+def test_what_is_refused_in_the_spool_keeps_nothing_else_from_the_books(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path
+) -> None:
+    run = start()
+    good = [message(run) for _ in range(20)]
+    with closing(open_spool("test")) as spool:
+        spool.append([run])
+        for place, one in enumerate(good):
+            spool.append([one])
+            if place == 10:
+                spool.append([message(start())])  # of a run that nobody has begun
+    with closing(Writer(url, open_spool("test"))) as writer:
+        wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
+    assert (writer.lost, writer.reduced) == (1, 0)
+    booked = db.execute("select id from chatter.messages").fetchall()
+    assert {id_ for (id_,) in booked} == {one.id for one in good}
