@@ -12,7 +12,7 @@ from pathlib import Path
 from langchain_core.utils.uuid import uuid7
 
 from chatter_db.recorder.records import Record, as_json
-from chatter_db.recorder.spool import Segment, SpoolFull, adopt
+from chatter_db.recorder.spool import JOURNAL, Segment, SpoolFull, adopt
 
 SEGMENT_BYTES = 1024 * 1024
 """Where a new segment begins, so that the booked ones can go."""
@@ -42,7 +42,7 @@ class Journal:
             if size + len(line) > self._limit or sum(self._waiting.values()) >= MAX_WAITING:
                 raise SpoolFull("Postgres is behind with what was recorded.")
             if self._own is None or self._own.size > SEGMENT_BYTES:
-                self._own = adopt(self._directory / f"{uuid7()}.jsonl")
+                self._own = adopt(self._directory / f"{uuid7()}{JOURNAL}")
                 assert self._own is not None, "a new segment is nobody else's"
                 self._waiting[self._own] = 0
             self._own.append(line, sync=False)

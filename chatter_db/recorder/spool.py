@@ -43,7 +43,9 @@ class Spool:
     def __init__(self, directory: Path, limit_bytes: int) -> None:
         self._directory = directory
         self._limit = limit_bytes
-        self._segments = [s for path in sorted(directory.glob("*.jsonl")) if (s := adopt(path))]
+        # What a process left in a journal came after all that it left in the spool.
+        left = sorted(directory.glob("*.jsonl"), key=lambda path: (is_journal(path), path))
+        self._segments = [segment for path in left if (segment := adopt(path))]
         self._own: Segment | None = None
 
     @property
@@ -163,6 +165,14 @@ class Segment:
 
     def close(self) -> None:
         self._file.close()
+
+
+JOURNAL = ".journal.jsonl"
+
+
+def is_journal(path: Path) -> bool:
+    """Whether a segment is a journal's."""
+    return path.name.endswith(JOURNAL)
 
 
 def adopt(path: Path) -> Segment | None:

@@ -16,6 +16,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chatter_db import Chatter, RecordingFailed
+from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
@@ -458,3 +459,20 @@ def test_what_is_refused_in_the_spool_keeps_nothing_else_from_the_books(
     assert (writer.lost, writer.reduced) == (1, 0)
     booked = db.execute("select id from chatter.messages").fetchall()
     assert {id_ for (id_,) in booked} == {one.id for one in good}
+
+
+def test_what_a_process_kept_is_booked_before_what_it_only_noted(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path
+) -> None:
+    """Its journal is the older file, where it had no room for a run's start but for its call."""
+    run = start()
+    call = message(run)
+    with closing(open_spool("test")) as spool:
+        journal = Journal(spool.directory, spool.limit_bytes)
+        journal.append([call])
+        spool.append([run])
+        journal.close()  # with an entry that waits, as of a process that dies
+    with closing(Writer(url, open_spool("test"))) as writer:
+        wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
+    assert writer.lost == 0
+    assert db.execute("select id from chatter.messages").fetchall() == [(call.id,)]
