@@ -425,16 +425,39 @@ as $$
   ),
 
   -- Between a moment and its midnight: to be added, or taken away.
-  edges as (
+  first_edge as materialized (
     select
       least(p_since, d.first) as since, greatest(p_since, d.first) as until,
       case when p_since < d.first then 1 else -1 end as sign
     from days as d
+  ),
+
+  last_edge as materialized (
+    select
+      least(p_until, d.last) as since, greatest(p_until, d.last) as until,
+      case when p_until < d.last then -1 else 1 end as sign
+    from days as d
+  ),
+
+  -- By values and not by a join, which the planner would take for a large one.
+  edges as (
+    select
+      m.conversation_id, m.provider_used, m.model_used, m.kind, m.model_call, m.status,
+      m.usage_status, m.prompt_tokens, m.completion_tokens, m.total_tokens, m.cache_read_tokens,
+      m.cache_write_tokens, m.reasoning_tokens, m.cost,
+      (select e.sign from first_edge as e) as sign
+    from chatter.messages as m
+    where m.created_at >= (select e.since from first_edge as e)
+      and m.created_at < (select e.until from first_edge as e)
     union all
     select
-      least(p_until, d.last), greatest(p_until, d.last),
-      case when p_until < d.last then -1 else 1 end
-    from days as d
+      m.conversation_id, m.provider_used, m.model_used, m.kind, m.model_call, m.status,
+      m.usage_status, m.prompt_tokens, m.completion_tokens, m.total_tokens, m.cache_read_tokens,
+      m.cache_write_tokens, m.reasoning_tokens, m.cost,
+      (select e.sign from last_edge as e) as sign
+    from chatter.messages as m
+    where m.created_at >= (select e.since from last_edge as e)
+      and m.created_at < (select e.until from last_edge as e)
   )
 
   select
@@ -456,16 +479,15 @@ as $$
   union all
   select
     c.user_id, coalesce(m.provider_used, ''), coalesce(m.model_used, ''),
-    e.sign, e.sign * (m.kind = 'turn')::integer, e.sign * m.model_call::integer,
-    e.sign * (m.model_call and m.status <> 'completed')::integer,
-    e.sign * coalesce(m.prompt_tokens, 0), e.sign * coalesce(m.completion_tokens, 0),
-    e.sign * coalesce(m.total_tokens, 0), e.sign * coalesce(m.cache_read_tokens, 0),
-    e.sign * coalesce(m.cache_write_tokens, 0), e.sign * coalesce(m.reasoning_tokens, 0),
-    e.sign * coalesce(m.cost, 0),
-    e.sign * (m.model_call and m.cost is null)::integer,
-    e.sign * (m.model_call and m.usage_status is not distinct from 'unknown')::integer
-  from edges as e
-    join chatter.messages as m on m.created_at >= e.since and m.created_at < e.until
+    m.sign, m.sign * (m.kind = 'turn')::integer, m.sign * m.model_call::integer,
+    m.sign * (m.model_call and m.status <> 'completed')::integer,
+    m.sign * coalesce(m.prompt_tokens, 0), m.sign * coalesce(m.completion_tokens, 0),
+    m.sign * coalesce(m.total_tokens, 0), m.sign * coalesce(m.cache_read_tokens, 0),
+    m.sign * coalesce(m.cache_write_tokens, 0), m.sign * coalesce(m.reasoning_tokens, 0),
+    m.sign * coalesce(m.cost, 0),
+    m.sign * (m.model_call and m.cost is null)::integer,
+    m.sign * (m.model_call and m.usage_status is not distinct from 'unknown')::integer
+  from edges as m
     -- With a limit: looked up one by one, never by reading all conversations.
     cross join lateral (
       select t.user_id from chatter.conversations as t where t.id = m.conversation_id limit 1
@@ -529,12 +551,17 @@ as $$
     u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
     u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
     u.unpriced_calls, u.unknown_usage
-  from months as m
-    cross join lateral (
-      -- If no whole month lies between, the first one is all there is.
-      values (p_since, least(p_until, m.first)), (greatest(m.last, least(p_until, m.first)), p_until)
-    ) as edge (since, until)
-    cross join lateral analytics.user_usage(edge.since, edge.until) as u
+  -- If no whole month lies between, the first part is all there is.
+  from analytics.user_usage(p_since, (select least(p_until, m.first) from months as m)) as u
+  union all
+  select
+    u.user_id,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from analytics.user_usage(
+      (select greatest(m.last, least(p_until, m.first)) from months as m), p_until
+    ) as u
 $$;
 
 comment on function analytics.user_totals(timestamptz, timestamptz) is
