@@ -223,7 +223,9 @@ async def paths(client: httpx.AsyncClient, who: str) -> dict[str, str]:
             f"{name}, {period}{'' if zone == 'UTC' else ', ' + zone}": (
                 f"/api/{name}?range={period}&time_zone={zone}"
             )
-            for name in (("overview", "breakdown") if who == "an admin" else ("overview",))
+            for name in (
+                ("overview", "breakdown", "performance") if who == "an admin" else ("overview",)
+            )
             for zone in zones
             for period in ("today", "7d", "30d", "90d", "all")
         },

@@ -1,4 +1,8 @@
-"""/api/overview and, for admins, /api/breakdown: what the dashboard's first page shows."""
+"""What the dashboard's first page shows.
+
+/api/overview and, for admins, /api/breakdown and /api/performance: three answers, because they
+are asked for at once.
+"""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from chatter_db.accounts import Identity
 from chatter_db.analytics import Table, run_report
+from chatter_db.ledger import Chatter
 from chatter_db.models import Conversation, WorkflowExecution
 from chatter_db.queries import query
 from chatter_db.server.identity import Admin, Books, SignedIn
@@ -59,6 +64,12 @@ class Breakdown(BaseModel):
     models: list[dict[str, Any]]
     users: list[dict[str, Any]]
     workflows: list[dict[str, Any]]
+
+
+class Performance(BaseModel):
+    """How models and tools did in a period, exact at `as_of`: the first rows of each list."""
+
+    as_of: datetime
     latency: list[dict[str, Any]]
     tools: list[dict[str, Any]]
 
@@ -90,24 +101,35 @@ async def overview(
 async def breakdown(
     identity: Admin, chatter: Books, range_: Period = "30d", time_zone: TimeZone = "UTC"
 ) -> Breakdown:
-    """What models, users, workflows and tools took of a period, and how long models took."""
+    """What models, users and workflows took of a period."""
+    reports = {"models": "cost_by_model", "users": "cost_by_user", "workflows": "cost_by_workflow"}
+    as_of, lists = await _lists(chatter, range_, time_zone, reports)
+    return Breakdown(as_of=as_of, **lists)
+
+
+@router.get("/performance", responses=documented(401, 403, 422, 429))
+async def performance(
+    identity: Admin, chatter: Books, range_: Period = "30d", time_zone: TimeZone = "UTC"
+) -> Performance:
+    """How long models took in a period, and what became of tool calls."""
+    reports = {"latency": "slowest_models", "tools": "tools"}
+    as_of, lists = await _lists(chatter, range_, time_zone, reports)
+    return Performance(as_of=as_of, **lists)
+
+
+async def _lists(
+    chatter: Chatter, range_: Range, time_zone: str, reports: dict[str, str]
+) -> tuple[datetime, dict[str, list[dict[str, Any]]]]:
+    """The first rows of each report, from one snapshot, which is of the time that is told."""
     async with chatter.session() as session:
         await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         period = await _period(session, range_, time_zone)
         told = {
-            name: await run_report(session, report, **variables)
-            for name, report, variables in (
-                ("models", "cost_by_model", {**period, "limit": _ROWS}),
-                ("users", "cost_by_user", {**period, "limit": _ROWS}),
-                ("workflows", "cost_by_workflow", period),
-                ("latency", "slowest_models", period),
-                ("tools", "tools", period),
-            )
+            name: await run_report(session, report, **period) for name, report in reports.items()
         }
-    return Breakdown(
-        as_of=told["models"].as_of,
-        **{name: _rows(table)[:_ROWS] for name, table in told.items()},
-    )
+    # The first one's: the snapshot is no newer.
+    as_of = min(table.as_of for table in told.values())
+    return as_of, {name: _rows(table)[:_ROWS] for name, table in told.items()}
 
 
 async def _of_all(session: AsyncSession, range_: Range, time_zone: str) -> Overview:

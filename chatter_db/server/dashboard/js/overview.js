@@ -21,11 +21,11 @@ export function overview(root, admin) {
     const range = chosen.range;
     try {
       const period = `range=${range}&time_zone=${encodeURIComponent(zone)}`;
-      const [told, parts] = await Promise.all(
-        [ask(`/api/overview?${period}`), admin ? ask(`/api/breakdown?${period}`) : {}]);
+      const asked = admin ? ["breakdown", "performance", "overview"] : ["overview"];
+      const told = Object.assign({}, ...await Promise.all(asked.map((name) => ask(`/api/${name}?${period}`))));
       // Answers may overtake each other: of another period, or older than what is shown.
       if (range !== chosen.range || (latest?.range === range && told.as_of < latest.as_of)) return;
-      latest = { ...parts, ...told, range };
+      latest = { ...told, range };
       problem.hidden = true;
       fresh.textContent = `Exact at ${time(latest.as_of)}`;
       draw();
