@@ -887,6 +887,228 @@ having sum(x.messages) <> 0;
 
 comment on view analytics.usage_user_month_live is 'Usage by UTC month and user; exact now.';
 
+drop function analytics.grain(timestamptz, timestamptz, text, text);
+
+create function analytics.grain(p_since timestamptz, p_until timestamptz, p_time_zone text) returns text
+language sql stable
+as $$
+  select
+    case when bool_and(b.at = date_trunc('hour', b.at, 'UTC')) then 'hour' else 'quarter' end
+  from (
+    select p_since as at
+    union all
+    select p_until
+    union all
+    select midnight at time zone p_time_zone
+    from (select min(u.day) as first, max(u.day) as last from analytics.usage_day as u) as k
+      cross join lateral generate_series(
+        greatest(k.first, (p_since at time zone 'UTC')::date)::timestamp,
+        least(k.last + 1, (p_until at time zone 'UTC')::date + 1)::timestamp,
+        interval '1 day'
+      ) as midnight
+  ) as b
+$$;
+
+comment on function analytics.grain(timestamptz, timestamptz, text) is
+  'hour or quarter: the coarser rollup that is exact for a chart by hour of a time zone.';
+
+create or replace function analytics.usage_steps(
+  p_since timestamptz, p_until timestamptz, p_time_zone text, p_step text
+)
+returns table (
+  bucket timestamptz, workflow_name text, provider text, model text, kind text, messages bigint, turns bigint, calls
+  bigint, failed_calls bigint, prompt_tokens bigint, completion_tokens bigint, total_tokens bigint,
+  cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint, cost numeric,
+  unpriced_calls bigint, unknown_usage bigint
+)
+language sql stable
+as $$
+  with g as materialized (
+    select
+      case when p_step = 'day' then 'day' else analytics.grain(p_since, p_until, p_time_zone) end as grain
+  ),
+
+  period as materialized (
+    select
+      -- Midnights (UTC): of the first whole day, and after the last one.
+      date_bin('1 day', p_since + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00:00+00') as first,
+      date_bin('1 day', p_until, '2000-01-01 00:00:00+00') as last
+    from g
+    where g.grain = 'day'
+  ),
+
+  edges as materialized (
+    select
+      -- If no whole day lies between, the first edge is all there is.
+      least(p_until, greatest(p.first, p_since)) as first_until,
+      greatest(p.last, least(p_until, greatest(p.first, p_since))) as last_since
+    from period as p
+  ),
+
+  -- Whole days (UTC) in which there may be anything.
+  days as materialized (
+    select
+      d.day, d.day::timestamp at time zone 'UTC' as starts,
+      (d.day + 1)::timestamp at time zone 'UTC' as ends
+    from period as p
+      cross join (select min(u.day) as first, max(u.day) as last from analytics.usage_day as u) as k
+      cross join lateral (
+        select
+          generate_series(
+            greatest((p.first at time zone 'UTC')::date, k.first)::timestamp,
+            least((p.last at time zone 'UTC')::date - 1, k.last)::timestamp,
+            interval '1 day'
+          )::date as day
+      ) as d
+  ),
+
+  -- Days, and the midnights of the zone within.
+  midnights as materialized (
+    select
+      d.day, d.starts, d.ends,
+      min(m.at) as cut, count(m.at) as cuts
+    from days as d
+      left join lateral (
+        select (d.day + n)::timestamp at time zone p_time_zone as at
+        from generate_series(-1, 2) as n
+      ) as m on m.at > d.starts and m.at < d.ends
+    group by d.day, d.starts, d.ends
+  ),
+
+  -- Where a day counts, and what is moved from there to where.
+  cut_days as materialized (
+    select
+      m.day, m.starts, m.ends, m.cuts,
+      case when m.cut - m.starts <= interval '12 hours' then m.cut else m.starts end as bucket,
+      case when m.cut - m.starts <= interval '12 hours' then m.starts else m.cut end as moved_since,
+      case when m.cut - m.starts <= interval '12 hours' then m.cut else m.ends end as moved_until
+    from midnights as m
+  ),
+
+  -- The moved part begins or ends at a midnight (UTC), and at one of the zone, which may be
+  -- within an hour: quarters up to the next whole hour.
+  parts as materialized (
+    select
+      c.bucket, c.moved_since, c.moved_until,
+      date_bin('1 hour', c.moved_since + interval '1 hour' - interval '1 microsecond', '2000-01-01 00:00:00+00') as first_hour,
+      date_bin('1 hour', c.moved_until, '2000-01-01 00:00:00+00') as last_hour
+    from cut_days as c
+    where c.cuts = 1
+  ),
+
+  -- Twelve hours and four quarters at most. Said as numbers, of which the planner knows how
+  -- many there are.
+  moved_hours as materialized (
+    select h.hour, t.bucket, t.sign
+    from parts as p
+      cross join generate_series(0, 11) as n
+      cross join lateral (values (p.first_hour + n * interval '1 hour')) as h (hour)
+      cross join lateral (values (p.bucket, -1), (h.hour, 1)) as t (bucket, sign)
+    where h.hour < p.last_hour
+  ),
+
+  moved_quarters as materialized (
+    select q.quarter, t.bucket, t.sign
+    from parts as p
+      cross join lateral (
+        values (
+            analytics.quarter_hour(p.moved_since + interval '15 minutes' - interval '1 microsecond'),
+            least(p.first_hour, p.moved_until)
+          ),
+          (greatest(p.last_hour, p.first_hour), p.moved_until)
+      ) as r (since, until)
+      cross join generate_series(0, 3) as n
+      cross join lateral (values (r.since + n * interval '15 minutes')) as q (quarter)
+      cross join lateral (values (p.bucket, -1), (q.quarter, 1)) as t (bucket, sign)
+    where q.quarter < r.until
+  ),
+
+  -- Days of two midnights, which some change of the clocks may make: by quarters.
+  quarters as materialized (
+    select q.quarter
+    from cut_days as c
+      cross join generate_series(0, 95) as n
+      cross join lateral (values (c.starts + n * interval '15 minutes')) as q (quarter)
+    where c.cuts = 2
+  )
+
+  select
+    c.bucket, u.workflow_name, u.provider, u.model, u.kind,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from cut_days as c
+    join analytics.usage_day as u on u.day = c.day
+  where c.cuts <= 1
+  union all
+  select
+    t.bucket, u.workflow_name, u.provider, u.model, u.kind,
+    t.sign * u.messages, t.sign * u.turns, t.sign * u.calls, t.sign * u.failed_calls,
+    t.sign * u.prompt_tokens, t.sign * u.completion_tokens, t.sign * u.total_tokens,
+    t.sign * u.cache_read_tokens, t.sign * u.cache_write_tokens, t.sign * u.reasoning_tokens,
+    t.sign * u.cost, t.sign * u.unpriced_calls, t.sign * u.unknown_usage
+  from moved_hours as t
+    -- With an offset: looked up one by one, never by reading all of them.
+    cross join lateral (select h.* from analytics.usage_hourly as h where h.hour = t.hour offset 0) as u
+  union all
+  select
+    t.bucket, u.workflow_name, u.provider, u.model, u.kind,
+    t.sign * u.messages, t.sign * u.turns, t.sign * u.calls, t.sign * u.failed_calls,
+    t.sign * u.prompt_tokens, t.sign * u.completion_tokens, t.sign * u.total_tokens,
+    t.sign * u.cache_read_tokens, t.sign * u.cache_write_tokens, t.sign * u.reasoning_tokens,
+    t.sign * u.cost, t.sign * u.unpriced_calls, t.sign * u.unknown_usage
+  from moved_quarters as t
+    cross join lateral (select q.* from analytics.usage_15min as q where q.bucket = t.quarter offset 0) as u
+  union all
+  select
+    u.bucket, u.workflow_name, u.provider, u.model, u.kind,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from quarters as q
+    cross join lateral (select h.* from analytics.usage_15min as h where h.bucket = q.quarter offset 0) as u
+  union all
+  select
+    u.bucket, u.workflow_name, u.provider, u.model, u.kind,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from analytics.usage_15min as u
+  where u.bucket >= p_since and u.bucket < (select e.first_until from edges as e)
+  union all
+  select
+    u.bucket, u.workflow_name, u.provider, u.model, u.kind,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from analytics.usage_15min as u
+  where u.bucket >= (select e.last_since from edges as e) and u.bucket < p_until
+  union all
+  select
+    u.hour, u.workflow_name, u.provider, u.model, u.kind,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from analytics.usage_hourly as u
+  where (select g.grain from g) = 'hour' and u.hour >= p_since and u.hour < p_until
+  union all
+  select
+    u.bucket, u.workflow_name, u.provider, u.model, u.kind,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from analytics.usage_15min as u
+  where (select g.grain from g) = 'quarter' and u.bucket >= p_since and u.bucket < p_until
+  union all
+  select
+    u.bucket, u.workflow_name, u.provider, u.model, u.kind,
+    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
+    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
+    u.unpriced_calls, u.unknown_usage
+  from analytics.deltas as u
+  where u.bucket >= p_since and u.bucket < p_until
+$$;
+
 create or replace function analytics.user_usage(p_since timestamptz, p_until timestamptz)
 returns table (
   user_id uuid, provider text, model text,
@@ -985,25 +1207,23 @@ returns table (
 )
 language sql stable
 as $$
-  with months as materialized (
-    select m.first, greatest(m.first, m.last) as last
-    from (
-      select
-        -- Of the first whole month, and after the last one.
-        date_trunc('month', p_since + interval '1 month' - interval '1 microsecond', 'UTC') as first,
-        date_trunc(
-          'month',
-          case
-            -- Nothing after the newest day: then its month is whole.
-            when p_until >= (
-              select (max(u.day) + 1)::timestamp at time zone 'UTC' from analytics.usage_user_day as u
-            )
-            then p_until + interval '1 month'
-            else p_until
-          end,
-          'UTC'
-        ) as last
-    ) as m
+  with bounds as materialized (
+    select
+      -- Of the first whole month.
+      date_trunc('month', p_since + interval '1 month' - interval '1 microsecond', 'UTC') as first,
+      -- The midnight (UTC) at which, or before which, the period ends.
+      date_bin('1 day', p_until + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00:00+00') as midnight,
+      (select max(u.day) from analytics.usage_user_day as u) as newest_day
+  ),
+
+  months as materialized (
+    select
+      b.first, m.open,
+      case when m.open then b.midnight else greatest(b.first, date_trunc('month', p_until, 'UTC')) end as last
+    from bounds as b
+      cross join lateral (
+        select coalesce(b.newest_day < (b.midnight at time zone 'UTC')::date, true) as open
+      ) as m
   )
 
   select
@@ -1013,7 +1233,8 @@ as $$
     u.unpriced_calls, u.unknown_usage
   from months as m
     join analytics.usage_user_month as u
-      on u.month >= (m.first at time zone 'UTC')::date and u.month < (m.last at time zone 'UTC')::date
+      on u.month >= (m.first at time zone 'UTC')::date
+      and (m.open or u.month < (m.last at time zone 'UTC')::date)
   union all
   select
     w.user_id,
@@ -1021,14 +1242,14 @@ as $$
     w.total_tokens, w.cache_read_tokens, w.cache_write_tokens, w.reasoning_tokens, w.cost,
     w.unpriced_calls, w.unknown_usage
   from months as m
-    join analytics.deltas as w on w.bucket >= m.first and w.bucket < least(m.last, p_until)
+    join analytics.deltas as w on w.bucket >= m.first and w.bucket < m.last
   union all
   select
     u.user_id,
     u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
     u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
     u.unpriced_calls, u.unknown_usage
-  -- If no whole month lies between, the first part is all there is.
+  -- If no whole month lies between, that is all there is.
   from analytics.user_usage(p_since, (select least(p_until, m.first) from months as m)) as u
   union all
   select
@@ -1037,7 +1258,18 @@ as $$
     u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
     u.unpriced_calls, u.unknown_usage
   from analytics.user_usage(
-      (select greatest(m.last, least(p_until, m.first)) from months as m), p_until
+      (select case when m.open then p_until else greatest(m.last, least(p_until, m.first)) end from months as m),
+      p_until
+    ) as u
+  union all
+  select
+    u.user_id,
+    -u.messages, -u.turns, -u.calls, -u.failed_calls, -u.prompt_tokens, -u.completion_tokens,
+    -u.total_tokens, -u.cache_read_tokens, -u.cache_write_tokens, -u.reasoning_tokens, -u.cost,
+    -u.unpriced_calls, -u.unknown_usage
+  from analytics.user_usage(
+      p_until,
+      (select case when m.open and m.first < p_until then m.last else p_until end from months as m)
     ) as u
 $$;
 
@@ -1353,7 +1585,7 @@ begin
         'analytics.latency_between(timestamptz, timestamptz), '
         'analytics.tools_between(timestamptz, timestamptz), '
         'analytics.usage_steps(timestamptz, timestamptz, text, text), '
-        'analytics.grain(timestamptz, timestamptz, text, text) to %I',
+        'analytics.grain(timestamptz, timestamptz, text) to %I',
         v_role
       );
     end if;

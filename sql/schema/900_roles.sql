@@ -183,7 +183,7 @@ begin
         'analytics.latency_between(timestamptz, timestamptz), '
         'analytics.tools_between(timestamptz, timestamptz), '
         'analytics.usage_steps(timestamptz, timestamptz, text, text), '
-        'analytics.grain(timestamptz, timestamptz, text, text) to %I',
+        'analytics.grain(timestamptz, timestamptz, text) to %I',
         v_role
       );
     end if;

@@ -135,7 +135,7 @@ ANALYTICS = {"latency_bin(double precision)", "bin_ms(smallint)"} | {
     "usage_between(timestamp with time zone, timestamp with time zone)",
     "latency_between(timestamp with time zone, timestamp with time zone)",
     "usage_steps(timestamp with time zone, timestamp with time zone, text, text)",
-    "grain(timestamp with time zone, timestamp with time zone, text, text)",
+    "grain(timestamp with time zone, timestamp with time zone, text)",
 }
 WORK = {"fold(integer)", "refresh(boolean)"}
 
