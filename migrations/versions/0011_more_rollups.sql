@@ -1209,21 +1209,44 @@ language sql stable
 as $$
   with bounds as materialized (
     select
-      -- Of the first whole month.
-      date_trunc('month', p_since + interval '1 month' - interval '1 microsecond', 'UTC') as first,
-      -- The midnight (UTC) at which, or before which, the period ends.
-      date_bin('1 day', p_until + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00:00+00') as midnight,
-      (select max(u.day) from analytics.usage_user_day as u) as newest_day
+      b.first, n.is_newest,
+      case when n.is_newest then b.midnight else date_trunc('month', p_until + interval '15 days', 'UTC') end as last
+    from (
+      select
+        date_trunc('month', p_since + interval '15 days', 'UTC') as first,
+        -- At which, or before which, the period ends.
+        date_bin('1 day', p_until + interval '1 day' - interval '1 microsecond', '2000-01-01 00:00:00+00') as midnight
+    ) as b
+      cross join lateral (
+        select
+          coalesce((select max(u.day) from analytics.usage_user_day as u) < (b.midnight at time zone 'UTC')::date, true)
+            as is_newest
+      ) as n
+    where p_since < p_until
   ),
 
   months as materialized (
-    select
-      b.first, m.open,
-      case when m.open then b.midnight else greatest(b.first, date_trunc('month', p_until, 'UTC')) end as last
+    select b.first, b.last, b.is_newest
     from bounds as b
-      cross join lateral (
-        select coalesce(b.newest_day < (b.midnight at time zone 'UTC')::date, true) as open
-      ) as m
+    where b.first < b.last
+      and greatest(p_since, b.first) - least(p_since, b.first) + (greatest(p_until, b.last) - least(p_until, b.last))
+        < p_until - p_since
+  ),
+
+  -- Without months the first edge is nothing, and the last one all there is.
+  first_edge as materialized (
+    select
+      least(p_since, m.first) as since, greatest(p_since, m.first) as until,
+      case when p_since < m.first then 1 else -1 end as sign
+    from months as m
+  ),
+
+  last_edge as materialized (
+    select
+      least(p_until, coalesce(m.last, p_since)) as since, greatest(p_until, coalesce(m.last, p_since)) as until,
+      case when coalesce(m.last, p_since) < p_until then 1 else -1 end as sign
+    from bounds as b
+      left join months as m on true
   )
 
   select
@@ -1234,7 +1257,7 @@ as $$
   from months as m
     join analytics.usage_user_month as u
       on u.month >= (m.first at time zone 'UTC')::date
-      and (m.open or u.month < (m.last at time zone 'UTC')::date)
+      and (m.is_newest or u.month < (m.last at time zone 'UTC')::date)
   union all
   select
     w.user_id,
@@ -1246,30 +1269,24 @@ as $$
   union all
   select
     u.user_id,
-    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
-    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
-    u.unpriced_calls, u.unknown_usage
-  -- If no whole month lies between, that is all there is.
-  from analytics.user_usage(p_since, (select least(p_until, m.first) from months as m)) as u
-  union all
-  select
-    u.user_id,
-    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
-    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
-    u.unpriced_calls, u.unknown_usage
-  from analytics.user_usage(
-      (select case when m.open then p_until else greatest(m.last, least(p_until, m.first)) end from months as m),
-      p_until
+    e.sign * u.messages, e.sign * u.turns, e.sign * u.calls, e.sign * u.failed_calls,
+    e.sign * u.prompt_tokens, e.sign * u.completion_tokens, e.sign * u.total_tokens,
+    e.sign * u.cache_read_tokens, e.sign * u.cache_write_tokens, e.sign * u.reasoning_tokens,
+    e.sign * u.cost, e.sign * u.unpriced_calls, e.sign * u.unknown_usage
+  from first_edge as e
+    cross join analytics.user_usage(
+      (select f.since from first_edge as f), (select f.until from first_edge as f)
     ) as u
   union all
   select
     u.user_id,
-    -u.messages, -u.turns, -u.calls, -u.failed_calls, -u.prompt_tokens, -u.completion_tokens,
-    -u.total_tokens, -u.cache_read_tokens, -u.cache_write_tokens, -u.reasoning_tokens, -u.cost,
-    -u.unpriced_calls, -u.unknown_usage
-  from analytics.user_usage(
-      p_until,
-      (select case when m.open and m.first < p_until then m.last else p_until end from months as m)
+    e.sign * u.messages, e.sign * u.turns, e.sign * u.calls, e.sign * u.failed_calls,
+    e.sign * u.prompt_tokens, e.sign * u.completion_tokens, e.sign * u.total_tokens,
+    e.sign * u.cache_read_tokens, e.sign * u.cache_write_tokens, e.sign * u.reasoning_tokens,
+    e.sign * u.cost, e.sign * u.unpriced_calls, e.sign * u.unknown_usage
+  from last_edge as e
+    cross join analytics.user_usage(
+      (select l.since from last_edge as l), (select l.until from last_edge as l)
     ) as u
 $$;
 
