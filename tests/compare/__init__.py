@@ -1,0 +1,1 @@
+"""The same model calls into chatter-db and into what else keeps them, measured in one run."""
