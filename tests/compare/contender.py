@@ -1,6 +1,7 @@
 """What the comparison asks of each contender, and how it gets an environment of its own."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -124,7 +125,10 @@ def run_or_not(
     if done.returncode:
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         errors = [line for line in said if line.lower().startswith("error")]
-        raise NotRun(f"{what} failed: {(errors or said or ['no word'])[-1].strip()[:300]}")
+        word = (errors or said or ["no word"])[-1].strip()
+        # Addresses tell of the machine's network, not of the contender.
+        word = re.sub(r"https?://\S+|(?<=ENOTFOUND )\S+", "an address", word)
+        raise NotRun(f"{what} failed: {word[:300]}")
 
 
 @contextmanager
@@ -218,12 +222,12 @@ def replicate(
             table=name,
             columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
             values=sql.SQL(", ").join(
-                sql.SQL(changed[column])  # type: ignore[arg-type]
+                sql.SQL(changed[column])
                 if column in changed
                 else sql.SQL("r.{}").format(sql.Identifier(column))
                 for column in columns
             ),
             copies=sql.Literal(copies),
-            where=sql.SQL(where),  # type: ignore[arg-type]
+            where=sql.SQL(where),
         )
     )

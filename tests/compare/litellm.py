@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 
 from tests.compare.contender import Connection, Foreign, NotRun, run_or_not
 
@@ -17,7 +18,7 @@ class LiteLlm(Foreign):
     key = "litellm"
     driver = ""
     counted = ""
-    questions = {}
+    questions: ClassVar = {}
 
     def install(self, cache: Path) -> Path:
         python = super().install(cache)

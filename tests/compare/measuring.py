@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,7 @@ class Row:
 
 def measure(contender: Contender, server_url: str, directory: Path, cache: Path, s: Scale) -> Row:
     """A row of the comparison; one with a reason if the contender can't be run."""
-    about = {
-        "contender": contender.name,
-        "version": contender.version,
-        "how": contender.how,
-    }
+    about = Row(contender.name, contender.version, contender.how)
     try:
         python = contender.install(cache)
         with fresh_database(server_url, contender) as url:
@@ -83,9 +79,9 @@ def measure(contender: Contender, server_url: str, directory: Path, cache: Path,
                 psycopg.connect(url, autocommit=True) as connection,
             ):
                 run = _Run(contender, connection, python, address, place, s)
-                return Row(**about, **run.everything())  # type: ignore[arg-type]
+                return replace(about, **run.everything())
     except NotRun as reason:
-        return Row(**about, reason=str(reason))
+        return replace(about, reason=str(reason))
 
 
 @contextmanager
@@ -269,7 +265,7 @@ class _Run:
             times = []
             for _ in range(ASKED + 1):
                 begin = time.perf_counter()
-                self.connection.execute(statement).fetchall()  # type: ignore[arg-type]
+                self.connection.execute(statement).fetchall()
                 times.append((time.perf_counter() - begin) * 1000)
             milliseconds[question] = statistics.median(times[1:])
         return {

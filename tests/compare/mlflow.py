@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from tests.compare.contender import Connection, Foreign, answers, free_port, replicate, running
 
@@ -20,7 +21,7 @@ class Mlflow(Foreign):
       select count(*), sum(total_tokens), sum(total_cost)
       from trace_info where session_id like %(label)s
     """
-    questions = {
+    questions: ClassVar = {
         "conversation": """
           select session_id, sum(total_cost) from trace_info
           group by 1 order by 2 desc nulls last limit 20
@@ -66,7 +67,7 @@ class Mlflow(Foreign):
         written = written.replace("%%", "%")
         of_trace = {"trace_id": "r.trace_id || '-' || k"}
         of_request = {"request_id": "r.request_id || '-' || k"}
-        connection.execute("create temporary table written as " + written[1:-1])  # type: ignore[arg-type]
+        connection.execute("create temporary table written as " + written[1:-1])
         mine = "in (select request_id from written)"
         session = "r.session_id || '-' || k"
         value = "case when r.key = 'mlflow.trace.session' then r.value || '-' || k else r.value end"

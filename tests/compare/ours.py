@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 from chatter_db import migrating
 from chatter_db.queries import checks
@@ -39,7 +40,7 @@ class Plain(Contender):
       select count(*), sum(prompt_tokens + completion_tokens), sum(cost)
       from calls where conversation like %(label)s
     """
-    questions = {
+    questions: ClassVar = {
         place: f"select {column}, sum(cost) from calls group by 1 order by 2 desc limit 20"
         for place, column in (
             ("conversation", "conversation"),
@@ -85,7 +86,7 @@ class Chatter(Contender):
       from chatter.messages as m join chatter.conversations as c on c.id = m.conversation_id
       where c.external_id like %(label)s and m.model_call
     """
-    questions = {
+    questions: ClassVar = {
         "conversation": """
           select external_id, total_cost from chatter.conversations
           order by total_cost desc limit 20

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from tests.compare.contender import Connection, Foreign, answers, free_port, replicate, running
 
@@ -28,7 +29,7 @@ class Phoenix(Foreign):
     counted = f"select count(*), sum(c.total_tokens), sum(c.total_cost) {SESSIONS}" + (
         " where p.session_id like %(label)s"
     )
-    questions = {
+    questions: ClassVar = {
         "conversation": f"select p.session_id, sum(c.total_cost) {SESSIONS}"
         " group by 1 order by 2 desc nulls last limit 20",
         "model": """

@@ -98,9 +98,7 @@ def write_readme(path: Path, rows: list[Row], scale: Scale) -> None:
     """Replaces what stands between the two marks, which must be there."""
     text = path.read_text()
     block = f"{BEGIN}\n{markdown(rows, scale)}\n{END}"
-    changed, found = re.subn(
-        f"{BEGIN}.*?{END}", lambda _: block, text, count=1, flags=re.DOTALL
-    )
+    changed, found = re.subn(f"{BEGIN}.*?{END}", lambda _: block, text, count=1, flags=re.DOTALL)
     if not found:
         raise SystemExit(f"{path} has no {BEGIN} ... {END} to write between.")
     path.write_text(changed)

@@ -1,4 +1,4 @@
-"""Writes into MLflow tracing: a trace a call, with usage, session and user, logged in background."""
+"""Writes into MLflow tracing: a trace a call, with its usage, session and user, in background."""
 
 import argparse
 

@@ -13,7 +13,6 @@ class TokenLedgerDriver(Driver):
     def __init__(self, address: str) -> None:
         tokenledger.configure(database_url=address, app_name="compare")
         self._tracker = tokenledger.get_tracker()
-        # The tables are there: `tokenledger db upgrade` has made them.
         self._tracker.initialize(create_tables=False)
 
     def book(self, call: Call) -> int:
