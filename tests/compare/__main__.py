@@ -11,6 +11,7 @@ why. --write-readme puts the table into README.md.
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -70,6 +71,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--write-readme", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
+    # Ended by a signal or not: servers are stopped and directories removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))
     scale = Scale(options.calls, options.filled, kill_after=options.calls // 2)
     rows = compare(options.only, scale, options.cache and options.cache.absolute())
     if options.write_readme:

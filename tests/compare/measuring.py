@@ -116,6 +116,7 @@ class _Writing:
             )
         self.begun = 0.0
         self.acknowledged = 0
+        self._ended = False
         self._said: queue.SimpleQueue[tuple[float, str]] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -127,7 +128,9 @@ class _Writing:
         self._said.put((time.perf_counter(), "end"))
 
     def next(self, timeout: float) -> str:
-        """The next word, or nothing in time. Raises NotRun if it failed."""
+        """The next word, or nothing in time; the last one is `end`. Raises NotRun if it failed."""
+        if self._ended:
+            return "end"
         try:
             moment, word = self._said.get(timeout=timeout)
         except queue.Empty:
@@ -136,14 +139,18 @@ class _Writing:
             self.begun = moment
         elif word.startswith("ack "):
             self.acknowledged = int(word.split()[1])
-        elif word == "end" and self.process.wait() > 0:
+        elif word == "end":
+            self._ended = True
+        if self._ended and self.process.wait() > 0:
             said = self._log.read_text().strip().splitlines() or ["no word"]
             raise NotRun(f"its writer failed: {said[-1][:300]}")
         return word
 
     def until(self, *words: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self.next(PATIENCE_SECONDS) not in words:
-            pass
+            if time.monotonic() > deadline:
+                raise NotRun(f"its writer doesn't come to an end in {PATIENCE_SECONDS:.0f} s")
 
     def kill(self) -> None:
         """kill -9, then reads what it had said by then."""
@@ -213,8 +220,12 @@ class _Run:
             deadline = time.perf_counter() + PATIENCE_SECONDS
             seen, changed, done = 0, time.perf_counter(), False
             while True:
-                # Looks every 50 ms, and at once when the writer is done.
-                done = writing.next(0.01 if done else 0.05) in ("done", "end") or done
+                # Looks at once when the writer is done, else seldom enough to take nothing away.
+                pause = min(0.5, max(0.01, (time.perf_counter() - writing.begun) / 50))
+                if done:
+                    time.sleep(pause)
+                else:
+                    done = writing.next(max(0.05, pause)) in ("done", "end")
                 now_seen = self.contender.sums(self.connection, label).calls
                 now = time.perf_counter()
                 if now_seen > seen:

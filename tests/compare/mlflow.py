@@ -41,10 +41,11 @@ class Mlflow(Foreign):
 
     @contextmanager
     def serve(self, url: str, directory: Path, python: Path) -> Iterator[str]:
+        store = url.replace("postgresql:", "postgresql+psycopg2:")
         port = free_port()
         address = f"http://127.0.0.1:{port}"
         command = [str(python.with_name("mlflow")), "server", "--host", "127.0.0.1"]
-        command += ["--port", str(port), "--backend-store-uri", url]
+        command += ["--port", str(port), "--backend-store-uri", store]
         command += ["--default-artifact-root", str(directory / "artifacts")]
         environment = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
