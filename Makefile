@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test chaos lint format bench lock clean
+.PHONY: help run serve test lint format bench chaos compare lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -44,6 +44,9 @@ bench: $(READY) ## Measure: ratios against the bare table, in one run
 	@$(BIN)/python tests/benchmarks/bench_recording.py
 	@$(BIN)/python tests/benchmarks/bench_isolation.py
 	@$(BIN)/python tests/benchmarks/bench_chat.py
+
+compare: $(READY) ## The same calls into what else keeps them, in one run; ARGS=--json (half an hour)
+	@$(BIN)/python -m tests.compare $(ARGS)
 
 lock: ## Renew the hashed lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

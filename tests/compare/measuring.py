@@ -21,7 +21,7 @@ from tests.compare.contender import ROOT, Connection, Contender, NotRun
 from tests.compare.workload import Call, generate, recount, write_calls
 
 PATIENCE_SECONDS = 900.0
-QUIET_SECONDS = 5.0
+QUIET_SECONDS = 15.0
 """Nothing new for so long after the writer is done means that nothing will come."""
 ASKED = 5
 """How often each question is asked; the first answer isn't counted."""
