@@ -51,6 +51,9 @@ class Contender(ABC):
     """Seconds without a new call after which none will come."""
     counted: ClassVar[str]
     """SQL of the calls, tokens and cost of conversations like %(label)s."""
+    cost_by_model: ClassVar[str | None] = None
+    """SQL of the cost of conversations like %(label)s where its question by model reads other
+    rows than `counted` does."""
     questions: ClassVar[dict[str, str]]
     """SQL that answers `conversation`, `model` and `user`: the 20 dearest of each."""
 

@@ -242,9 +242,14 @@ class _Run:
             writing.until("end")
         self._settled(label)
         sums, exact = self.contender.sums(self.connection, label), recount(calls[skip:])
-        if sums.tokens == exact.tokens:
-            return "counted once"
-        return f"counted {sums.tokens / exact.tokens:.2g} times"
+        verdict = f"counted {_times(sums.tokens, exact.tokens)}"
+        if self.contender.cost_by_model is None:
+            return verdict
+        row = self.connection.execute(
+            self.contender.cost_by_model, {"label": f"{label}-%"}
+        ).fetchone()
+        by_model = _times(Decimal(str((row and row[0]) or 0)), exact.cost)
+        return verdict if verdict.endswith(by_model) else f"{verdict}, by model {by_model}"
 
     def _killed(self) -> tuple[int, int]:
         """Calls acknowledged by a writer that was killed, and calls that are there then."""
@@ -289,3 +294,9 @@ class _Run:
         row = self.connection.execute("select pg_database_size(current_database())").fetchone()
         assert row is not None
         return int(row[0])
+
+
+def _times(told: int | Decimal, exact: int | Decimal) -> str:
+    """How many times the exact figure that is; floats are allowed their last digits."""
+    times = round(Decimal(told) / Decimal(exact), 6)
+    return "once" if times == 1 else f"{float(times):.2g} times"

@@ -21,6 +21,11 @@ class Mlflow(Foreign):
       select count(*), sum(total_tokens), sum(total_cost)
       from trace_info where session_id like %(label)s
     """
+    # A trace's totals leave out what a span repeats; the question by model reads the spans.
+    cost_by_model = """
+      select sum(s.total_cost) from spans as s join trace_info as t on t.request_id = s.trace_id
+      where t.session_id like %(label)s
+    """
     questions: ClassVar = {
         "conversation": """
           select session_id, sum(total_cost) from trace_info
