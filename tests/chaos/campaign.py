@@ -273,9 +273,8 @@ class Campaign:
 
     async def _start_again(self, member: Member) -> None:
         await member.until_ready()
-        starts = member.starts
-        member.send(signal.SIGTERM)
-        await member.until_started_again(starts)
+        await member.end(signal.SIGTERM)
+        await member.until_ready()
 
     async def _until_told(self, books: Books, readers: list[Reader]) -> None:
         """Gives readers time to come to the end; who hasn't by then is judged all the same."""

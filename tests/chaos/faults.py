@@ -52,12 +52,10 @@ class Field:
             await asyncio.sleep(0.01)
 
     async def end(self, members: list[Member], how: signal.Signals) -> None:
-        """Ends one of them by a signal, and waits until it works again."""
+        """Ends one of them by a signal; the next fault may find it starting again."""
         member = self.dice.choice(members)
         await member.until_ready()
-        starts = member.starts
-        member.send(how)
-        await member.until_started_again(starts)
+        await member.end(how)
 
     async def refused(self, sqlstate: str, what: str) -> None:
         """Waits until a writer meets this error once more."""

@@ -79,15 +79,18 @@ class Member:
         except TimeoutError:
             raise await self._stuck(f"did not start within {START_SECONDS:g} s") from None
 
-    async def until_started_again(self, starts: int) -> None:
-        """Waits until it works after more than `starts` starts."""
+    async def end(self, how: signal.Signals) -> None:
+        """Ends it by a signal; returns when it is being started again."""
+        starts = self.starts
+        self.send(how)
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                while self.starts <= starts:
+                while self.starts == starts:
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise await self._stuck(f"did not end within {STOP_SECONDS:g} s of a signal") from None
-        await self.until_ready()
+            raise await self._stuck(
+                f"did not end within {STOP_SECONDS:g} s of {how.name}"
+            ) from None
 
     async def stop(self, running: "asyncio.Task[None]") -> None:
         """Ends it in order, and `running`, which kept it alive."""

@@ -13,7 +13,7 @@ import psycopg
 from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.embedded.data_dir import DataDir
 from tests.chaos.proxy import Proxy
-from tests.embedded.processes import IS_ROOT, is_alive
+from tests.embedded.processes import IS_ROOT, is_alive, until
 
 DISK = "1g"
 ANSWER_SECONDS = 90.0
@@ -106,5 +106,9 @@ class Postgres:
         """Stops it and takes its disk away."""
         self._lease.close()
         wait_until_stopped(self._data, 70)
-        if not self.no_disk:
-            subprocess.run(["umount", self.disk], check=True)
+        # Its supervisor ends with it, and may still hold its log open.
+        until(lambda: self.no_disk != "" or self._unmounted(), "the disk is let go")
+
+    def _unmounted(self) -> bool:
+        ran = subprocess.run(["umount", self.disk], capture_output=True, check=False)
+        return ran.returncode == 0
