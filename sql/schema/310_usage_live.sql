@@ -307,7 +307,8 @@ comment on function analytics.grain(timestamptz, timestamptz, text) is
 -- exact. By day, whole UTC days from usage_day, though a midnight of the zone cuts them in two:
 -- a day counts where the larger part of it belongs, and the hours and quarters of the
 -- smaller part are taken from there and given to its neighbour. So that is never more than
--- half of the hours.
+-- half of the hours. Days on which the clocks are changed are read by quarters: dates may
+-- be skipped then, and midnights come twice.
 create function analytics.usage_steps(
   p_since timestamptz, p_until timestamptz, p_time_zone text, p_step text
 )
@@ -333,19 +334,25 @@ as $$
     where g.grain = 'day'
   ),
 
+  -- What is read by quarters: without whole days all of it, or nothing.
   edges as materialized (
     select
       -- If no whole day lies between, the first edge is all there is.
       least(p_until, greatest(p.first, p_since)) as first_until,
       greatest(p.last, least(p_until, greatest(p.first, p_since))) as last_since
     from period as p
+    union all
+    select p_until, p_until
+    from g
+    where g.grain = 'quarter'
   ),
 
   -- Whole days (UTC) in which there may be anything.
   days as materialized (
     select
-      d.day, d.day::timestamp at time zone 'UTC' as starts,
-      (d.day + 1)::timestamp at time zone 'UTC' as ends
+      d.day, c.starts, c.ends, c.local_start,
+      -- 1 if the clocks are changed; a number, because the planner takes half of the days for true.
+      (c.local_end - c.local_start <> interval '1 day')::integer as clocks_change
     from period as p
       cross join (select min(u.day) as first, max(u.day) as last from analytics.usage_day as u) as k
       cross join lateral (
@@ -356,29 +363,29 @@ as $$
             interval '1 day'
           )::date as day
       ) as d
+      cross join lateral (
+        select
+          x.starts, x.ends,
+          x.starts at time zone p_time_zone as local_start, x.ends at time zone p_time_zone as local_end
+        from (
+          select d.day::timestamp at time zone 'UTC' as starts, (d.day + 1)::timestamp at time zone 'UTC' as ends
+        ) as x
+      ) as c
   ),
 
-  -- Days, and the midnights of the zone within.
-  midnights as materialized (
+  -- Where a day counts, and what is moved from there to where: nothing, if the zone's midnight
+  -- is the day's end.
+  whole_days as materialized (
     select
-      d.day, d.starts, d.ends,
-      min(m.at) as cut, count(m.at) as cuts
+      d.day,
+      case when m.midnight - d.starts <= interval '12 hours' then m.midnight else d.starts end as bucket,
+      case when m.midnight - d.starts <= interval '12 hours' then d.starts else m.midnight end as moved_since,
+      case when m.midnight - d.starts <= interval '12 hours' then m.midnight else d.ends end as moved_until
     from days as d
-      left join lateral (
-        select (d.day + n)::timestamp at time zone p_time_zone as at
-        from generate_series(-1, 2) as n
-      ) as m on m.at > d.starts and m.at < d.ends
-    group by d.day, d.starts, d.ends
-  ),
-
-  -- Where a day counts, and what is moved from there to where.
-  cut_days as materialized (
-    select
-      m.day, m.starts, m.ends, m.cuts,
-      case when m.cut - m.starts <= interval '12 hours' then m.cut else m.starts end as bucket,
-      case when m.cut - m.starts <= interval '12 hours' then m.starts else m.cut end as moved_since,
-      case when m.cut - m.starts <= interval '12 hours' then m.cut else m.ends end as moved_until
-    from midnights as m
+      cross join lateral (
+        select d.starts + (date_trunc('day', d.local_start) + interval '1 day' - d.local_start) as midnight
+      ) as m
+    where d.clocks_change = 0
   ),
 
   -- The moved part begins or ends at a midnight (UTC), and at one of the zone, which may be
@@ -388,13 +395,12 @@ as $$
       c.bucket, c.moved_since, c.moved_until,
       date_bin('1 hour', c.moved_since + interval '1 hour' - interval '1 microsecond', '2000-01-01 00:00:00+00') as first_hour,
       date_bin('1 hour', c.moved_until, '2000-01-01 00:00:00+00') as last_hour
-    from cut_days as c
-    where c.cuts = 1
+    from whole_days as c
   ),
 
-  -- Twelve hours and four quarters at most. Said as numbers, of which the planner knows how
+  -- Twelve hours and four quarters of a day at most. Said as numbers, of which the planner knows how
   -- many there are.
-  moved_hours as materialized (
+  hours as materialized (
     select h.hour, t.bucket, t.sign
     from parts as p
       cross join generate_series(0, 11) as n
@@ -403,7 +409,7 @@ as $$
     where h.hour < p.last_hour
   ),
 
-  moved_quarters as materialized (
+  quarters as materialized (
     select q.quarter, t.bucket, t.sign
     from parts as p
       cross join lateral (
@@ -417,15 +423,12 @@ as $$
       cross join lateral (values (r.since + n * interval '15 minutes')) as q (quarter)
       cross join lateral (values (p.bucket, -1), (q.quarter, 1)) as t (bucket, sign)
     where q.quarter < r.until
-  ),
-
-  -- Days of two midnights, which some change of the clocks may make: by quarters.
-  quarters as materialized (
-    select q.quarter
-    from cut_days as c
+    union all
+    select q.quarter, q.quarter, 1
+    from days as d
       cross join generate_series(0, 95) as n
-      cross join lateral (values (c.starts + n * interval '15 minutes')) as q (quarter)
-    where c.cuts = 2
+      cross join lateral (values (d.starts + n * interval '15 minutes')) as q (quarter)
+    where d.clocks_change = 1
   )
 
   select
@@ -433,9 +436,8 @@ as $$
     u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
     u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
     u.unpriced_calls, u.unknown_usage
-  from cut_days as c
+  from whole_days as c
     join analytics.usage_day as u on u.day = c.day
-  where c.cuts <= 1
   union all
   select
     t.bucket, u.workflow_name, u.provider, u.model, u.kind,
@@ -443,7 +445,7 @@ as $$
     t.sign * u.prompt_tokens, t.sign * u.completion_tokens, t.sign * u.total_tokens,
     t.sign * u.cache_read_tokens, t.sign * u.cache_write_tokens, t.sign * u.reasoning_tokens,
     t.sign * u.cost, t.sign * u.unpriced_calls, t.sign * u.unknown_usage
-  from moved_hours as t
+  from hours as t
     -- With an offset: looked up one by one, never by reading all of them.
     cross join lateral (select h.* from analytics.usage_hourly as h where h.hour = t.hour offset 0) as u
   union all
@@ -453,16 +455,8 @@ as $$
     t.sign * u.prompt_tokens, t.sign * u.completion_tokens, t.sign * u.total_tokens,
     t.sign * u.cache_read_tokens, t.sign * u.cache_write_tokens, t.sign * u.reasoning_tokens,
     t.sign * u.cost, t.sign * u.unpriced_calls, t.sign * u.unknown_usage
-  from moved_quarters as t
+  from quarters as t
     cross join lateral (select q.* from analytics.usage_15min as q where q.bucket = t.quarter offset 0) as u
-  union all
-  select
-    u.bucket, u.workflow_name, u.provider, u.model, u.kind,
-    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
-    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
-    u.unpriced_calls, u.unknown_usage
-  from quarters as q
-    cross join lateral (select h.* from analytics.usage_15min as h where h.bucket = q.quarter offset 0) as u
   union all
   select
     u.bucket, u.workflow_name, u.provider, u.model, u.kind,
@@ -487,14 +481,6 @@ as $$
     u.unpriced_calls, u.unknown_usage
   from analytics.usage_hourly as u
   where (select g.grain from g) = 'hour' and u.hour >= p_since and u.hour < p_until
-  union all
-  select
-    u.bucket, u.workflow_name, u.provider, u.model, u.kind,
-    u.messages, u.turns, u.calls, u.failed_calls, u.prompt_tokens, u.completion_tokens,
-    u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
-    u.unpriced_calls, u.unknown_usage
-  from analytics.usage_15min as u
-  where (select g.grain from g) = 'quarter' and u.bucket >= p_since and u.bucket < p_until
   union all
   select
     u.bucket, u.workflow_name, u.provider, u.model, u.kind,

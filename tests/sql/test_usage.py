@@ -414,6 +414,37 @@ def test_days_between_any_two_quarters_are_exact(books: Books, zone: str) -> Non
         assert sorted(rows) == sorted(books.rows(recount, zone, since, until))
 
 
+# A date that is skipped, hours that come twice at midnight or just after it, east and west.
+CHANGES = [
+    ("Pacific/Apia", "2011-12-28"),
+    ("Asia/Amman", "2021-10-27"),
+    ("America/St_Johns", "2010-11-05"),
+    ("America/Havana", "2025-10-31"),
+    ("Asia/Beirut", "2025-10-24"),
+    ("America/Sao_Paulo", "2018-11-02"),
+    ("Atlantic/Azores", "2025-10-24"),
+]
+
+
+@pytest.mark.parametrize(("zone", "day"), CHANGES)
+def test_days_are_exact_when_the_clocks_are_changed(books: Books, zone: str, day: str) -> None:
+    where = places(books)
+    dice = random.Random(23)
+    rows = [message(dice, dice.choice(where)) for _ in range(5 * 24 * 4)]
+    begin = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    for quarter, row in enumerate(rows):
+        row["created_at"] = begin + timedelta(minutes=15 * quarter)
+    books.messages(rows)
+    fold_all(books)
+    period = (begin, begin + timedelta(days=5))
+    found = f"""
+      select (bucket at time zone %s)::date, {SUMS}
+      from analytics.usage_steps(%s, %s, %s, 'day') group by 1 having sum(messages) <> 0
+    """
+    recount = f"select (m.created_at at time zone %s)::date, {MEASURES} {FROM} group by 1"
+    assert sorted(books.rows(found, zone, *period, zone)) == sorted(books.rows(recount, zone))
+
+
 @pytest.mark.parametrize(
     ("zone", "since", "grain"),
     [
