@@ -27,6 +27,9 @@ if sys.platform != "win32":
 
 log = logging.getLogger(__name__)
 
+JOURNAL = ".journal.jsonl"
+"""How the name of a segment ends that is a journal's."""
+
 BATCH_BYTES = 1024 * 1024
 """Where a batch ends that has few records, but long ones."""
 
@@ -44,7 +47,9 @@ class Spool:
         self._directory = directory
         self._limit = limit_bytes
         # What a process left in a journal came after all that it left in the spool.
-        left = sorted(directory.glob("*.jsonl"), key=lambda path: (is_journal(path), path))
+        left = sorted(
+            directory.glob("*.jsonl"), key=lambda path: (path.name.endswith(JOURNAL), path)
+        )
         self._segments = [segment for path in left if (segment := adopt(path))]
         self._own: Segment | None = None
 
@@ -165,14 +170,6 @@ class Segment:
 
     def close(self) -> None:
         self._file.close()
-
-
-JOURNAL = ".journal.jsonl"
-
-
-def is_journal(path: Path) -> bool:
-    """Whether a segment is a journal's."""
-    return path.name.endswith(JOURNAL)
 
 
 def adopt(path: Path) -> Segment | None:

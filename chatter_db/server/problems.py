@@ -116,8 +116,10 @@ def install(app: FastAPI) -> None:
     async def _(request: Request, error: DBAPIError) -> ProblemResponse:
         state = getattr(error.orig, "sqlstate", None)
         if error.connection_invalidated or passes(state or ""):
-            log.error("Postgres did not answer: %s %s", state, type(error).__name__)
-            return problem(503, "The database does not answer.", headers={"Retry-After": "5"})
+            log.error("Postgres can't take it now: %s %s", state, type(error).__name__)
+            return problem(
+                503, "The database can't take this now; try again.", headers={"Retry-After": "5"}
+            )
         if state == _NUL:
             return problem(422, "Text can't hold the character NUL.")
         log.exception("A query failed")

@@ -16,7 +16,8 @@ select
   (select min(e.started_at) from chatter.workflow_executions as e where e.status = 'running')
     as running_since,
   (select count(*) from chatter.events) as events,
-  (select count(*) from analytics.deltas) as deltas_waiting,
+  (select count(*) from analytics.deltas)
+  + (select count(*) from analytics.tool_deltas) as deltas_waiting,
   s.folded_at,
   (select min(v.refreshed_at) from analytics.views as v) as views_refreshed_at,
   s.worker,

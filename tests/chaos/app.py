@@ -13,46 +13,25 @@ import sys
 from uuid import UUID, uuid4
 
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.graph.state import CompiledStateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.graph import MessagesState
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
 from chatter_db import Chatter
 from chatter_db.errors import DatabaseUnavailable
+from tests.recorder.graphs import Graph, loop
 
 READY = "the app asks"
 AT_ONCE = 2
 PAUSE_SECONDS = 0.1
 
-Graph = CompiledStateGraph[MessagesState, None, MessagesState, MessagesState]
-
-
-@tool
-def weather(city: str) -> str:
-    """The weather of a city."""
-    return f"Rain in {city}."
-
 
 def graph_on(provider: str) -> Graph:
     """Model and tool in a loop."""
-    model = ChatOpenAI(
-        model="gpt-4o-mini", base_url=provider, api_key=SecretStr("test"), max_retries=0
-    ).bind_tools([weather])
-
-    async def ask(state: MessagesState) -> dict[str, list[AIMessage]]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
-
-    graph = StateGraph(MessagesState)
-    graph.add_node("ask", ask)
-    graph.add_node("tools", ToolNode([weather]))
-    graph.add_edge(START, "ask")
-    graph.add_conditional_edges("ask", tools_condition)
-    graph.add_edge("tools", "ask")
-    return graph.compile()
+    return loop(
+        ChatOpenAI(model="gpt-4o-mini", base_url=provider, api_key=SecretStr("test"), max_retries=0)
+    )
 
 
 async def opened(stop: asyncio.Event) -> Chatter | None:

@@ -98,7 +98,7 @@ class Chatter(Contender):
         """,
         "user": """
           select p.external_id, sum(u.cost) as cost
-          from analytics.user_totals('1970-01-01'::timestamptz, now() + interval '1 day') as u
+          from analytics.user_usage('1970-01-01'::timestamptz, now() + interval '1 day') as u
             left join chatter.users as p on p.id = u.user_id
           group by 1 order by 2 desc limit 20
         """,

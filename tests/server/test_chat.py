@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Any
@@ -254,6 +255,31 @@ async def test_a_message_that_can_not_be(
     assert_problem(await ada.http.post(f"/api/conversations/{id_}/messages", json=body), status)
     assert db.execute("select count(*) from chatter.messages").fetchone() == (0,)
     assert db.execute("select count(*) from chatter.workflow_executions").fetchone() == (0,)
+
+
+async def test_a_provider_that_is_down_is_told_and_the_run_is_booked_as_failed(
+    ada: Person,
+    db: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    books_hold: Callable[[], None],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    question = QUESTION | {"model": "openai:gpt-4o-mini"}
+    told = assert_problem(await ada.http.post(path, json=question), 502)
+    assert told["detail"].startswith("The model failed: ")
+    assert told["detail"].endswith("The run is booked as failed.")
+    streaming = {"Accept": "text/event-stream"}
+    async with ada.http.stream("POST", path, json=question, headers=streaming) as response:
+        names = [name async for name, _ in events(response)]
+    assert names[0] == "start"
+    assert names[-1] == "error"
+    runs = "select status, error_type is not null, total_cost from chatter.workflow_executions"
+    assert db.execute(runs).fetchall() == [("failed", True, 0)] * 2
+    books_hold()
 
 
 async def test_what_is_no_request(ada: Person) -> None:

@@ -1,0 +1,35 @@
+"""Signing in over HTTP: what is refused, and that it is told."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.server.conftest import PASSWORD, Person, Site
+from tests.server.test_chat import assert_problem
+
+
+async def test_a_wrong_password_is_refused_and_the_right_one_taken(site: Site, ada: Person) -> None:
+    browser = site.client()
+    for user, password in (("ada", "wrong"), ("nobody", PASSWORD)):
+        refused = await browser.post("/api/auth/login", json={"user": user, "password": password})
+        # The same words for both: who is a user here is nobody's business.
+        assert assert_problem(refused, 401)["detail"] == "User or password is wrong."
+        assert_problem(await browser.get("/api/auth/me"), 401)
+    right = {"user": "ada", "password": PASSWORD}
+    assert (await browser.post("/api/auth/login", json=right)).status_code == 200
+    assert (await browser.get("/api/auth/me")).json()["user"] == "ada"
+
+
+@pytest.mark.parametrize("end", ["expires_at = now()", "revoked_at = now()"])
+async def test_a_key_that_has_ended_is_refused(
+    ada: Person, db: psycopg.Connection[Any], end: str
+) -> None:
+    assert (await ada.http.get("/api/conversations")).status_code == 200
+    db.execute(f"update chatter.api_keys set {end}".encode())
+    for path in ("/api/conversations", "/api/events", "/api/overview"):
+        refused = assert_problem(await ada.http.get(path), 401)
+        assert refused["detail"].startswith("Sign in: an API key")
+    assert_problem(await ada.http.post("/api/auth/login", json={"api_key": ada.secret}), 401)
+    assert_problem(await ada.http.post("/api/conversations", json={}), 401)
+    assert db.execute("select count(*) from chatter.conversations").fetchone() == (0,)
