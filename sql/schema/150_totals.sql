@@ -242,28 +242,10 @@ as $$
 declare
   v_deltas chatter.message_delta[];
 begin
-  -- A branch per operation, because each has other transition tables. Changes
-  -- that leave every figure as it was (a new text, say) yield no delta and
-  -- touch no total.
-  if tg_op = 'INSERT' then
-    select array_agg(d::chatter.message_delta) into v_deltas
-    from (
-      select
-        r.conversation_id,
-        r.execution_id,
-        count(*) filter (where r.kind = 'turn'),
-        count(*) filter (where r.model_call),
-        coalesce(sum(r.prompt_tokens), 0)::bigint,
-        coalesce(sum(r.completion_tokens), 0)::bigint,
-        coalesce(sum(r.total_tokens), 0)::bigint,
-        coalesce(sum(r.cost), 0),
-        count(*) filter (where r.model_call and r.cost is null),
-        null::timestamptz,
-        max(r.created_at)
-      from new_rows as r
-      group by r.conversation_id, r.execution_id
-    ) as d;
-  elsif tg_op = 'DELETE' then
+  -- A branch per operation, because each has other transition tables; new rows are
+  -- booked by 308. Changes that leave every figure as it was (a new text, say) yield no
+  -- delta and touch no total.
+  if tg_op = 'DELETE' then
     select array_agg(d::chatter.message_delta) into v_deltas
     from (
       select
@@ -330,13 +312,7 @@ end
 $$;
 
 comment on function chatter.tg_messages__totals() is
-  'Turns what a statement changed in messages into deltas of the totals.';
-
-create trigger _200_totals_insert
-  after insert on chatter.messages
-  referencing new table as new_rows
-  for each statement
-  execute function chatter.tg_messages__totals();
+  'Turns what a statement changed or deleted in messages into deltas of the totals.';
 
 create trigger _200_totals_update
   after update on chatter.messages
@@ -350,7 +326,6 @@ create trigger _200_totals_delete
   for each statement
   execute function chatter.tg_messages__totals();
 
-comment on trigger _200_totals_insert on chatter.messages is 'Keeps the totals of conversations and executions.';
 comment on trigger _200_totals_update on chatter.messages is 'Keeps the totals of conversations and executions.';
 comment on trigger _200_totals_delete on chatter.messages is 'Keeps the totals of conversations and executions.';
 

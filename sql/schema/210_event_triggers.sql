@@ -1,4 +1,4 @@
--- Which change is which event. All fire after the totals (200), so that ids are drawn
+-- Which change is which event; new messages are told by 308. All fire after the totals (200), so that ids are drawn
 -- while the conversation, or for tools and ends of runs the execution, is locked: in
 -- that order they commit, and readers see them.
 
@@ -64,42 +64,6 @@ $$;
 comment on function chatter.conversation_payload(chatter.conversations) is
   'The payload of conversation_updated: the totals, cost as decimal text in US dollars.';
 
--- A new message is message_created, a model call model_response besides; then its
--- conversation was updated, once per statement. One insert for all three, which draws the
--- ids in the order of its parts: starting another would cost a single message as much again.
-create function chatter.tg_messages__events() returns trigger
-language plpgsql volatile security definer
-set search_path = ''
-as $$
-begin
-  insert into chatter.events (
-    event_type, category, user_id, conversation_id, execution_id, subject_id, correlation_id, payload
-  )
-  select
-    k.event_type, k.category, c.user_id, n.conversation_id, n.execution_id, n.id, n.correlation_id,
-    null::jsonb
-  from new_rows as n
-    join chatter.conversations as c on c.id = n.conversation_id
-    cross join lateral (
-      values ('message_created', 'conversation', true), ('model_response', 'workflow', n.model_call)
-    ) as k (event_type, category, wanted)
-  where k.wanted
-  union all
-  (
-    select
-      'conversation_updated', 'conversation', c.user_id, c.id, null, null, null,
-      chatter.conversation_payload(c)
-    from chatter.conversations as c
-    where c.id = any(array(select n.conversation_id from new_rows as n))
-    order by c.id
-  );
-  if found then
-    perform chatter.ring_bell();
-  end if;
-  return null;
-end
-$$;
-
 -- Changed or deleted messages are told by the new totals of their conversations.
 create function chatter.tg_messages__events_of_change() returns trigger
 language plpgsql volatile security definer
@@ -144,12 +108,6 @@ begin
 end
 $$;
 
-create trigger _300_events_insert
-  after insert on chatter.messages
-  referencing new table as new_rows
-  for each statement
-  execute function chatter.tg_messages__events();
-
 create trigger _300_events_update
   after update on chatter.messages
   referencing old table as old_rows new table as new_rows
@@ -162,13 +120,10 @@ create trigger _300_events_delete
   for each statement
   execute function chatter.tg_messages__events_of_change();
 
-comment on function chatter.tg_messages__events() is
-  'Writes message_created, model_response and conversation_updated.';
 comment on function chatter.tg_messages__events_of_change() is
   'Writes conversation_updated where a change or deletion of messages changed totals.';
 comment on function chatter.record_conversations_updated(uuid[]) is
   'Writes conversation_updated with the totals as they are now; for triggers.';
-comment on trigger _300_events_insert on chatter.messages is 'Writes the events of new messages.';
 comment on trigger _300_events_update on chatter.messages is 'Writes conversation_updated where figures changed.';
 comment on trigger _300_events_delete on chatter.messages is 'Writes conversation_updated.';
 

@@ -259,89 +259,6 @@ comment on function analytics.tg_keep_former_parent() is 'Remembers whose a dele
 comment on trigger _050_keep_former_parent on chatter.conversations is 'Remembers whose it was.';
 comment on trigger _050_keep_former_parent on chatter.workflow_executions is 'Remembers of which workflow it was.';
 
--- One function for every change: the trigger says which rows, and with which sign. An
--- update is its old rows taken away and its new ones added.
-create function chatter.tg_messages__deltas() returns trigger
-language plpgsql volatile security definer
-set search_path = ''
-as $$
-declare
-  v_sign smallint := tg_argv[0]::smallint;
-begin
-  insert into analytics.deltas (
-    bucket, user_id, workflow_name, provider, model, kind,
-    messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
-    cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage,
-    sign, response_bins, first_token_bins, conversation_ids
-  )
-  select
-    analytics.quarter_hour(r.created_at),
-    -- Parents that go in the same statement are in former_parents.
-    case
-      when c.id is not null then c.user_id
-      else (select f.user_id from analytics.former_parents as f where f.id = r.conversation_id)
-    end,
-    case
-      when e.id is not null then e.workflow_name
-      when r.execution_id is null then ''
-      else coalesce(
-        (select f.workflow_name from analytics.former_parents as f where f.id = r.execution_id), ''
-      )
-    end,
-    coalesce(r.provider_used, ''),
-    coalesce(r.model_used, ''),
-    r.kind,
-    v_sign * count(*),
-    v_sign * count(*) filter (where r.kind = 'turn'),
-    v_sign * count(*) filter (where r.model_call),
-    v_sign * count(*) filter (where r.model_call and r.status <> 'completed'),
-    v_sign * coalesce(sum(r.prompt_tokens), 0),
-    v_sign * coalesce(sum(r.completion_tokens), 0),
-    v_sign * coalesce(sum(r.total_tokens), 0),
-    v_sign * coalesce(sum(r.cache_read_tokens), 0),
-    v_sign * coalesce(sum(r.cache_write_tokens), 0),
-    v_sign * coalesce(sum(r.reasoning_tokens), 0),
-    v_sign * coalesce(sum(r.cost), 0),
-    v_sign * count(*) filter (where r.model_call and r.cost is null),
-    v_sign * count(*) filter (where r.model_call and r.usage_status is not distinct from 'unknown'),
-    v_sign,
-    array_agg(analytics.latency_bin(r.response_time_ms))
-      filter (where r.model_call and r.response_time_ms is not null),
-    array_agg(analytics.latency_bin(r.time_to_first_token_ms))
-      filter (where r.model_call and r.time_to_first_token_ms is not null),
-    -- With duplicates: leaving them out would sort the rows.
-    array_agg(r.conversation_id) filter (where r.cost <> 0)
-  from changed_rows as r
-    left join chatter.conversations as c on c.id = r.conversation_id
-    left join chatter.workflow_executions as e on e.id = r.execution_id
-  -- A row without a parent, from a session without triggers, was never counted.
-  where c.id is not null
-    or exists (select from analytics.former_parents as f where f.id = r.conversation_id)
-  group by 1, 2, 3, 4, 5, 6;
-  return null;
-end
-$$;
-
-create trigger _400_deltas_insert
-  after insert on chatter.messages
-  referencing new table as changed_rows
-  for each statement execute function chatter.tg_messages__deltas('1');
-
-create trigger _400_deltas_update_old
-  after update on chatter.messages
-  referencing old table as changed_rows
-  for each statement execute function chatter.tg_messages__deltas('-1');
-
-create trigger _401_deltas_update_new
-  after update on chatter.messages
-  referencing new table as changed_rows
-  for each statement execute function chatter.tg_messages__deltas('1');
-
-create trigger _400_deltas_delete
-  after delete on chatter.messages
-  referencing old table as changed_rows
-  for each statement execute function chatter.tg_messages__deltas('-1');
-
 -- Whose the figures are, and of which workflow, is known from the parents: what has figures
 -- keeps both.
 create function chatter.tg_refuse_change_of_dimension() returns trigger
@@ -886,12 +803,7 @@ comment on column analytics.state.worked_at is 'When it last did a round.';
 comment on column analytics.state.dearest_cost is 'The cost of the last conversation of which analytics.dearest_candidates has all that are dearer; 0: it has all.';
 comment on column analytics.state.dearest_id is 'That conversation: of equal cost, the older id is the dearer.';
 comment on index chatter.messages_created_at_idx is 'What was written between two moments.';
-comment on function chatter.tg_messages__deltas() is 'Appends what a statement changed to analytics.deltas.';
 comment on function chatter.tg_refuse_change_of_dimension() is 'Refuses another user or workflow for what has figures.';
-comment on trigger _400_deltas_insert on chatter.messages is 'Adds new rows to the analytics.';
-comment on trigger _400_deltas_update_old on chatter.messages is 'Takes the old version of changed rows away.';
-comment on trigger _401_deltas_update_new on chatter.messages is 'Adds the new version of changed rows.';
-comment on trigger _400_deltas_delete on chatter.messages is 'Takes deleted rows away.';
 comment on trigger _000_refuse_change_of_user on chatter.conversations is 'A conversation stays its user''s.';
 comment on trigger _000_refuse_change_of_workflow on chatter.workflow_executions is 'A run stays of its workflow.';
 comment on function analytics.fold(integer) is 'Folds up to p_limit waiting deltas of messages, and of tool calls, into the rollups, exactly once; returns how many of the more numerous.';

@@ -206,12 +206,12 @@ def test_usage_rollups(own_books: Books) -> None:
 
 @pytest.mark.parametrize("state", ["disable", "enable always", "enable replica"])
 def test_triggers_enabled(own_books: Books, state: str) -> None:
-    run(own_books, f"alter table chatter.messages {state} trigger _200_totals_insert")
+    run(own_books, f"alter table chatter.messages {state} trigger _200_book_insert")
     found = own_books.findings()
     assert set(found) == {"triggers_enabled"}
     letter = {"disable": b"D", "enable always": b"A", "enable replica": b"R"}[state]
     ((table, trigger, tgenabled),) = found["triggers_enabled"]
-    assert (table, trigger) == ("messages", "_200_totals_insert")
+    assert (table, trigger) == ("messages", "_200_book_insert")
     assert tgenabled in (letter, letter.decode())
     template, *rest = mends(own_books, "triggers_enabled")
     assert rest == ["then: select * from chatter.recount()"]

@@ -1,0 +1,347 @@
+-- One function books new messages: totals, events and deltas, where three did; for a
+-- single row that takes half of their time. Changed and deleted rows are booked as before.
+
+drop trigger _200_totals_insert on chatter.messages;
+drop trigger _300_events_insert on chatter.messages;
+drop trigger _400_deltas_insert on chatter.messages;
+drop trigger _400_deltas_update_old on chatter.messages;
+drop trigger _401_deltas_update_new on chatter.messages;
+drop trigger _400_deltas_delete on chatter.messages;
+drop function chatter.tg_messages__events();
+drop function chatter.tg_messages__deltas();
+
+create or replace function chatter.tg_messages__totals() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_deltas chatter.message_delta[];
+begin
+  -- A branch per operation, because each has other transition tables; new rows are
+  -- booked by 308. Changes that leave every figure as it was (a new text, say) yield no
+  -- delta and touch no total.
+  if tg_op = 'DELETE' then
+    select array_agg(d::chatter.message_delta) into v_deltas
+    from (
+      select
+        r.conversation_id,
+        r.execution_id,
+        -count(*) filter (where r.kind = 'turn'),
+        -count(*) filter (where r.model_call),
+        -coalesce(sum(r.prompt_tokens), 0)::bigint,
+        -coalesce(sum(r.completion_tokens), 0)::bigint,
+        -coalesce(sum(r.total_tokens), 0)::bigint,
+        -coalesce(sum(r.cost), 0),
+        -count(*) filter (where r.model_call and r.cost is null),
+        max(r.created_at),
+        null::timestamptz
+      from old_rows as r
+      group by r.conversation_id, r.execution_id
+    ) as d;
+  else
+    -- Old rows count -1, new rows +1; a row that moved counts at both ends.
+    select array_agg(d::chatter.message_delta) into v_deltas
+    from (
+      select
+        r.conversation_id,
+        r.execution_id,
+        coalesce(sum(r.sign) filter (where r.kind = 'turn'), 0),
+        coalesce(sum(r.sign) filter (where r.model_call), 0),
+        coalesce(sum(r.sign * r.prompt_tokens), 0)::bigint,
+        coalesce(sum(r.sign * r.completion_tokens), 0)::bigint,
+        coalesce(sum(r.sign * r.total_tokens), 0)::bigint,
+        coalesce(sum(r.sign * r.cost), 0),
+        coalesce(sum(r.sign) filter (where r.model_call and r.cost is null), 0),
+        max(r.created_at) filter (where r.sign = -1),
+        max(r.created_at) filter (where r.sign = 1)
+      from (
+        select
+          -1 as sign, o.conversation_id, o.execution_id, o.kind, o.model_call, o.prompt_tokens,
+          o.completion_tokens, o.total_tokens, o.cost, o.created_at
+        from old_rows as o
+        union all
+        select
+          1, n.conversation_id, n.execution_id, n.kind, n.model_call, n.prompt_tokens,
+          n.completion_tokens, n.total_tokens, n.cost, n.created_at
+        from new_rows as n
+      ) as r
+      group by r.conversation_id, r.execution_id
+      having
+        coalesce(sum(r.sign) filter (where r.kind = 'turn'), 0) <> 0
+        or coalesce(sum(r.sign) filter (where r.model_call), 0) <> 0
+        or coalesce(sum(r.sign * r.prompt_tokens), 0) <> 0
+        or coalesce(sum(r.sign * r.completion_tokens), 0) <> 0
+        or coalesce(sum(r.sign * r.total_tokens), 0) <> 0
+        or coalesce(sum(r.sign * r.cost), 0) <> 0
+        or coalesce(sum(r.sign) filter (where r.model_call and r.cost is null), 0) <> 0
+        or max(r.created_at) filter (where r.sign = -1)
+          is distinct from max(r.created_at) filter (where r.sign = 1)
+    ) as d;
+  end if;
+
+  if v_deltas is not null then
+    perform chatter.apply_message_deltas(v_deltas);
+  end if;
+  return null;
+end
+$$;
+
+comment on function chatter.tg_messages__totals() is
+  'Turns what a statement changed or deleted in messages into deltas of the totals.';
+
+create function chatter.tg_messages__book() returns trigger
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_sign smallint := tg_argv[0]::smallint;
+  v_message record;
+  v_rows smallint := 0;
+  v_deltas chatter.message_delta[];
+  v_conversation chatter.conversations;
+  v_workflow text := '';
+begin
+  if tg_op = 'INSERT' then
+    -- Is it one? Named columns, so that no text of 8 MiB is copied.
+    for v_message in
+      select
+        n.id, n.conversation_id, n.execution_id, n.kind, n.model_call, n.status, n.usage_status,
+        n.provider_used, n.model_used, n.prompt_tokens, n.completion_tokens, n.total_tokens,
+        n.cache_read_tokens, n.cache_write_tokens, n.reasoning_tokens, n.cost,
+        n.response_time_ms, n.time_to_first_token_ms, n.correlation_id, n.created_at
+      from changed_rows as n
+      limit 2
+    loop
+      v_rows := v_rows + 1;
+    end loop;
+
+    if v_rows = 0 then
+      return null;
+    end if;
+
+    if v_rows = 1 then
+      -- The conversation first, then the run: the lock order of 150.
+      update chatter.conversations as c
+      set message_count = c.message_count + (v_message.kind = 'turn')::integer,
+          prompt_tokens = c.prompt_tokens + coalesce(v_message.prompt_tokens, 0),
+          completion_tokens = c.completion_tokens + coalesce(v_message.completion_tokens, 0),
+          total_tokens = c.total_tokens + coalesce(v_message.total_tokens, 0),
+          total_cost = c.total_cost + coalesce(v_message.cost, 0),
+          unpriced_calls = c.unpriced_calls + (v_message.model_call and v_message.cost is null)::integer,
+          last_message_at = greatest(c.last_message_at, v_message.created_at)
+      where c.id = v_message.conversation_id
+      returning c.* into v_conversation;
+      if not found then
+        perform chatter.refuse_missing_parent(
+          'conversation_id', 'conversations', v_message.conversation_id::text
+        );
+      end if;
+
+      if v_message.execution_id is not null then
+        update chatter.workflow_executions as e
+        set model_calls = e.model_calls + v_message.model_call::integer,
+            prompt_tokens = e.prompt_tokens + coalesce(v_message.prompt_tokens, 0),
+            completion_tokens = e.completion_tokens + coalesce(v_message.completion_tokens, 0),
+            total_tokens = e.total_tokens + coalesce(v_message.total_tokens, 0),
+            total_cost = e.total_cost + coalesce(v_message.cost, 0)
+        where e.id = v_message.execution_id
+        returning e.workflow_name into v_workflow;
+        if not found then
+          perform chatter.refuse_missing_parent(
+            'execution_id', 'workflow_executions', v_message.execution_id::text
+          );
+        end if;
+      end if;
+
+      insert into chatter.events (
+        event_type, category, user_id, conversation_id, execution_id, subject_id, correlation_id,
+        payload
+      )
+      select
+        k.event_type, k.category, v_conversation.user_id, v_message.conversation_id, k.execution_id,
+        k.subject_id, k.correlation_id, k.payload
+      from (
+        values
+          ('message_created', 'conversation', v_message.execution_id, v_message.id, v_message.correlation_id, null::jsonb, true),
+          ('model_response', 'workflow', v_message.execution_id, v_message.id, v_message.correlation_id, null, v_message.model_call),
+          (
+            'conversation_updated', 'conversation', null, null, null,
+            chatter.conversation_payload(v_conversation), true
+          )
+      ) as k (event_type, category, execution_id, subject_id, correlation_id, payload, wanted)
+      where k.wanted;
+      perform chatter.ring_bell();
+
+      insert into analytics.deltas (
+        bucket, user_id, workflow_name, provider, model, kind,
+        messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+        cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage,
+        sign, response_bins, first_token_bins, conversation_ids
+      )
+      values (
+        analytics.quarter_hour(v_message.created_at),
+        v_conversation.user_id,
+        v_workflow,
+        coalesce(v_message.provider_used, ''),
+        coalesce(v_message.model_used, ''),
+        v_message.kind,
+        1,
+        (v_message.kind = 'turn')::integer,
+        v_message.model_call::integer,
+        (v_message.model_call and v_message.status <> 'completed')::integer,
+        coalesce(v_message.prompt_tokens, 0),
+        coalesce(v_message.completion_tokens, 0),
+        coalesce(v_message.total_tokens, 0),
+        coalesce(v_message.cache_read_tokens, 0),
+        coalesce(v_message.cache_write_tokens, 0),
+        coalesce(v_message.reasoning_tokens, 0),
+        coalesce(v_message.cost, 0),
+        (v_message.model_call and v_message.cost is null)::integer,
+        (v_message.model_call and v_message.usage_status is not distinct from 'unknown')::integer,
+        1,
+        case
+          when v_message.model_call and v_message.response_time_ms is not null
+            then array[analytics.latency_bin(v_message.response_time_ms)]
+        end,
+        case
+          when v_message.model_call and v_message.time_to_first_token_ms is not null
+            then array[analytics.latency_bin(v_message.time_to_first_token_ms)]
+        end,
+        case when v_message.cost <> 0 then array[v_message.conversation_id] end
+      );
+      return null;
+    end if;
+
+    -- Several: the same by sets.
+    select array_agg(d::chatter.message_delta) into v_deltas
+    from (
+      select
+        r.conversation_id,
+        r.execution_id,
+        count(*) filter (where r.kind = 'turn'),
+        count(*) filter (where r.model_call),
+        coalesce(sum(r.prompt_tokens), 0)::bigint,
+        coalesce(sum(r.completion_tokens), 0)::bigint,
+        coalesce(sum(r.total_tokens), 0)::bigint,
+        coalesce(sum(r.cost), 0),
+        count(*) filter (where r.model_call and r.cost is null),
+        null::timestamptz,
+        max(r.created_at)
+      from changed_rows as r
+      group by r.conversation_id, r.execution_id
+    ) as d;
+    perform chatter.apply_message_deltas(v_deltas);
+
+    -- message_created for each, model_response besides for model calls, then
+    -- conversation_updated once for each conversation. One insert for all three draws the
+    -- ids in the order of its parts.
+    insert into chatter.events (
+      event_type, category, user_id, conversation_id, execution_id, subject_id, correlation_id,
+      payload
+    )
+    select
+      k.event_type, k.category, c.user_id, n.conversation_id, n.execution_id, n.id, n.correlation_id,
+      null::jsonb
+    from changed_rows as n
+      join chatter.conversations as c on c.id = n.conversation_id
+      cross join lateral (
+        values ('message_created', 'conversation', true), ('model_response', 'workflow', n.model_call)
+      ) as k (event_type, category, wanted)
+    where k.wanted
+    union all
+    (
+      select
+        'conversation_updated', 'conversation', c.user_id, c.id, null, null, null,
+        chatter.conversation_payload(c)
+      from chatter.conversations as c
+      where c.id = any(array(select n.conversation_id from changed_rows as n))
+      order by c.id
+    );
+    perform chatter.ring_bell();
+  end if;
+
+  insert into analytics.deltas (
+    bucket, user_id, workflow_name, provider, model, kind,
+    messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+    cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage,
+    sign, response_bins, first_token_bins, conversation_ids
+  )
+  select
+    analytics.quarter_hour(r.created_at),
+    -- Parents that go in the same statement are in former_parents.
+    case
+      when c.id is not null then c.user_id
+      else (select f.user_id from analytics.former_parents as f where f.id = r.conversation_id)
+    end,
+    case
+      when e.id is not null then e.workflow_name
+      when r.execution_id is null then ''
+      else coalesce(
+        (select f.workflow_name from analytics.former_parents as f where f.id = r.execution_id), ''
+      )
+    end,
+    coalesce(r.provider_used, ''),
+    coalesce(r.model_used, ''),
+    r.kind,
+    v_sign * count(*),
+    v_sign * count(*) filter (where r.kind = 'turn'),
+    v_sign * count(*) filter (where r.model_call),
+    v_sign * count(*) filter (where r.model_call and r.status <> 'completed'),
+    v_sign * coalesce(sum(r.prompt_tokens), 0),
+    v_sign * coalesce(sum(r.completion_tokens), 0),
+    v_sign * coalesce(sum(r.total_tokens), 0),
+    v_sign * coalesce(sum(r.cache_read_tokens), 0),
+    v_sign * coalesce(sum(r.cache_write_tokens), 0),
+    v_sign * coalesce(sum(r.reasoning_tokens), 0),
+    v_sign * coalesce(sum(r.cost), 0),
+    v_sign * count(*) filter (where r.model_call and r.cost is null),
+    v_sign * count(*) filter (where r.model_call and r.usage_status is not distinct from 'unknown'),
+    v_sign,
+    array_agg(analytics.latency_bin(r.response_time_ms))
+      filter (where r.model_call and r.response_time_ms is not null),
+    array_agg(analytics.latency_bin(r.time_to_first_token_ms))
+      filter (where r.model_call and r.time_to_first_token_ms is not null),
+    -- With duplicates: leaving them out would sort the rows.
+    array_agg(r.conversation_id) filter (where r.cost <> 0)
+  from changed_rows as r
+    left join chatter.conversations as c on c.id = r.conversation_id
+    left join chatter.workflow_executions as e on e.id = r.execution_id
+  -- A row without a parent, from a session without triggers, was never counted.
+  where c.id is not null
+    or exists (select from analytics.former_parents as f where f.id = r.conversation_id)
+  group by 1, 2, 3, 4, 5, 6;
+  return null;
+end
+$$;
+
+create trigger _200_book_insert
+  after insert on chatter.messages
+  referencing new table as changed_rows
+  for each statement execute function chatter.tg_messages__book('1');
+
+create trigger _400_book_update_old
+  after update on chatter.messages
+  referencing old table as changed_rows
+  for each statement execute function chatter.tg_messages__book('-1');
+
+create trigger _401_book_update_new
+  after update on chatter.messages
+  referencing new table as changed_rows
+  for each statement execute function chatter.tg_messages__book('1');
+
+create trigger _400_book_delete
+  after delete on chatter.messages
+  referencing old table as changed_rows
+  for each statement execute function chatter.tg_messages__book('-1');
+
+comment on function chatter.tg_messages__book() is
+  'Books new messages: totals, events, deltas; of changed and deleted ones the deltas.';
+comment on trigger _200_book_insert on chatter.messages is
+  'Adds new rows to the totals of their conversations and executions, to the events and to the analytics.';
+comment on trigger _400_book_update_old on chatter.messages is 'Takes the old version of changed rows out of the analytics.';
+comment on trigger _401_book_update_new on chatter.messages is 'Adds the new version of changed rows to the analytics.';
+comment on trigger _400_book_delete on chatter.messages is 'Takes deleted rows out of the analytics.';
+
+set local client_min_messages = error;
+select chatter.grant_roles();
+reset client_min_messages;
