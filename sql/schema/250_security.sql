@@ -235,7 +235,7 @@ comment on trigger _300_events_insert on chatter.security_events is 'Writes the 
 comment on trigger _300_events_insert on chatter.alerts is 'Writes alert_raised.';
 
 -- Until when an address or a user is kept out; NULL if neither is. Applications ask
--- before they look at a password.
+-- before they look at a password. Who acts for a user (400) is told of that user alone.
 create function chatter.blocked_until(p_ip_address inet, p_user_id uuid) returns timestamptz
 language sql stable security definer
 set search_path = ''
@@ -247,6 +247,10 @@ as $$
       or (a.subject = 'user_id' and a.subject_value = p_user_id::text)
     )
     and a.blocked_until > chatter.clock()
+    and (
+      nullif(pg_catalog.current_setting('chatter.user_id', true), '') is null
+      or (a.subject = 'user_id' and a.subject_value = pg_catalog.current_setting('chatter.user_id', true))
+    )
 $$;
 
 -- Append-only. Retention is the one way out, and only for whole ends of the record.

@@ -76,7 +76,7 @@ class Chatter(Contender):
     name = "chatter-db, batches of 1,000"
     how = (
         "Batches of rows by SQL as `chatter_app`, a commit each, with every trigger on and "
-        "`chatter worker` beside; questions are the totals of conversations and `sql/analytics`."
+        "`chatter worker` beside; questions are those of `sql/analytics`."
     )
     driver = "chatter"
     batch = 1000
@@ -88,8 +88,8 @@ class Chatter(Contender):
     """
     questions: ClassVar = {
         "conversation": """
-          select external_id, total_cost from chatter.conversations
-          order by total_cost desc limit 20
+          select external_id, total_cost from analytics.dearest_conversations_live
+          where place <= 20 order by place
         """,
         "model": """
           select u.provider, u.model, sum(u.cost) as cost
