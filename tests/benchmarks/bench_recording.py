@@ -3,9 +3,10 @@
     python tests/benchmarks/bench_recording.py [--rounds N] [--runs N] [--json]
 
 The same compiled graph, ten calls of an offline model in a row, without and with a recorder, in
-turns, in one process: medians of the difference. Postgres is the embedded server with its
-durable defaults, in a temporary directory. --runs N runs that many graphs besides and prints
-the resident memory on the way.
+turns, in one process: medians of the difference. Beside it a bare row's durable commit after a rest
+as long as a call, because a disk and a processor that rest answer later. Postgres is the embedded
+server with its durable defaults, in a temporary directory. --runs N runs that many graphs besides
+and prints the resident memory on the way.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -135,6 +137,20 @@ async def added(chatter: Chatter, durability: str, seconds: float, rounds: int) 
     ]
 
 
+def rested_commit(url: str, seconds: float, rounds: int) -> Result:
+    """A row of one column and its commit, after a rest: less than that no durable record takes."""
+    times = []
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create table if not exists bare (content text)")
+        for _ in range(rounds * CALLS):
+            time.sleep(seconds)
+            begin = time.perf_counter()
+            connection.execute("insert into bare values ('All is well.')")
+            times.append((time.perf_counter() - begin) * 1000)
+    case = f"after {seconds * 1000:.0f} ms of rest, a bare row's durable commit"
+    return Result(case, statistics.median(times), "ms")
+
+
 @contextmanager
 def ticking() -> Iterator[list[float]]:
     """How much later than it should, in milliseconds, a task of the same loop runs."""
@@ -189,6 +205,8 @@ async def measure(url: str, rounds: int, runs: int) -> list[Result]:
             for seconds in (0.0, 0.02, 0.2):
                 few = max(5, rounds // 4) if seconds == 0.2 else rounds
                 results += await added(chatter, durability, seconds, few)
+                if durability == "database":
+                    results.append(rested_commit(url, seconds, few))
             if durability == "database":
                 results.append(await combined(chatter, max(5, rounds // 4)))
                 if runs:
