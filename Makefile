@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint format bench chaos compare lock clean
+.PHONY: help run serve test chaos outage lint format bench compare lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -24,6 +24,9 @@ test: $(READY) ## Run the test suite on every Postgres there is
 
 chaos: $(READY) ## 200 faults on the whole path under load (ARGS="--faults 40 --seed 7 --postgres 15")
 	@$(BIN)/python -m tests.chaos.campaign $(ARGS)
+
+outage: $(READY) ## Postgres away for a minute in the middle of 1,000 runs, the app killed meanwhile
+	@$(BIN)/python -m tests.chaos.outage $(ARGS)
 
 lint: $(READY) ## Linters, types, import contract
 	@$(BIN)/ruff check .

@@ -92,15 +92,15 @@ class Member:
                 f"did not end within {STOP_SECONDS:g} s of {how.name}"
             ) from None
 
-    async def stop(self, running: "asyncio.Task[None]") -> None:
+    async def stop(self, running: "asyncio.Task[None]", seconds: float = STOP_SECONDS) -> None:
         """Ends it in order, and `running`, which kept it alive."""
         self._stopping = True
         self.send(signal.SIGTERM)
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(seconds):
                 await asyncio.shield(running)
         except TimeoutError:
-            raise await self._stuck(f"did not end within {STOP_SECONDS:g} s of SIGTERM") from None
+            raise await self._stuck(f"did not end within {seconds:g} s of SIGTERM") from None
 
     async def run(self) -> None:
         """Keeps it running until `stop`. Raises AssertionError if it ends by itself."""
