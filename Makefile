@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint format bench chaos compare lock clean
+.PHONY: help run serve test lint format bench chaos fuzz compare lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -24,6 +24,9 @@ test: $(READY) ## Run the test suite on every Postgres there is
 
 chaos: $(READY) ## 200 faults on the whole path under load (ARGS="--faults 40 --seed 7 --postgres 15")
 	@$(BIN)/python -m tests.chaos.campaign $(ARGS)
+
+fuzz: $(READY) ## Bad input on every way in, at random (ARGS="--inputs 20000 --seed 7 --only http")
+	@$(BIN)/python -m tests.fuzz.campaign $(ARGS)
 
 lint: $(READY) ## Linters, types, import contract
 	@$(BIN)/ruff check .
