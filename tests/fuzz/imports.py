@@ -10,7 +10,7 @@ import json
 import re
 import tempfile
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,9 +177,12 @@ def sums_of(given: Given, bad: frozenset[int]) -> Sums:
     """What the file says, read by Python's own JSON and CSV, without the lines that are `bad`."""
     rows = _json_rows(given.data) if given.name == "a.jsonl" else _csv_rows(given.data)
     kept = [row for line, row in rows if line not in bad]
+    with localcontext() as context:
+        context.prec = 3000  # no digit of a sum may be lost
+        cost = sum((_number(row, "cost", "cost_usd") for row in kept), Decimal(0))
     return (
         len(kept),
-        sum((_number(row, "cost", "cost_usd") for row in kept), Decimal(0)),
+        cost,
         int(sum(_number(row, "prompt_tokens", "input_tokens") for row in kept)),
         int(sum(_number(row, "completion_tokens", "output_tokens") for row in kept)),
     )

@@ -129,8 +129,9 @@ class Campaign:
                 return None
             if not rows:
                 return read
-            read += [row[1] for row in rows]
-            assert len(read) <= 2 * len(self.events), "the events don't end"
+            # Not those that using the key has written since.
+            read += [row[1] for row in rows if row[1] <= self.events[-1][0]]
+            assert position != rows[-1][0], "a position leads to itself"
             position = rows[-1][0]
 
     def _expected(self, position: str) -> list[int]:

@@ -172,7 +172,7 @@ def asked(draw: st.DrawFn, described: list[Operation]) -> Request:
     if who is not None:
         sent.insert(0, ("Authorization", who))
     body = None
-    if operation.fields or draw(nonsense.once_in(10)):
+    if draw(nonsense.once_in(10)) or operation.fields:
         body = draw(bodies(operation))
     if body is not None and not draw(nonsense.once_in(10)):
         sent.append(("Content-Type", "application/json"))
