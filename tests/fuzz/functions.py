@@ -17,8 +17,8 @@ STATEMENT_TIMEOUT = "5s"
 
 ROLES = ("chatter_app", "chatter_reader")
 
-SAID = ("22", "23", "42", "CH", "P0", "54")
-"""Classes of errors that tell the caller something, ours among them; 54: beyond a limit."""
+SAID = ("22", "23", "42", "CH")
+"""Classes of errors that tell the caller something, ours among them."""
 
 CALLABLE: LiteralString = """
 select p.oid::regprocedure::text,
