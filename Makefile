@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test chaos outage lint format bench compare lock clean
+.PHONY: help run serve test chaos outage fuzz lint format bench compare lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -27,6 +27,9 @@ chaos: $(READY) ## 200 faults on the whole path under load (ARGS="--faults 40 --
 
 outage: $(READY) ## Postgres away for a minute in the middle of 1,000 runs, the app killed meanwhile
 	@$(BIN)/python -m tests.chaos.outage $(ARGS)
+
+fuzz: $(READY) ## Bad input on every way in, at random (ARGS="--inputs 20000 --seed 7 --only http")
+	@$(BIN)/python -m tests.fuzz.campaign $(ARGS)
 
 lint: $(READY) ## Linters, types, import contract
 	@$(BIN)/ruff check .

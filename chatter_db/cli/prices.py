@@ -151,9 +151,11 @@ def _connection() -> Iterator["Connection"]:
 
     with migrated_url() as url:
         engine = sync_engine(url)
-        with engine.connect() as connection:
-            yield connection
-        engine.dispose()
+        try:
+            with engine.connect() as connection:
+                yield connection
+        finally:
+            engine.dispose()
 
 
 def _moment(option: str, given: str) -> datetime:

@@ -35,7 +35,9 @@ def trace(
     elif told.steps:
         _print(told)
     else:
-        errors.print(f"Nothing in the books bears the correlation id {correlation_id!r}.")
+        errors.print(
+            f"Nothing in the books bears the correlation id {correlation_id!r}.", markup=False
+        )
     if not told.steps:
         raise typer.Exit(1)
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
-from asyncpg import InvalidParameterValueError, PostgresError
+from asyncpg import DataError, PostgresError
 
 from chatter_db.errors import EventsPruned, UsageError
 from chatter_db.events.event import Event, Selection, event_of
@@ -85,6 +85,6 @@ async def events_oldest(reader: "Reader") -> str:
 async def _explained(reader: "Reader", error: PostgresError) -> Exception:
     if error.sqlstate == _PRUNED:
         return EventsPruned(await events_oldest(reader))
-    if isinstance(error, InvalidParameterValueError):
+    if isinstance(error, DataError):  # which says so itself, or has a NUL
         return UsageError("This is no position in the events of this database.")
     return error

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -43,5 +44,10 @@ def position(after: str | None, *parts: Callable[[str], Any]) -> list[Any] | Non
     try:
         key = json.loads(base64.b64decode(after.encode(), altchars=b"-_", validate=True))
         return [parse(part) for parse, part in zip(parts, key, strict=True)]
-    except (binascii.Error, ValueError, TypeError, AttributeError):
+    except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError):
         raise HTTPException(422, "after: this is no `next` of an earlier page.") from None
+
+
+def moment(written: str) -> datetime:
+    """A time in a cursor, in UTC: beyond its years Postgres is not asked."""
+    return datetime.fromisoformat(written).astimezone(UTC)

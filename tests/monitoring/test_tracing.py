@@ -77,9 +77,10 @@ async def test_the_command(chatter: Chatter, url: str, chatter_command: Run) -> 
     assert "calculate" in shown.stdout and "model call" in shown.stdout and "$0." in shown.stdout
     told = json.loads(chatter_command("trace", REQUEST, "--json", url=url).stdout)
     assert [step["step"] for step in told["steps"]].count("model call") == 2
-    missing = chatter_command("trace", "nobody's", url=url)
-    assert missing.returncode == 1
-    assert "Nothing in the books" in missing.stderr
+    for unknown in ("nobody's", "[/]"):
+        missing = chatter_command("trace", unknown, url=url)
+        assert missing.returncode == 1
+        assert f"Nothing in the books bears the correlation id {unknown!r}" in missing.stderr
 
 
 def test_long_histories_are_found_by_index(db: psycopg.Connection[Any]) -> None:

@@ -107,7 +107,11 @@ class Handler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.rfile.read(length := int(self.headers["Content-Length"]))
+        if len(body) < length:
+            self.close_connection = True  # whoever asked is gone
+            return
+        request = json.loads(body)
         assert isinstance(self.server, _Server)
         provider = self.server.provider
         reply = provider.reply(request)

@@ -12,6 +12,7 @@ import httpx
 import psycopg
 import pytest
 
+from chatter_db.server.pages import cursor
 from tests.server.conftest import Person
 
 QUESTION = {"content": "What is 6 * 7?"}
@@ -295,6 +296,9 @@ async def test_what_is_no_request(ada: Person) -> None:
     for query in ({"limit": 0}, {"limit": -1}, {"limit": 1000}, {"after": "nonsense"}):
         assert_problem(await ada.http.get("/api/conversations", params=query), 422)
         assert_problem(await ada.http.get("/api/executions", params=query), 422)
+    for moment in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        beyond = {"after": cursor(moment, uuid4())}
+        assert_problem(await ada.http.get("/api/executions", params=beyond), 422)
 
 
 @pytest.mark.parametrize("state", ["53100", "57014", "40P01", "55P03", "40001"])

@@ -237,6 +237,7 @@ async def test_a_browser_needs_no_token_in_the_address(site: Site, ada: Person) 
         ({}, "nonsense", 400),
         ({}, "0123456789ab.5:5:", 400),
         ({"last_event_id": "nonsense"}, None, 400),
+        ({"last_event_id": "a\0b"}, None, 400),
         ({"type": "nonsense"}, None, 422),
         ({"category": "nonsense"}, None, 422),
         ({"conversation_id": "nonsense"}, None, 422),

@@ -33,7 +33,7 @@ from chatter_db.models import (
 )
 from chatter_db.server.correlation import correlation_id
 from chatter_db.server.identity import Books, SignedIn
-from chatter_db.server.pages import After, Limit, Page, cursor, position
+from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
 from chatter_db.server.problems import documented
 from chatter_db.workflow import (
     ChatResponse,
@@ -181,7 +181,7 @@ async def messages(
     wanted = select(Message).where(Message.conversation_id == conversation_id)
     if not steps:
         wanted = wanted.where(Message.kind == "turn")
-    if (key := position(after, datetime.fromisoformat, UUID)) is not None:
+    if (key := position(after, moment, UUID)) is not None:
         wanted = wanted.where(tuple_(Message.created_at, Message.id) > tuple_(*key))
     async with chatter.session(acting_for=identity.acts_for) as session:
         rows = (

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from chatter_db.accounts import Identity
 from chatter_db.models import Conversation, ExecutionStatus, WorkflowExecution
 from chatter_db.server.identity import Books, SignedIn
-from chatter_db.server.pages import After, Limit, Page, cursor, position
+from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
 from chatter_db.server.problems import documented
 from chatter_db.tracing import trace as tell
 
@@ -83,7 +83,7 @@ async def executions(
         wanted = wanted.where(WorkflowExecution.user_id == identity.user_id)
     if status is not None:
         wanted = wanted.where(WorkflowExecution.status == status)
-    if (key := position(after, datetime.fromisoformat, UUID)) is not None:
+    if (key := position(after, moment, UUID)) is not None:
         wanted = wanted.where(tuple_(*key_of) < tuple_(*key))
     async with chatter.session(acting_for=identity.acts_for) as session:
         rows = (

@@ -1,0 +1,1 @@
+"""Bad input, made at random from a seed: what is refused says why, and what is taken is true."""
