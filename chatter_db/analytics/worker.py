@@ -13,6 +13,7 @@ import socket
 
 import asyncpg
 
+from chatter_db.database import passes
 from chatter_db.events import Hub
 from chatter_db.events.reading import BROKEN
 from chatter_db.queries import statement
@@ -29,7 +30,8 @@ LEAD_SECONDS = 5.0
 """How soon another takes over when the leader's connection is gone."""
 
 PRUNE_SECONDS = 600.0
-MAX_BACKOFF_SECONDS = 10.0
+BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 10.0
+"""How soon to begin anew after an error; longer and longer until a round is through."""
 
 
 class Worker:
@@ -42,6 +44,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._rung = asyncio.Event()
         self._pruned_at = float("-inf")
+        self._backoff = BACKOFF_SECONDS
         self.leads = False
         """Whether it is this one that works."""
 
@@ -51,7 +54,7 @@ class Worker:
         self._rung.set()
 
     async def run(self) -> None:
-        """Works until `stop`; a connection that breaks is made anew.
+        """Works until `stop`; on a new connection after one that broke, a timeout, a deadlock.
 
         Raises asyncpg.PostgresError for what trying again doesn't mend.
         """
@@ -62,22 +65,22 @@ class Worker:
             self._hub.unwatch(self._rung)
 
     async def _work_and_reconnect(self) -> None:
-        backoff = 0.1
         while not self._stopping.is_set():
             try:
                 connection = await asyncpg.connect(
                     self._url, timeout=5, server_settings={"application_name": "chatter worker"}
                 )
                 try:
-                    backoff = 0.1
                     await self._work(connection)
                 finally:
                     self.leads = False
                     connection.terminate()
-            except BROKEN as error:
-                log.warning("The worker lost its connection: %s", error)
-                await self._pause(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+            except (*BROKEN, asyncpg.PostgresError) as error:
+                if not isinstance(error, BROKEN) and not passes(error.sqlstate):
+                    raise
+                log.warning("The worker begins anew in %.1f s: %s", self._backoff, error)
+                await self._pause(self._backoff)
+                self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)
 
     async def _work(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         while not self._stopping.is_set():
@@ -88,6 +91,7 @@ class Worker:
         while not self._stopping.is_set():
             self._rung.clear()
             await self.once(connection)
+            self._backoff = BACKOFF_SECONDS
             try:
                 async with asyncio.timeout(EVERY_SECONDS):
                     await self._rung.wait()
