@@ -72,6 +72,11 @@ def _plain_url(dsn: str) -> str:
     return url
 
 
+def has_password(dsn: str) -> bool:
+    """Whether `dsn` tells a password. Raises UsageError for a URL that isn't one of Postgres."""
+    return bool(conninfo_to_dict(_plain_url(dsn)).get("password"))
+
+
 def place(url: str) -> str:
     """`url` as host, port and database: what may be shown, since it has no password."""
     parts = conninfo_to_dict(url)
