@@ -19,7 +19,7 @@ def adopt_command(
         typer.Option(
             "--from-env",
             metavar="NAME",
-            help="The environment variable that has this URL: who lists processes sees no password.",
+            help="The variable of the environment that has this URL, out of the process list.",
         ),
     ] = None,
     conversations: Annotated[
