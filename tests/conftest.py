@@ -55,12 +55,12 @@ SERVERS = list(BINARIES)
 
 
 @contextmanager
-def throwaway_server(binaries: Path | None = None) -> Iterator[SimpleNamespace]:
-    """A server of our own: in memory where there is room, and not durable."""
+def throwaway_server(binaries: Path | None = None, **more: str) -> Iterator[SimpleNamespace]:
+    """A server of our own: in memory where there is room, and not durable; `more` settings."""
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="chatter-tests-", dir=base))
     directory.chmod(0o755)
-    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", **more}
     try:
         with lease(directory / "data", binaries, settings=settings) as server:
             # The shape pytest-postgresql wants of a server it depends on.
