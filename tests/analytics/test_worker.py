@@ -134,7 +134,7 @@ async def test_a_deadlock_is_survived(
         )
         await until(lambda: value(db, waiting) == 1)
         await asyncio.to_thread(other.execute, "lock table analytics.deltas")
-    assert "The worker begins anew in 0.1 s: deadlock detected" in caplog.text
+    await until(lambda: "The worker begins anew in 0.1 s: deadlock detected" in caplog.text)
     await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
     assert value(db, "select sum(calls) from analytics.usage_15min") == 1
 
