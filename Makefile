@@ -19,8 +19,8 @@ run: $(READY) ## See it work: a LangGraph chat and a real usage trace, then the 
 serve: $(READY) ## The dashboard, the chat API and the event stream on 127.0.0.1:8000
 	@$(BIN)/chatter serve
 
-test: $(READY) ## Run the test suite on every Postgres there is
-	@$(BIN)/pytest -n 2 $(ARGS)
+test: $(READY) ## Run the test suite; POSTGRES="16 /opt/pg17/bin" adds servers to the embedded one
+	@CHATTER_TEST_POSTGRES="$(POSTGRES)" $(BIN)/pytest -n 2 $(ARGS)
 
 chaos: $(READY) ## 200 faults on the whole path under load (ARGS="--faults 40 --seed 7 --postgres 15")
 	@$(BIN)/python -m tests.chaos.campaign $(ARGS)

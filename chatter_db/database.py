@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatter_db.errors import DatabaseUnavailable, UsageError
@@ -72,6 +72,11 @@ def _plain_url(dsn: str) -> str:
     return url
 
 
+def has_password(dsn: str) -> bool:
+    """Whether `dsn` tells a password. Raises UsageError for a URL that isn't one of Postgres."""
+    return bool(conninfo_to_dict(_plain_url(dsn)).get("password"))
+
+
 def place(url: str) -> str:
     """`url` as host, port and database: what may be shown, since it has no password."""
     parts = conninfo_to_dict(url)
@@ -81,6 +86,8 @@ def place(url: str) -> str:
 
 def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
     """A psycopg connection. Raises DatabaseUnavailable when there is none to be had."""
+    if settings().pools_transactions:
+        options["prepare_threshold"] = None
     try:
         return psycopg.connect(url, application_name="chatter", **options)
     except psycopg.OperationalError as error:
@@ -107,13 +114,44 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
 
     async def connect_async() -> "asyncpg.Connection[asyncpg.Record]":
         try:
-            return await asyncpg.connect(url, server_settings={"application_name": "chatter"})
+            return await asyncpg.connect(url, **asyncpg_options("chatter"))
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _unavailable(url, error) from None
 
+    if settings().pools_transactions:
+        # Without a name: SQLAlchemy prepares every statement, and would name it else.
+        options["connect_args"] = {
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": str,
+        }
     return create_async_engine(
         "postgresql+asyncpg://", async_creator=connect_async, hide_parameters=True, **options
     )
+
+
+def asyncpg_options(application_name: str) -> dict[str, Any]:
+    """What asyncpg has to be told; it then keeps no statement where a session is not ours."""
+    options: dict[str, Any] = {"server_settings": {"application_name": application_name}}
+    if settings().pools_transactions:
+        options["statement_cache_size"] = 0
+    return options
+
+
+def require_no_unknown_pooler(connection: Connection) -> None:
+    """Raises UsageError if a pooler is in between that CHATTER_POOLER doesn't say.
+
+    A pooler gives each client a process id of its own making.
+    """
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, psycopg.Connection)
+    if settings().pooler is None and driver.info.backend_pid != connection.scalar(
+        select(func.pg_backend_pid())
+    ):
+        raise UsageError(
+            f"At {driver.info.host}:{driver.info.port}, before Postgres, is a pooler such as "
+            "PgBouncer. Set CHATTER_POOLER=transaction if it pools transactions, "
+            "CHATTER_POOLER=session if it pools sessions."
+        )
 
 
 def _unavailable(url: str, error: Exception) -> DatabaseUnavailable:

@@ -204,7 +204,7 @@ class Chatter:
         loop = asyncio.get_running_loop()
         hub = self._hubs.get(loop)
         if hub is None:
-            hub = self._hubs[loop] = Hub(self.url, poll_seconds=settings().events_poll_seconds)
+            hub = self._hubs[loop] = Hub(self.url, poll_seconds=settings().poll_seconds)
         return hub
 
     async def close_events(self) -> None:

@@ -86,7 +86,11 @@ def require_known(revision: str | None) -> None:
 
 
 def require_current(connection: Connection) -> None:
-    """Raises SchemaError unless the schema behind `connection` is at `head()`."""
+    """Raises SchemaError unless the schema behind `connection` is at `head()`.
+
+    And UsageError for a pooler that CHATTER_POOLER doesn't say.
+    """
+    database.require_no_unknown_pooler(connection)
     revision = current_revision(connection)
     require_known(revision)
     if revision != head():

@@ -11,6 +11,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from chatter_db.errors import UsageError
 
 Durability = Literal["database", "spool"]
+Pooler = Literal["transaction", "session"]
+
+POOLED_POLL_SECONDS = 0.25
+"""How often to look for events through a pooler by transaction, unless told otherwise."""
 
 
 def default_data_dir() -> Path:
@@ -79,6 +83,10 @@ class Settings(BaseSettings):
         gt=0,
         description="Look for events so often instead of listening: for a pooler without LISTEN.",
     )
+    pooler: Pooler | None = Field(
+        default=None,
+        description="How a pooler such as PgBouncer before Postgres pools; unset without one.",
+    )
     keep_events_days: int = Field(
         default=30,
         ge=1,
@@ -103,6 +111,18 @@ class Settings(BaseSettings):
         default="offline",
         description="Chat model of the workflow, such as openai:gpt-4o-mini; offline needs no key.",
     )
+
+    @property
+    def pools_transactions(self) -> bool:
+        """Whether nothing of a session outlives a transaction: no statement, lock or LISTEN."""
+        return self.pooler == "transaction"
+
+    @property
+    def poll_seconds(self) -> float | None:
+        """How often to look for events; None to listen for them."""
+        if self.events_poll_seconds is None and self.pools_transactions:
+            return POOLED_POLL_SECONDS
+        return self.events_poll_seconds
 
 
 @lru_cache

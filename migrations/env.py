@@ -17,6 +17,7 @@ MIGRATION_LOCK = int.from_bytes(b"chatter", "big")
 
 
 def run(connection: Connection) -> None:
+    database.require_no_unknown_pooler(connection)
     # The lock is held to the end of the transaction. A second migrator waits
     # here, then finds nothing left to do.
     connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))

@@ -1,6 +1,9 @@
 """Real Postgres for every test: one server per version, one migrated template, a clone per test."""
 
+import os
+import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -19,19 +22,45 @@ from chatter_db.queries import checks
 from chatter_db.settings import settings
 from tests.providers import openai
 
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+DEBIAN = Path("/usr/lib/postgresql")
 
 
-SERVERS = ["pg18", "pg15"] if (DEBIAN_15 / "postgres").exists() else ["pg18"]
+def servers() -> dict[str, Path | None]:
+    """What the tests run on, by name: the embedded Postgres 18, and Debian's 15 where it is.
+
+    And what CHATTER_TEST_POSTGRES names: versions (`16`) as Debian installs them, or
+    directories of binaries.
+    """
+    found: dict[str, Path | None] = {"pg18": None}
+    if (DEBIAN / "15/bin/postgres").exists():
+        found["pg15"] = DEBIAN / "15/bin"
+    for named in os.environ.get("CHATTER_TEST_POSTGRES", "").split():
+        binaries = DEBIAN / named / "bin" if named.isdigit() else Path(named)
+        if not (binaries / "postgres").exists():
+            raise pytest.UsageError(f"CHATTER_TEST_POSTGRES: there is no postgres in {binaries}.")
+        found[f"pg{major_of(binaries)}"] = binaries
+    return found
+
+
+def major_of(binaries: Path) -> int:
+    """The version of Postgres that these are."""
+    said = subprocess.check_output([binaries / "postgres", "--version"], text=True)
+    version = re.search(r"\(PostgreSQL\) (\d+)", said)
+    assert version, said
+    return int(version[1])
+
+
+BINARIES = servers()
+SERVERS = list(BINARIES)
 
 
 @contextmanager
-def throwaway_server(binaries: Path | None = None) -> Iterator[SimpleNamespace]:
-    """A server of our own: in memory where there is room, and not durable."""
+def throwaway_server(binaries: Path | None = None, **more: str) -> Iterator[SimpleNamespace]:
+    """A server of our own: in memory where there is room, and not durable; `more` settings."""
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="chatter-tests-", dir=base))
     directory.chmod(0o755)
-    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", **more}
     try:
         with lease(directory / "data", binaries, settings=settings) as server:
             # The shape pytest-postgresql wants of a server it depends on.
@@ -50,29 +79,29 @@ def throwaway_server(binaries: Path | None = None) -> Iterator[SimpleNamespace]:
         shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="session")
-def pg18() -> Iterator[SimpleNamespace]:
-    """The embedded Postgres 18."""
-    with throwaway_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def pg15() -> Iterator[SimpleNamespace]:
-    """Debian's Postgres 15."""
-    with throwaway_server(DEBIAN_15) as server:
-        yield server
-
-
 def migrate_template(**connection: str | int) -> None:
     """Migrates the template database, as a user would."""
     migrating.migrate("postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**connection))
 
 
-template_pg18 = factories.postgresql_noproc(depends_on="pg18", load=[migrate_template])
-template_pg15 = factories.postgresql_noproc(depends_on="pg15", load=[migrate_template])
-migrated_pg18 = factories.postgresql("template_pg18")
-migrated_pg15 = factories.postgresql("template_pg15")
+def server_fixture(name: str) -> Callable[..., Iterator[SimpleNamespace]]:
+    """The fixture `name`: that server, as long as the tests run."""
+
+    @pytest.fixture(scope="session", name=name)
+    def server() -> Iterator[SimpleNamespace]:
+        with throwaway_server(BINARIES[name]) as running:
+            yield running
+
+    return server
+
+
+# pg18, template_pg18, migrated_pg18, and so on: pytest finds fixtures by these names.
+for each in SERVERS:
+    globals()[each] = server_fixture(each)
+    globals()[f"template_{each}"] = factories.postgresql_noproc(
+        depends_on=each, load=[migrate_template]
+    )
+    globals()[f"migrated_{each}"] = factories.postgresql(f"template_{each}")
 
 
 @pytest.fixture(params=SERVERS)

@@ -1,18 +1,21 @@
 """Background work: folds deltas, refreshes views, ends abandoned runs, removes what is old.
 
 Any number may run; one leads, by an advisory lock that goes with its connection, and
-the others wait to take over. It wakes by the hub of the events, a little later, so
-that a burst is folded once; and every few seconds by itself. As any hub that is awake, the
-worker's spares busy writers the NOTIFY.
+the others wait to take over. Where a pooler hands connections on after each transaction, the
+lock goes with each of those instead, and whoever has it works. A worker wakes by the hub of
+the events, a little later, so that a burst is folded once; and every few seconds by itself.
+As any hub that is awake, the worker's spares busy writers the NOTIFY.
 """
 
 import asyncio
 import logging
 import os
 import socket
+from typing import Any
 
 import asyncpg
 
+from chatter_db.database import asyncpg_options, passes
 from chatter_db.events import Hub
 from chatter_db.events.reading import BROKEN
 from chatter_db.queries import statement
@@ -29,7 +32,8 @@ LEAD_SECONDS = 5.0
 """How soon another takes over when the leader's connection is gone."""
 
 PRUNE_SECONDS = 600.0
-MAX_BACKOFF_SECONDS = 10.0
+BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 10.0
+"""How soon to begin anew after an error; longer and longer until a round is through."""
 
 
 class Worker:
@@ -42,6 +46,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._rung = asyncio.Event()
         self._pruned_at = float("-inf")
+        self._backoff = BACKOFF_SECONDS
+        self._pooled = settings().pools_transactions
         self.leads = False
         """Whether it is this one that works."""
 
@@ -51,7 +57,7 @@ class Worker:
         self._rung.set()
 
     async def run(self) -> None:
-        """Works until `stop`; a connection that breaks is made anew.
+        """Works until `stop`; on a new connection after one that broke, a timeout, a deadlock.
 
         Raises asyncpg.PostgresError for what trying again doesn't mend.
         """
@@ -62,32 +68,37 @@ class Worker:
             self._hub.unwatch(self._rung)
 
     async def _work_and_reconnect(self) -> None:
-        backoff = 0.1
         while not self._stopping.is_set():
             try:
                 connection = await asyncpg.connect(
-                    self._url, timeout=5, server_settings={"application_name": "chatter worker"}
+                    self._url, timeout=5, **asyncpg_options("chatter worker")
                 )
                 try:
-                    backoff = 0.1
                     await self._work(connection)
                 finally:
                     self.leads = False
                     connection.terminate()
-            except BROKEN as error:
-                log.warning("The worker lost its connection: %s", error)
-                await self._pause(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+            except (*BROKEN, asyncpg.PostgresError) as error:
+                if not isinstance(error, BROKEN) and not passes(error.sqlstate):
+                    raise
+                log.warning("The worker begins anew in %.1f s: %s", self._backoff, error)
+                await self._pause(self._backoff)
+                self._backoff = min(self._backoff * 2, MAX_BACKOFF_SECONDS)
 
     async def _work(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not self._pooled:
             self.leads = await connection.fetchval(statement("worker_lead"))
             if self.leads:
                 break
             await self._pause(LEAD_SECONDS)
         while not self._stopping.is_set():
             self._rung.clear()
-            await self.once(connection)
+            try:
+                await self.once(connection)
+            except _AnotherLeads:
+                await self._pause(LEAD_SECONDS)
+                continue
+            self._backoff = BACKOFF_SECONDS
             try:
                 async with asyncio.timeout(EVERY_SECONDS):
                     await self._rung.wait()
@@ -99,18 +110,30 @@ class Worker:
         """One round of everything that is due."""
         taken = FOLD
         while taken == FOLD:
-            taken = await connection.fetchval(statement("worker_fold"), FOLD)
-        await connection.fetch(statement("worker_refresh"))
-        if swept := await connection.fetchval(statement("worker_sweep")):
+            taken = await self._do(connection, "worker_fold", FOLD)
+        await self._do(connection, "worker_refresh")
+        if swept := await self._do(connection, "worker_sweep"):
             log.warning("%d run(s) were abandoned: their process is gone.", swept)
         now = asyncio.get_running_loop().time()
         if now - self._pruned_at > PRUNE_SECONDS:
             keep = settings()
-            await connection.fetch(
-                statement("worker_prune"), keep.keep_events_days, keep.keep_security_days
+            await self._do(
+                connection, "worker_prune", keep.keep_events_days, keep.keep_security_days
             )
             self._pruned_at = now
-        await connection.execute(statement("worker_note"), self._name)
+        await self._do(connection, "worker_note", self._name)
+
+    async def _do(
+        self, connection: "asyncpg.Connection[asyncpg.Record]", name: str, *arguments: object
+    ) -> Any:
+        """One statement of the round; the first value that it returns."""
+        if not self._pooled:
+            return await connection.fetchval(statement(name), *arguments)
+        async with connection.transaction():
+            self.leads = await connection.fetchval(statement("worker_lead_once"))
+            if not self.leads:
+                raise _AnotherLeads
+            return await connection.fetchval(statement(name), *arguments)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -118,3 +141,7 @@ class Worker:
                 await self._stopping.wait()
         except TimeoutError:
             pass
+
+
+class _AnotherLeads(Exception):
+    """Another worker has the lock for this transaction."""

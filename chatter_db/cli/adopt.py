@@ -1,5 +1,6 @@
 """`chatter adopt`."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,14 @@ def adopt_command(
     source: Annotated[
         str | None,
         typer.Option("--from", metavar="URL", help="The tables' database; else the books' own."),
+    ] = None,
+    source_variable: Annotated[
+        str | None,
+        typer.Option(
+            "--from-env",
+            metavar="NAME",
+            help="The variable of the environment that has this URL, out of the process list.",
+        ),
     ] = None,
     conversations: Annotated[
         str, typer.Option(metavar="TABLE", help="As table or schema.table.")
@@ -56,7 +65,11 @@ def adopt_command(
     from chatter_db.importing import adopt
 
     chosen = parsed(mapping or [])
-    with database_url(source) as source_url, migrated_url() as url, progress_bar() as progress:
+    with (
+        database_url(_source(source, source_variable)) as source_url,
+        migrated_url() as url,
+        progress_bar() as progress,
+    ):
         report = adopt(
             url,
             source=source_url,
@@ -74,6 +87,29 @@ def adopt_command(
         _print(report)
     if report.rejected:
         raise typer.Exit(1)
+
+
+def _source(url: str | None, variable: str | None) -> str | None:
+    """The URL of the tables' database, None for the books' own.
+
+    Raises UsageError for both ways at once, and for a variable that isn't set.
+    """
+    from chatter_db.cli.books import warn
+    from chatter_db.database import has_password
+    from chatter_db.errors import UsageError
+
+    if variable is None:
+        if url is not None and has_password(url):
+            warn(
+                "Whoever lists processes sees the password in --from. "
+                "Put the URL into an environment variable and name it with --from-env."
+            )
+        return url
+    if url is not None:
+        raise UsageError("Use --from or --from-env, not both.")
+    if not os.environ.get(variable):
+        raise UsageError(f"The environment variable {variable} (--from-env) is not set.")
+    return os.environ[variable]
 
 
 def _print(report: "AdoptReport") -> None:

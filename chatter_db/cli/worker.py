@@ -12,7 +12,7 @@ def worker() -> None:
     from chatter_db.settings import settings
 
     async def main(url: str) -> None:
-        hub = Hub(url, poll_seconds=settings().events_poll_seconds)
+        hub = Hub(url, poll_seconds=settings().poll_seconds)
         working = Worker(url, hub)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, working.stop)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 
+from chatter_db.database import asyncpg_options
 from chatter_db.errors import DatabaseUnavailable, EventsPruned, UsageError
 from chatter_db.events import reading
 from chatter_db.events.bell import CHANNEL, Bell
@@ -188,7 +189,7 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         connection = await asyncpg.connect(
-            self._url, timeout=5, server_settings={"application_name": "chatter events"}
+            self._url, timeout=5, **asyncpg_options("chatter events")
         )
         try:
             if self._poll is None:
@@ -360,7 +361,7 @@ class Hub:
                 self._url,
                 min_size=0,
                 max_size=CATCH_UP_CONNECTIONS,
-                server_settings={"application_name": "chatter"},
+                **asyncpg_options("chatter"),
             )
         return self._pool
 

@@ -7,12 +7,9 @@ that a call costs microseconds: a machine that loses power may lose the last mom
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-
-from langchain_core.utils.uuid import uuid7
 
 from chatter_db.recorder.records import Record, as_json
-from chatter_db.recorder.spool import JOURNAL, Segment, SpoolFull, adopt
+from chatter_db.recorder.spool import JOURNAL, Segment, Spool, SpoolFull
 
 SEGMENT_BYTES = 1024 * 1024
 """Where a new segment begins, so that the booked ones can go."""
@@ -22,11 +19,10 @@ MAX_WAITING = 10_000
 
 
 class Journal:
-    """The journal of one process in a spool's directory. Thread-safe."""
+    """The journal of one process beside its spool. Thread-safe."""
 
-    def __init__(self, directory: Path, limit_bytes: int) -> None:
-        self._directory = directory
-        self._limit = limit_bytes
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
         self._lock = threading.Lock()
         self._waiting: dict[Segment, int] = {}
         self._own: Segment | None = None
@@ -39,11 +35,13 @@ class Journal:
         line = as_json(records).encode() + b"\n"
         with self._lock:
             size = sum(segment.size for segment in self._waiting)
-            if size + len(line) > self._limit or sum(self._waiting.values()) >= MAX_WAITING:
+            if (
+                size + len(line) > self._spool.limit_bytes
+                or sum(self._waiting.values()) >= MAX_WAITING
+            ):
                 raise SpoolFull("Postgres is behind with what was recorded.")
             if self._own is None or self._own.size > SEGMENT_BYTES:
-                self._own = adopt(self._directory / f"{uuid7()}{JOURNAL}")
-                assert self._own is not None, "a new segment is nobody else's"
+                self._own = self._spool.begin(JOURNAL)
                 self._waiting[self._own] = 0
             self._own.append(line, sync=False)
             self._waiting[self._own] += 1

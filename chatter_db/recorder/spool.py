@@ -1,17 +1,20 @@
 """Records that wait on disk while Postgres is away.
 
-A directory per database, private to its user. Every process appends to a segment
-of its own and holds its lock; a segment whose lock is free was left by a process
-that died, and is adopted by the next one that opens the spool. A record counts
-as kept when it is on the disk (fsync), and may be booked twice after a crash:
-booking is idempotent.
+A directory per database, private to its user. Every process appends to segments
+of its own, which begin with its id, and holds their locks; segments whose locks are free
+were left by a process that died, and are adopted by the next one that opens the spool: all
+of them by the same, since the start of a run may be in one and its calls in another. A
+record counts as kept when it is on the disk (fsync), and may be booked twice after a
+crash: booking is idempotent.
 """
 
 import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -27,11 +30,14 @@ if sys.platform != "win32":
 
 log = logging.getLogger(__name__)
 
-JOURNAL = ".journal.jsonl"
-"""How the name of a segment ends that is a journal's."""
+SUFFIX, JOURNAL = ".jsonl", ".journal.jsonl"
+"""How the name of a segment ends, and of one that is a journal's."""
 
 BATCH_BYTES = 1024 * 1024
 """Where a batch ends that has few records, but long ones."""
+
+ENDING_SECONDS = 1.0
+"""How long a process that dies may take to let go of one segment after another."""
 
 _decoder = msgspec.json.Decoder(list[Record])
 
@@ -46,11 +52,8 @@ class Spool:
     def __init__(self, directory: Path, limit_bytes: int) -> None:
         self._directory = directory
         self._limit = limit_bytes
-        # What a process left in a journal came after all that it left in the spool.
-        left = sorted(
-            directory.glob("*.jsonl"), key=lambda path: (path.name.endswith(JOURNAL), path)
-        )
-        self._segments = [segment for path in left if (segment := adopt(path))]
+        self._id = str(uuid7())
+        self._segments = _adopt_all(directory)
         self._own: Segment | None = None
 
     @property
@@ -77,11 +80,16 @@ class Spool:
                 "(CHATTER_SPOOL_LIMIT_MB)."
             )
         if self._own is None:
-            own = adopt(self._directory / f"{uuid7()}.jsonl")
-            assert own is not None, "a new segment is nobody else's"
-            self._own = own
-            self._segments.append(own)
+            self._own = self.begin()
+            self._segments.append(self._own)
         self._own.append(line)
+
+    def begin(self, suffix: str = SUFFIX) -> "Segment":
+        """A new segment of this process, for any of its threads."""
+        with _turn(self._directory):
+            segment = adopt(self._directory / f"{self._id}.{uuid7()}{suffix}")
+        assert segment is not None, "a new segment is nobody else's"
+        return segment
 
     def batches(self, limit: int) -> Iterator[list[list[Record]]]:
         """What waits, oldest first: entries of `limit` records together, or somewhat more.
@@ -181,6 +189,42 @@ def adopt(path: Path) -> Segment | None:
         os.close(descriptor)
         return None
     return Segment(path, descriptor)
+
+
+def _adopt_all(directory: Path) -> list[Segment]:
+    """The segments that dead processes left, each one's whole, in the order to book them in."""
+    with _turn(directory):
+        found = {path: adopt(path) for path in directory.glob(f"*{SUFFIX}")}
+        dead = {_owner(path) for path, segment in found.items() if segment}
+        # Who holds one and lets go of another is dying this moment.
+        deadline = time.monotonic() + ENDING_SECONDS
+        for path in [p for p, segment in found.items() if segment is None and _owner(p) in dead]:
+            while (segment := adopt(path)) is None and time.monotonic() < deadline:
+                time.sleep(0.001)
+            found[path] = segment
+    # What a process left in a journal came after all that it left in the spool.
+    ordered = sorted(found, key=lambda path: (path.name.endswith(JOURNAL), path))
+    return [segment for path in ordered if (segment := found[path])]
+
+
+def _owner(path: Path) -> str:
+    """The id of the process that made a segment."""
+    return path.name.partition(".")[0]
+
+
+@contextmanager
+def _turn(directory: Path) -> Iterator[None]:
+    """One process at a time makes or adopts segments.
+
+    Else two that start together would share what a third left, and one might adopt the
+    segment that another has made and not locked yet.
+    """
+    descriptor = os.open(directory / "turn.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def open_spool(database: str) -> Spool:

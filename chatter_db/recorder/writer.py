@@ -83,9 +83,7 @@ class Writer:
         # No ping before each use: a connection that broke is made anew by _transact.
         self._engine = database.sync_engine(url, connection=_CONNECTION, pool_size=1)
         self._spool = spool
-        self._journal = (
-            Journal(spool.directory, spool.limit_bytes) if durability == "spool" else None
-        )
+        self._journal = Journal(spool) if durability == "spool" else None
         self._pause = 0.0
         self.id = uuid7()
         """Of this process in chatter.recorders, once it has booked a run."""

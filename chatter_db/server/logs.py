@@ -31,7 +31,7 @@ LOGGING: dict[str, Any] = {
     "formatters": {"json": {"()": JsonLines}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    # httpx tells every address that is asked, with its query.
-    "loggers": {"httpx": {"level": "WARNING"}},
+    # They tell every address that is asked, with its query. OpenAI's client asks by httpx2.
+    "loggers": {"httpx": {"level": "WARNING"}, "httpx2": {"level": "WARNING"}},
 }
 """For logging.config.dictConfig."""

@@ -97,6 +97,48 @@ async def test_a_broken_connection_is_made_anew(
     await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
 
 
+async def test_a_lock_timeout_is_survived(
+    db: psycopg.Connection[Any],
+    url: str,
+    start: Callable[[], Worker],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    db.execute(f"alter database {db.info.dbname} set lock_timeout = '20ms'")
+    write(db)
+    with psycopg.connect(url) as other:
+        other.execute("lock table analytics.usage_15min")
+        start()
+        # Again and again, and a little later each time.
+        await until(lambda: caplog.text.count("lock timeout") == 3)
+    assert "The worker begins anew in 0.4 s: canceling statement due to lock timeout" in caplog.text
+    await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
+    assert value(db, "select sum(calls) from analytics.usage_15min") == 1
+
+
+async def test_a_deadlock_is_survived(
+    db: psycopg.Connection[Any],
+    url: str,
+    start: Callable[[], Worker],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # The one that waits the longest is not the one that Postgres ends.
+    db.execute(f"alter database {db.info.dbname} set deadlock_timeout = '1s'")
+    write(db)
+    with psycopg.connect(url) as other:
+        other.execute("set local deadlock_timeout = '1min'")
+        other.execute("lock table analytics.usage_15min")
+        start()
+        waiting = (
+            "select count(*) from pg_locks where not granted "
+            "and relation = 'analytics.usage_15min'::regclass"
+        )
+        await until(lambda: value(db, waiting) == 1)
+        await asyncio.to_thread(other.execute, "lock table analytics.deltas")
+    await until(lambda: "The worker begins anew in 0.1 s: deadlock detected" in caplog.text)
+    await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
+    assert value(db, "select sum(calls) from analytics.usage_15min") == 1
+
+
 async def test_what_is_past_its_time_is_removed(
     db: psycopg.Connection[Any], start: Callable[[], Worker]
 ) -> None:

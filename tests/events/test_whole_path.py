@@ -8,4 +8,5 @@ async def test_nothing_is_lost_doubled_invented_or_disordered(url: str) -> None:
     assert len(ledger.committed) > 100
     assert ledger.rolled_back
     assert [v for v in verdicts if not v.good] == []
-    assert all(v.events == len(ledger.committed) and v.reconnects > 0 for v in verdicts)
+    assert all(v.events == len(ledger.committed) for v in verdicts)
+    assert any(v.reconnects > 0 for v in verdicts)  # whom the faults meet is chance

@@ -207,10 +207,10 @@ def test_wrong_use(audited: Database, url: str, arguments: dict[str, Any], said:
         adopt(url, **arguments)
 
 
-def start(url: str, tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(url: str, tmp_path: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [Path(sys.executable).with_name("chatter"), "adopt", *arguments],
-        env={**os.environ, "CHATTER_DATABASE_URL": url, "HOME": str(tmp_path)},
+        env={**os.environ, "CHATTER_DATABASE_URL": url, "HOME": str(tmp_path), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -275,3 +275,25 @@ def test_the_table_of_the_command(audited: Database, url: str, tmp_path: Path) -
     _, errors = wrong.communicate(timeout=60)
     assert wrong.returncode == 2
     assert "There is no table nowhere" in errors
+
+
+@ONE_SERVER
+def test_a_password_stays_out_of_the_list_of_processes(
+    audited: Database, url: str, tmp_path: Path
+) -> None:
+    def adopting(*arguments: str, **environment: str) -> tuple[int, str]:
+        done = start(url, tmp_path, "--dry-run", *arguments, **environment)
+        return done.wait(60), " ".join(done.communicate()[1].split())
+
+    assert adopting("--from-env", "OLD_BOOKS", OLD_BOOKS=url) == (0, "")
+    bare = f"postgresql://{audited.info.user}@{audited.info.host}:{audited.info.port}"
+    password = {"PGPASSWORD": audited.info.password}
+    assert adopting("--from", f"{bare}/{audited.info.dbname}", **password) == (0, "")
+
+    code, said = adopting("--from", url)
+    assert (code, "Whoever lists processes sees the password in --from." in said) == (0, True)
+    assert audited.info.password not in said
+    code, said = adopting("--from-env", "OLD_BOOKS")
+    assert (code, "variable OLD_BOOKS (--from-env) is not set" in said) == (2, True)
+    code, said = adopting("--from", url, "--from-env", "OLD_BOOKS", OLD_BOOKS=url)
+    assert (code, "not both" in said) == (2, True)

@@ -468,7 +468,7 @@ def test_what_a_process_kept_is_booked_before_what_it_only_noted(
     run = start()
     call = message(run)
     with closing(open_spool("test")) as spool:
-        journal = Journal(spool.directory, spool.limit_bytes)
+        journal = Journal(spool)
         journal.append([call])
         spool.append([run])
         journal.close()  # with an entry that waits, as of a process that dies

@@ -1,0 +1,1 @@
+"""Everything through PgBouncer, which hands connections on after each transaction."""

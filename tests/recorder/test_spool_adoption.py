@@ -1,0 +1,135 @@
+"""What a dead process left is taken over whole, by one process, however many start at once."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from chatter_db.recorder import spool
+from chatter_db.recorder.journal import Journal
+from chatter_db.recorder.records import MessageRow, RunStarted
+from chatter_db.recorder.spool import Segment, Spool, open_spool
+from chatter_db.recorder.writer import Writer
+from tests.recorder.test_writer import booked_calls, message, start, wait_until
+
+
+class Other(threading.Thread):
+    """A second one that opens the spool, and books what it gets; locks part threads too."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self.got = False
+        self.lost = 0
+
+    def run(self) -> None:
+        opened = open_spool("test")
+        self.got = opened.waiting
+        writer = Writer(self._url, opened)
+        writer.close()
+        self.lost = writer.lost
+
+
+def start_other(other: threading.Thread) -> None:
+    """Until it is done, or waits for a lock."""
+    other.start()
+    waiting = f" {os.getpid()} "
+
+    def waits() -> bool:
+        lines = Path("/proc/locks").read_text().splitlines()
+        return any("->" in line and waiting in line for line in lines)
+
+    wait_until(lambda: not other.is_alive() or waits())
+
+
+@pytest.fixture
+def left(spool_dir: Path) -> list[Path]:
+    """The start of a run in one segment of a dead process, its call in another."""
+    dead = open_spool("test")
+    run = start()
+    dead.append([run])
+    journal = Journal(dead)
+    journal.append([message(run)])
+    journal.close()
+    dead.close()
+    segments = sorted(spool_dir.glob("*/*.jsonl"))
+    assert len(segments) == 2
+    return segments
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="who waits is in /proc")
+
+
+@needs_proc
+def test_two_that_start_at_once_share_nothing(
+    url: str,
+    db: psycopg.Connection[Any],
+    left: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    books_hold: Callable[[], None],
+) -> None:
+    other = Other(url)
+    adopt = spool.adopt
+
+    def interrupted(path: Path) -> Segment | None:
+        segment = adopt(path)
+        if other.ident is None:
+            start_other(other)
+        return segment
+
+    monkeypatch.setattr(spool, "adopt", interrupted)
+    writer = Writer(url, open_spool("test"))
+    other.join()
+    assert (other.got, other.lost) == (False, 0)
+    wait_until(lambda: not any(path.exists() for path in left))
+    writer.close()
+    assert writer.lost == 0
+    assert booked_calls(db) == [(1, 10)]
+    books_hold()
+
+
+@needs_proc
+def test_a_segment_is_its_makers_from_the_first_moment(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = open_spool("test")
+    heirs: list[Spool] = []
+    other = threading.Thread(target=lambda: heirs.append(open_spool("test")))
+    opened = os.open
+
+    def interrupted(path: Any, *arguments: Any) -> int:
+        descriptor = opened(path, *arguments)
+        if str(path).endswith(spool.SUFFIX) and other.ident is None:
+            start_other(other)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", interrupted)
+    own.append([start()])
+    other.join()
+    assert own.waiting
+    assert not heirs[0].waiting
+    heirs[0].close()
+    own.close()
+
+
+def test_a_process_that_is_just_dying_is_taken_over_whole(
+    left: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt = spool.adopt
+    held = [adopt(left[1])]
+
+    def let_go(path: Path) -> Segment | None:
+        segment = adopt(path)
+        if segment is None and (dying := held.pop()) is not None:
+            dying.close()
+        return segment
+
+    monkeypatch.setattr(spool, "adopt", let_go)
+    heir = Spool(left[0].parent, 1024)
+    records = [r for batch in heir.batches(100) for entry in batch for r in entry]
+    assert [type(record) for record in records] == [RunStarted, MessageRow]
+    heir.close()
