@@ -92,9 +92,9 @@ class Result:
     target: str = ""
 
 
-def graph_of(model: BaseChatModel) -> Graph:
+def graph_of(model: BaseChatModel, calls: int = CALLS) -> Graph:
     async def ask(state: MessagesState) -> dict[str, Any]:
-        for _ in range(CALLS):
+        for _ in range(calls):
             answer = await model.ainvoke(state["messages"][:1])
         return {"messages": [answer]}
 
@@ -184,8 +184,8 @@ async def combined(chatter: Chatter, rounds: int) -> Result:
 
 
 async def memory(chatter: Chatter, runs: int) -> list[Result]:
-    """Resident memory after parts of so many runs."""
-    graph = graph_of(Offline())
+    """Resident memory after parts of so many runs, a call each."""
+    graph = graph_of(Offline(), calls=1)
     results = []
     for part in range(10):
         for _ in range(runs // 10 // GRAPHS):
