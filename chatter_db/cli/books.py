@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from sqlalchemy import Connection
 
 from chatter_db import database, migrating
 from chatter_db.errors import UsageError
@@ -24,13 +25,20 @@ def migrated_url() -> Iterator[str]:
     with database.database_url() as url:
         if settings().database_url is None:
             migrating.migrate(url, notice=warn)
-        engine = database.sync_engine(url)
-        try:
-            with engine.connect() as connection:
-                migrating.require_current(connection)
-        finally:
-            engine.dispose()
+        with connected(url) as connection:
+            migrating.require_current(connection)
         yield url
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    """A connection to that database; none is left open after it."""
+    engine = database.sync_engine(url)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def needs_server() -> None:

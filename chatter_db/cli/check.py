@@ -16,16 +16,13 @@ def check(
     Prints what differs and how to mend it. Exit code 1 if anything does.
     """
 
-    from chatter_db import database
-    from chatter_db.cli.books import migrated_url
+    from chatter_db.cli.books import connected, migrated_url
     from chatter_db.queries import checks
 
-    with migrated_url() as url:
-        engine = database.sync_engine(url)
+    with migrated_url() as url, connected(url) as connection:
         # One snapshot for all checks: beside busy writers, too, each must hold.
-        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            found = {c: _rows(connection, c.statement) for c in checks()}
-        engine.dispose()
+        connection.execution_options(isolation_level="REPEATABLE READ")
+        found = {c: _rows(connection, c.statement) for c in checks()}
 
     wrong = {c: rows for c, rows in found.items() if rows}
     if as_json:

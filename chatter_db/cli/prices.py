@@ -1,8 +1,6 @@
 """`chatter prices`, `chatter price` and `chatter reprice`."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +10,6 @@ import typer
 from chatter_db.errors import UsageError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from chatter_db.repricing import Repriced
 
 _AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
@@ -30,8 +26,9 @@ def prices(
 ) -> None:
     """List prices of your own, or with --missing the models that have none. Exit code 1 if any."""
     from chatter_db import repricing
+    from chatter_db.cli.books import connected, migrated_url
 
-    with _connection() as connection:
+    with migrated_url() as url, connected(url) as connection:
         rows = repricing.missing(connection) if missing else repricing.prices(connection)
     if as_json:
         typer.echo(json.dumps({"missing" if missing else "prices": rows}, default=str))
@@ -65,10 +62,11 @@ def price(
 ) -> None:
     """Write a price of your own, before the price list's; it holds until the next one."""
     from chatter_db import repricing
+    from chatter_db.cli.books import connected, migrated_url
 
     if ends == (prompt is not None or completion is not None):
         raise UsageError("Either --prompt and --completion, or --ends.")
-    with _connection() as connection:
+    with migrated_url() as url, connected(url) as connection:
         repricing.set_price(
             connection,
             provider,
@@ -104,9 +102,9 @@ def reprice(
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from chatter_db import repricing
-    from chatter_db.cli.books import errors
+    from chatter_db.cli.books import connected, errors, migrated_url
 
-    with _connection() as connection:
+    with migrated_url() as url, connected(url) as connection:
         if as_list:
             rows = repricing.repricings(connection)
             if as_json:
@@ -142,20 +140,6 @@ def reprice(
         typer.echo(json.dumps(_as_json(outcome), default=str))
     else:
         _print_outcome(outcome)
-
-
-@contextmanager
-def _connection() -> Iterator["Connection"]:
-    from chatter_db.cli.books import migrated_url
-    from chatter_db.database import sync_engine
-
-    with migrated_url() as url:
-        engine = sync_engine(url)
-        try:
-            with engine.connect() as connection:
-                yield connection
-        finally:
-            engine.dispose()
 
 
 def _moment(option: str, given: str) -> datetime:

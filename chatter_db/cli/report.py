@@ -61,12 +61,10 @@ def report(
 
 def _print_definitions(url: str) -> None:
     from chatter_db.analytics import definitions
-    from chatter_db.database import sync_engine
+    from chatter_db.cli.books import connected
 
-    engine = sync_engine(url)
-    with engine.connect() as connection:
+    with connected(url) as connection:
         typer.echo(definitions(connection), nl=False)
-    engine.dispose()
 
 
 def _print_list() -> None:

@@ -11,15 +11,12 @@ def status(
 ) -> None:
     """Show where the books are, what is in them, and what wants attention."""
     from chatter_db import database, migrating
-    from chatter_db.cli.books import migrated_url
+    from chatter_db.cli.books import connected, migrated_url
     from chatter_db.queries import query
     from chatter_db.settings import settings
 
-    with migrated_url() as url:
-        engine = database.sync_engine(url)
-        with engine.connect() as connection:
-            facts = dict(connection.execute(query("status")).mappings().one())
-        engine.dispose()
+    with migrated_url() as url, connected(url) as connection:
+        facts = dict(connection.execute(query("status")).mappings().one())
         facts = {
             "database": database.place(url),
             "server": "yours" if settings().database_url else "embedded",

@@ -245,6 +245,22 @@ def test_nothing_is_granted_to_everybody_or_passed_on(books: Books) -> None:
     assert [row for row in found if row[2] == 0 or row[3]] == []
 
 
+def test_the_rest_of_the_database_is_as_it_was(books: Books) -> None:
+    defaults = books.rows("select defaclobjtype, defaclacl::text from pg_default_acl")
+    types = books.rows(
+        "select typname::text, typacl::text from pg_type "
+        "where typnamespace in ('chatter'::regnamespace, 'analytics'::regnamespace) "
+        "and typacl is not null"
+    )
+    database = books.rows("select datacl::text from pg_database where datname = current_database()")
+    public = books.rows(
+        "select a.privilege_type from pg_namespace as n "
+        "cross join lateral aclexplode(n.nspacl) as a "
+        "where n.nspname = 'public' and starts_with(a.grantee::regrole::text, 'chatter_')"
+    )
+    assert (defaults, types, database, public) == ([], [], [(None,)], [])
+
+
 def test_the_roles_can_do_nothing_by_themselves(books: Books) -> None:
     found = books.rows(
         "select rolname::text, rolsuper or rolcreaterole or rolcreatedb or rolcanlogin "
