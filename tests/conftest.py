@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import SimpleNamespace
 
 import argon2
@@ -20,6 +21,8 @@ from chatter_db import Chatter, accounts, database, migrating
 from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.queries import checks
 from chatter_db.settings import settings
+from tests import forked
+from tests.forked import Run
 from tests.providers import openai
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -116,6 +119,23 @@ def db(url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """An autocommit connection to `url`, as the owner of the schema."""
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def chatter_command(tmp_path: Path) -> Run:
+    """`chatter ARGUMENTS` with CHATTER_DATABASE_URL=url, in an empty directory and home."""
+
+    def run(*arguments: str, url: str | None = None, **environment: str) -> CompletedProcess[str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("CHATTER_", "PG"))}
+        given = {"CHATTER_DATABASE_URL": url} if url else {}
+        own = {
+            "HOME": str(tmp_path),
+            "COLUMNS": "200",
+            "CHATTER_SPOOL_DIR": str(tmp_path / "spool"),
+        }
+        return forked.run(["chatter", *arguments], kept | own | given | environment, tmp_path)
+
+    return run
 
 
 @pytest.fixture(autouse=True)

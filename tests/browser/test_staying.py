@@ -70,10 +70,10 @@ async def test_a_page_hears_everything_once_over_a_restart(
             await ask(page, "What is 6 * 7?", "The calculate tool says: 42.", 2)
             await heard(page, len(booked(db, "ada")))
             if killed:
-                first.process.kill()
+                first.kill()
             else:
-                first.process.terminate()
-            await first.process.wait()
+                first.terminate()
+            await first.wait()
             await expect(page.locator("#live")).to_have_text("Reconnecting …")
             db.execute(ELSEWHERE)
             async with process(url, *serve) as second:

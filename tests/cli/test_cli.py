@@ -8,8 +8,8 @@ import pytest
 from psycopg import sql
 
 from chatter_db import migrating
-from tests.cli.conftest import Run
 from tests.conftest import SERVERS
+from tests.forked import Run
 
 COMMANDS = ["migrate", "demo", "import", "adopt", "check", "status", "doctor", "trace", "psql"]
 

@@ -14,6 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from chatter_db.settings import Settings
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / ".github" / "deploy"
@@ -56,9 +57,7 @@ def test_every_way_to_run_it_is_there() -> None:
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_every_command_is_one_of_chatter(command: list[str]) -> None:
     """An option that there isn't is refused before --help is heard."""
-    done = subprocess.run(
-        [CHATTER, *command, "--help"], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = forked.run(["chatter", *command, "--help"], os.environ, ROOT)
     assert done.returncode == 0, done.stderr
     assert f"Usage: chatter {command[0]}" in done.stdout
 

@@ -18,6 +18,7 @@ from chatter_db.errors import UsageError
 from chatter_db.importing import BadRow, adopt
 from chatter_db.importing.tables import Drift
 from tests.conftest import SERVERS
+from tests.forked import Run
 
 Database = psycopg.Connection[Any]
 ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
@@ -207,16 +208,6 @@ def test_wrong_use(audited: Database, url: str, arguments: dict[str, Any], said:
         adopt(url, **arguments)
 
 
-def start(url: str, tmp_path: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("chatter"), "adopt", *arguments],
-        env={**os.environ, "CHATTER_DATABASE_URL": url, "HOME": str(tmp_path), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def scalar(db: Database, statement: str) -> int:
     row = db.execute(statement).fetchone()
     assert row is not None
@@ -224,7 +215,11 @@ def scalar(db: Database, statement: str) -> int:
 
 
 def test_killed_half_way_beside_a_busy_source(
-    audited: Database, url: str, tmp_path: Path, books_hold: Callable[[], None]
+    audited: Database,
+    url: str,
+    tmp_path: Path,
+    books_hold: Callable[[], None],
+    chatter_command: Run,
 ) -> None:
     audited.execute(
         """
@@ -236,7 +231,13 @@ def test_killed_half_way_beside_a_busy_source(
         """
     )
     there = "select count(*) from chatter.messages"
-    adopting = start(url, tmp_path, "--batch", "100")
+    adopting = subprocess.Popen(
+        [Path(sys.executable).with_name("chatter"), "adopt", "--batch", "100"],
+        env={**os.environ, "CHATTER_DATABASE_URL": url, "HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not scalar(audited, there):
         assert adopting.poll() is None, adopting.communicate()
@@ -251,10 +252,9 @@ def test_killed_half_way_beside_a_busy_source(
     booked = scalar(audited, there)
     assert 0 < booked < 6000
 
-    done = start(url, tmp_path, "--json")
-    output, errors = done.communicate(timeout=60)
-    assert done.returncode == 0, errors
-    report = json.loads(output)
+    done = chatter_command("adopt", "--json", url=url)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
     assert report["already_there"] >= booked
     assert scalar(audited, there) == scalar(audited, "select count(*) from messages")
     assert report["found"]["drifted"] >= 300
@@ -265,25 +265,24 @@ def test_killed_half_way_beside_a_busy_source(
 
 
 @ONE_SERVER
-def test_the_table_of_the_command(audited: Database, url: str, tmp_path: Path) -> None:
-    done = start(url, tmp_path)
-    output, errors = done.communicate(timeout=60)
-    assert (done.returncode, errors) == (0, "")
+def test_the_table_of_the_command(audited: Database, url: str, chatter_command: Run) -> None:
+    done = chatter_command("adopt", url=url)
+    assert (done.returncode, done.stderr) == (0, "")
     for said in ("Adopted", "replies of unknown usage", "Drifted", "c2", "rating"):
-        assert said in output
-    wrong = start(url, tmp_path, "--messages", "nowhere")
-    _, errors = wrong.communicate(timeout=60)
+        assert said in done.stdout
+    wrong = chatter_command("adopt", "--messages", "nowhere", url=url)
     assert wrong.returncode == 2
-    assert "There is no table nowhere" in errors
+    assert "There is no table nowhere" in wrong.stderr
 
 
 @ONE_SERVER
 def test_a_password_stays_out_of_the_list_of_processes(
-    audited: Database, url: str, tmp_path: Path
+    audited: Database, url: str, chatter_command: Run
 ) -> None:
+
     def adopting(*arguments: str, **environment: str) -> tuple[int, str]:
-        done = start(url, tmp_path, "--dry-run", *arguments, **environment)
-        return done.wait(60), " ".join(done.communicate()[1].split())
+        done = chatter_command("adopt", "--dry-run", *arguments, url=url, **environment)
+        return done.returncode, " ".join(done.stderr.split())
 
     assert adopting("--from-env", "OLD_BOOKS", OLD_BOOKS=url) == (0, "")
     bare = f"postgresql://{audited.info.user}@{audited.info.host}:{audited.info.port}"

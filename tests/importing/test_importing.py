@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from chatter_db import ImportRejected, UsageError
 from chatter_db.importing import LinesRejected, import_file
-from tests.cli.conftest import Run
-from tests.cli.conftest import chatter_command as chatter_command  # noqa: PLC0414 - a fixture
+from tests.forked import Run
 
 Db = psycopg.Connection[Any]
 

@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 from chatter_db import database, migrating
 from chatter_db.errors import DatabaseUnavailable, SchemaError
 from chatter_db.migrating import Migrated
+from tests import forked
 from tests.conftest import SERVERS
 
 from .catalog import catalog
@@ -35,15 +36,7 @@ LOCK = int.from_bytes(b"chatter", "big")
 
 def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command `alembic` in the repository's root, as a user would."""
-    return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "CHATTER_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return forked.run(["alembic", *arguments], os.environ | {"CHATTER_DATABASE_URL": url}, ROOT)
 
 
 def named(statement: str, *names: str) -> sql.Composed:

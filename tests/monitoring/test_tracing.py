@@ -9,9 +9,7 @@ import psycopg
 
 from chatter_db import Chatter, execute_chat_workflow
 from chatter_db.tracing import trace
-from tests.cli.conftest import Run, chatter_command
-
-__all__ = ["chatter_command"]
+from tests.forked import Run
 
 REQUEST = "request-7"
 

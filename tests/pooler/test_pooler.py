@@ -17,15 +17,13 @@ from chatter_db.analytics import Worker, worker
 from chatter_db.events import Hub
 from chatter_db.importing import adopt, import_file
 from chatter_db.settings import settings
-from tests.cli.conftest import Run, chatter_command
 from tests.conftest import SERVERS
 from tests.embedded.conftest import open_directory
+from tests.forked import Run
 from tests.pooler.pgbouncer import pgbouncer
 from tests.providers.openai import Provider
 from tests.recorder.test_recorder import agent, model_of
 from tests.server.processes import Served, process, served
-
-__all__ = ["chatter_command"]
 
 RUNS = 12
 

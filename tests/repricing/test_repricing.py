@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,12 +17,10 @@ from sqlalchemy import Connection, select
 from chatter_db import Chatter, Message, UsageError, repricing
 from chatter_db.database import sync_engine
 from chatter_db.repricing import Selection, reprice, set_price, undo
-from tests.cli.conftest import Run, chatter_command
+from tests.forked import Run
 from tests.providers.openai import Provider
 from tests.recorder.test_recorder import agent, model_of
 from tests.sql.books import Books
-
-__all__ = ["chatter_command"]
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -335,10 +333,9 @@ def test_a_price_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize("url", ["pg18"], indirect=True)
-def test_the_commands(chatter_command: Callable[..., Any], url: str, books: Books) -> None:
-    run: Run = chatter_command
+def test_the_commands(chatter_command: Run, url: str, books: Books) -> None:
     call(books, books.conversation())
-    done = run("prices", "--missing", "--json", url=url)
+    done = chatter_command("prices", "--missing", "--json", url=url)
     assert done.returncode == 1
     (row,) = json.loads(done.stdout)["missing"]
     assert (row["provider"], row["model"], row["calls"]) == ("inhouse", "llama", 1)
@@ -347,18 +344,22 @@ def test_the_commands(chatter_command: Callable[..., Any], url: str, books: Book
         (["--prompt", "2"], "needs both"),
         ([], "Either --prompt and --completion, or --ends"),
     ):
-        done = run("price", "inhouse", "llama", "--since", "2026-03-01", *wrong, url=url)
+        done = chatter_command(
+            "price", "inhouse", "llama", "--since", "2026-03-01", *wrong, url=url
+        )
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert told in done.stderr
     prices = ["--prompt", "2", "--completion", "10", "--note", "our own machines"]
-    assert run("price", "inhouse", "llama", "--since", "2026-03-01", *prices, url=url).stdout
-    assert "our own machines" in run("prices", url=url).stdout
-    assert "Say why" in run("reprice", url=url).stderr
-    assert "Nothing was changed" in run("reprice", "--dry-run", url=url).stdout
-    done = run("reprice", "--reason", "a price was missing", "--json", url=url)
+    assert chatter_command(
+        "price", "inhouse", "llama", "--since", "2026-03-01", *prices, url=url
+    ).stdout
+    assert "our own machines" in chatter_command("prices", url=url).stdout
+    assert "Say why" in chatter_command("reprice", url=url).stderr
+    assert "Nothing was changed" in chatter_command("reprice", "--dry-run", url=url).stdout
+    done = chatter_command("reprice", "--reason", "a price was missing", "--json", url=url)
     told_ = json.loads(done.stdout)
     assert (told_["priced"], told_["models"][0]["after"]) == (1, "0.003")
-    assert run("prices", "--missing", url=url).returncode == 0
-    done = run("reprice", "--undo", told_["repricing"], url=url)
+    assert chatter_command("prices", "--missing", url=url).returncode == 0
+    done = chatter_command("reprice", "--undo", told_["repricing"], url=url)
     assert done.stdout == "1 calls put back.\n"
-    assert run("reprice", "--undo", "x", url=url).returncode == 2
+    assert chatter_command("reprice", "--undo", "x", url=url).returncode == 2

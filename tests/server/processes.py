@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+from tests import forked
 
 CHATTER = Path(sys.executable).with_name("chatter")
 
@@ -17,13 +19,29 @@ CHATTER = Path(sys.executable).with_name("chatter")
 class Running:
     """A process whose output is read as it comes: a full pipe would stop it."""
 
-    process: Process
+    forked: forked.Forked
     said: list[str] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
+    @property
+    def returncode(self) -> int | None:
+        return self.forked.process.exitcode
+
+    def terminate(self) -> None:
+        self.forked.process.terminate()
+
+    def kill(self) -> None:
+        self.forked.process.kill()
+
+    async def wait(self) -> None:
+        await asyncio.to_thread(self.forked.process.join)
+
+    async def read(self, pipe: Connection) -> None:
+        lines = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), pipe
+        )
+        async for line in lines:
             self.said.append(line.decode().rstrip())
             self._more.set()
 
@@ -40,21 +58,18 @@ async def process(url: str, *command: str, **environment: str) -> AsyncIterator[
     """`chatter COMMAND` on the database at `url`, told to end afterwards unless it was killed."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CHATTER_DATA", "PG"))}
     own = {"CHATTER_DATABASE_URL": url, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-    running = Running(
-        await asyncio.create_subprocess_exec(
-            CHATTER, *command, env={**kept, **own, **environment}, stdout=PIPE, stderr=STDOUT
-        )
-    )
-    reading = asyncio.create_task(running.read())
+    started = forked.start(["chatter", *command], kept | own | environment, Path.cwd())
+    running = Running(started)
+    reading = asyncio.gather(running.read(started.stdout), running.read(started.stderr))
     try:
         yield running
     finally:
-        killed = running.process.returncode == -signal.SIGKILL
-        if running.process.returncode is None:
-            running.process.terminate()
-        code = await running.process.wait()
+        killed = running.returncode == -signal.SIGKILL
+        if running.returncode is None:
+            running.terminate()
+        await running.wait()
         await reading
-        said = "\n".join(running.said)
+        code, said = running.returncode, "\n".join(running.said)
         # uvicorn ends in order, and then by the signal.
         assert killed or code in (0, -signal.SIGTERM), said
         assert "Traceback" not in said, said
