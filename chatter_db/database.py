@@ -11,6 +11,7 @@ import asyncpg
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatter_db.errors import DatabaseUnavailable, UsageError
@@ -127,6 +128,21 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
     return create_async_engine(
         "postgresql+asyncpg://", async_creator=connect_async, hide_parameters=True, **options
     )
+
+
+@contextmanager
+def losses_told(url: str) -> Iterator[None]:
+    """Raises DatabaseUnavailable for a connection to `url` that is lost inside this context."""
+    try:
+        yield
+    except DBAPIError as error:
+        # While it makes its first connection SQLAlchemy doesn't say that this one is of no use.
+        cut = isinstance(error.orig, psycopg.OperationalError) and error.orig.sqlstate is None
+        if not (cut or error.connection_invalidated):
+            raise
+        raise DatabaseUnavailable(
+            f"Lost the connection to Postgres at {place(url)}: {error.orig}"
+        ) from None
 
 
 def asyncpg_options(application_name: str) -> dict[str, Any]:

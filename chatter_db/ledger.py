@@ -65,7 +65,7 @@ class Chatter:
                 migrating.migrate(url)
             engine = database.sync_engine(url)
             opening.callback(engine.dispose)
-            with engine.connect() as connection:
+            with database.losses_told(url), engine.connect() as connection:
                 migrating.require_current(connection)
             self._writer = Writer(
                 url, open_spool(self._name(url)), durability=settings().durability

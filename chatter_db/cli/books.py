@@ -20,14 +20,16 @@ def migrated_url() -> Iterator[str]:
     """The database of the settings, its schema current.
 
     The embedded server's is migrated on the way; a server of the user's own
-    never without `chatter migrate`.
+    never without `chatter migrate`. Raises DatabaseUnavailable, also for a connection
+    that is lost inside this context.
     """
     with database.database_url() as url:
         if settings().database_url is None:
             migrating.migrate(url, notice=warn)
-        with connected(url) as connection:
-            migrating.require_current(connection)
-        yield url
+        with database.losses_told(url):
+            with connected(url) as connection:
+                migrating.require_current(connection)
+            yield url
 
 
 @contextmanager

@@ -19,7 +19,7 @@ LONGEST_LINE = 2**20
 RESTART_SECONDS = 0.2
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
-AWAY = "No connection to Postgres"
+AWAY = ("No connection to Postgres", "Lost the connection to Postgres")
 
 
 def environment(url: str, spool: Path, **more: str) -> dict[str, str]:
@@ -132,7 +132,7 @@ class Member:
                 self.ready.clear()
                 self.ended()
             if not self._is_expected(code):
-                away = any(AWAY in line for line in self.said)
+                away = any(words in line for line in self.said for words in AWAY)
                 if was_ready or code != 1 or not away:
                     raise self._wrong(f"ended by itself with {code}")
                 self.turned_away += 1

@@ -1,6 +1,7 @@
 """What a user of the command sees, with its exit codes."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -8,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from chatter_db import migrating
-from tests.conftest import SERVERS
+from tests.conftest import ONE_SERVER
 from tests.forked import Run
 
 COMMANDS = ["migrate", "demo", "import", "adopt", "check", "status", "doctor", "trace", "psql"]
@@ -57,6 +58,25 @@ def test_a_password_that_was_not_encoded_is_not_shown(chatter_command: Run, pass
     assert done.returncode == 2
     assert "percent-encoded" in done.stderr
     assert "sec" not in done.stderr
+    assert_no_traceback(done.stderr)
+
+
+@ONE_SERVER
+def test_a_connection_lost_half_way_is_said(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
+    waiting = (
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    with psycopg.connect(url) as busy, ThreadPoolExecutor(1) as pool:
+        busy.execute("lock chatter.messages")
+        checking = pool.submit(chatter_command, "check", url=url)
+        while not db.execute(waiting).fetchall():
+            assert not checking.done(), checking.result().stderr
+        done = checking.result()
+    assert done.returncode == 1
+    assert "Lost the connection to Postgres at 127.0.0.1:" in done.stderr
     assert_no_traceback(done.stderr)
 
 
@@ -168,7 +188,7 @@ def test_doctor(chatter_command: Run) -> None:
     assert_no_traceback(wrong.stderr + found.stderr)
 
 
-@pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
+@ONE_SERVER
 def test_a_key_of_a_user_who_may_be_new(chatter_command: Run, url: str) -> None:
     made = chatter_command("key", "ada", "--admin", url=url)
     assert (made.returncode, made.stderr) == (0, "User ada is new.\n")
