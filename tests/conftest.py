@@ -56,6 +56,9 @@ def major_of(binaries: Path) -> int:
 BINARIES = servers()
 SERVERS = list(BINARIES)
 
+# For what takes long and doesn't depend on Postgres's version.
+ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
+
 
 @contextmanager
 def throwaway_server(binaries: Path | None = None, **more: str) -> Iterator[SimpleNamespace]:

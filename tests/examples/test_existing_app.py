@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.conftest import ONE_SERVER
 from tests.providers.openai import Provider, Reply
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,7 @@ def said_by(app: str) -> str:
     return done.stdout
 
 
+@ONE_SERVER
 def test_the_app_does_what_it_did_and_its_calls_are_booked(
     answering: Provider, db: psycopg.Connection[Any], books_hold: Callable[[], None]
 ) -> None:
@@ -72,6 +74,7 @@ def test_the_app_does_what_it_did_and_its_calls_are_booked(
     books_hold()
 
 
+@ONE_SERVER
 def test_it_is_the_same_app_without_us(answering: Provider, db: psycopg.Connection[Any]) -> None:
     app = without_us(APP.read_text("utf-8"))
     assert "chatter" not in app

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import strategies as st
 
-from tests.conftest import SERVERS
+from tests.conftest import ONE_SERVER
 from tests.fuzz.campaign import CAMPAIGNS
 from tests.fuzz.tally import Outcome, Tally, drive
 
@@ -22,7 +22,7 @@ def test_bad_input_does_no_harm(url: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ABOVE_IT)
-@pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
+@ONE_SERVER
 def test_bad_requests_and_commands_do_no_harm(url: str, name: str) -> None:
     _run(url, name, ABOVE_IT[name])
 

@@ -17,11 +17,10 @@ import pytest
 from chatter_db.errors import UsageError
 from chatter_db.importing import BadRow, adopt
 from chatter_db.importing.tables import Drift
-from tests.conftest import SERVERS
+from tests.conftest import ONE_SERVER
 from tests.forked import Run
 
 Database = psycopg.Connection[Any]
-ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
 
 # As its ORM made them: naive times, float money, no foreign key that would hold.
 TABLES = """
@@ -214,6 +213,7 @@ def scalar(db: Database, statement: str) -> int:
     return int(row[0])
 
 
+@ONE_SERVER
 def test_killed_half_way_beside_a_busy_source(
     audited: Database,
     url: str,

@@ -9,6 +9,7 @@ import psycopg
 
 from chatter_db import Chatter, execute_chat_workflow
 from chatter_db.tracing import trace
+from tests.conftest import ONE_SERVER
 from tests.forked import Run
 
 REQUEST = "request-7"
@@ -68,6 +69,7 @@ async def test_an_unknown_id_has_no_story(chatter: Chatter) -> None:
     assert (await trace(chatter, "nobody's")).steps == []
 
 
+@ONE_SERVER
 async def test_the_command(chatter: Chatter, url: str, chatter_command: Run) -> None:
     await run_of(chatter, REQUEST)
     shown = chatter_command("trace", REQUEST, url=url)

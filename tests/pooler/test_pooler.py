@@ -17,7 +17,7 @@ from chatter_db.analytics import Worker, worker
 from chatter_db.events import Hub
 from chatter_db.importing import adopt, import_file
 from chatter_db.settings import settings
-from tests.conftest import SERVERS
+from tests.conftest import ONE_SERVER
 from tests.embedded.conftest import open_directory
 from tests.forked import Run
 from tests.pooler.pgbouncer import pgbouncer
@@ -175,9 +175,6 @@ async def chat(server: Served) -> None:
             assert "42" in answer.text
         for path in ("/api/overview", "/api/conversations", "/readyz"):
             assert (await client.get(path)).status_code == 200
-
-
-ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
 
 
 @ONE_SERVER

@@ -20,12 +20,14 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, interrupt
 
 from chatter_db import Chatter, Recorder
+from tests.conftest import ONE_SERVER
 from tests.providers import openai
 from tests.providers.openai import Provider, Reply
 from tests.recorder.graphs import Graph, loop, model_of, single
 from tests.recorder.test_ways import Database, assert_forgotten, booked, executions, question
 
 pytestmark = [
+    ONE_SERVER,
     # Clients that are cut off leave their connections to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

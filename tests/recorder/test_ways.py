@@ -15,12 +15,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 
 from chatter_db import Chatter, Recorder
+from tests.conftest import ONE_SERVER
 from tests.providers import openai
 from tests.providers.openai import Provider, Reply
 from tests.recorder.graphs import Graph, Replies, Shape, answering, model_of, shapes_of
 from tests.recorder.test_usage_packages import SPEAKERS
 
 pytestmark = [
+    ONE_SERVER,
     pytest.mark.filterwarnings("ignore:create_react_agent has been moved"),
     # What a client leaves to the garbage collector is its own affair.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
