@@ -1,12 +1,16 @@
 """Real Postgres for every test: one server per version, one migrated template, a clone per test."""
 
+import base64
+import hashlib
+import hmac
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,6 +19,7 @@ from types import SimpleNamespace
 import argon2
 import psycopg
 import pytest
+from psycopg import sql
 from pytest_postgresql import factories
 
 from chatter_db import Chatter, accounts, database, migrating
@@ -24,6 +29,9 @@ from chatter_db.settings import settings
 from tests import forked
 from tests.forked import Run
 from tests.providers import openai
+
+# Makes a migrated database that is gone after the context, and says its URL.
+Clone = Callable[[], AbstractContextManager[str]]
 
 DEBIAN = Path("/usr/lib/postgresql")
 
@@ -69,12 +77,17 @@ def throwaway_server(binaries: Path | None = None, **more: str) -> Iterator[Simp
     settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", **more}
     try:
         with lease(directory / "data", binaries, settings=settings) as server:
+            password = str(psycopg.conninfo.conninfo_to_dict(server.url)["password"])
+            with psycopg.connect(server.url, autocommit=True) as admin:
+                admin.execute(
+                    sql.SQL("alter role chatter password {}").format(quick_verifier(password))
+                )
             # The shape pytest-postgresql wants of a server it depends on.
             yield SimpleNamespace(
                 host="127.0.0.1",
                 port=server.port,
                 user="chatter",
-                password=psycopg.conninfo.conninfo_to_dict(server.url)["password"],
+                password=password,
                 options="",
                 maintenance_dbname="postgres",
                 template_dbname=None,
@@ -83,6 +96,20 @@ def throwaway_server(binaries: Path | None = None, **more: str) -> Iterator[Simp
         wait_until_stopped(directory / "data")
     finally:
         shutil.rmtree(directory)
+
+
+def quick_verifier(password: str) -> str:
+    """What Postgres keeps of a password, at the least work a connection can cost both sides.
+
+    The 4,096 rounds of SCRAM are half of what it takes to connect
+    (https://www.postgresql.org/docs/current/catalog-pg-authid.html).
+    """
+    salt, rounds = b"tests", 1
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    encoded = [base64.b64encode(each).decode() for each in (salt, stored, server)]
+    return "SCRAM-SHA-256${}:{}${}:{}".format(rounds, *encoded)
 
 
 def migrate_template(**connection: str | int) -> None:
@@ -101,20 +128,50 @@ def server_fixture(name: str) -> Callable[..., Iterator[SimpleNamespace]]:
     return server
 
 
-# pg18, template_pg18, migrated_pg18, and so on: pytest finds fixtures by these names.
+def clone_fixture(name: str) -> Callable[..., Iterator[Clone]]:
+    """The fixture `clone_...`: migrated databases there, made over one connection that stays."""
+
+    @pytest.fixture(scope="session", name=f"clone_{name}")
+    def clones(request: pytest.FixtureRequest) -> Iterator[Clone]:
+        server = request.getfixturevalue(f"template_{name}")
+        base = f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}"
+        numbers = itertools.count(1)
+        with psycopg.connect(f"{base}/postgres", autocommit=True) as admin:
+
+            @contextmanager
+            def clone() -> Iterator[str]:
+                database = f"tests_{next(numbers)}"
+                # In memory and not durable a copy of the files is cheaper than one in the log.
+                admin.execute(
+                    sql.SQL("create database {} template {} strategy file_copy").format(
+                        sql.Identifier(database), sql.Identifier(server.template_dbname)
+                    )
+                )
+                yield f"{base}/{database}"
+                admin.execute(
+                    sql.SQL("drop database {} with (force)").format(sql.Identifier(database))
+                )
+
+            yield clone
+
+    return clones
+
+
+# pg18, template_pg18, clone_pg18, and so on: pytest finds fixtures by these names.
 for each in SERVERS:
     globals()[each] = server_fixture(each)
     globals()[f"template_{each}"] = factories.postgresql_noproc(
         depends_on=each, load=[migrate_template]
     )
-    globals()[f"migrated_{each}"] = factories.postgresql(f"template_{each}")
+    globals()[f"clone_{each}"] = clone_fixture(each)
 
 
 @pytest.fixture(params=SERVERS)
-def url(request: pytest.FixtureRequest) -> str:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A migrated database of this test alone, on every server there is."""
-    info = request.getfixturevalue(f"migrated_{request.param}").info
-    return f"postgresql://{info.user}:{info.password}@{info.host}:{info.port}/{info.dbname}"
+    clone: Clone = request.getfixturevalue(f"clone_{request.param}")
+    with clone() as url:
+        yield url
 
 
 @pytest.fixture

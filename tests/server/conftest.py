@@ -2,19 +2,18 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
 from chatter_db import Chatter
 from chatter_db.accounts import Accounts, Identity
 from chatter_db.models import UserRole
 from chatter_db.server.serving import server as make_server
+from tests.conftest import Clone
 
 PASSWORD = "correct horse battery staple"
 
@@ -65,10 +64,10 @@ class Site:
 
 
 @pytest.fixture
-def url(migrated_pg18: psycopg.Connection[Any]) -> str:
+def url(clone_pg18: Clone) -> Iterator[str]:
     """One Postgres is enough: what HTTP tells doesn't depend on its version."""
-    info = migrated_pg18.info
-    return f"postgresql://{info.user}:{info.password}@{info.host}:{info.port}/{info.dbname}"
+    with clone_pg18() as url:
+        yield url
 
 
 @pytest.fixture

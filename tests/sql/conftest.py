@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from psycopg import sql
 
-from tests.conftest import SERVERS
+from tests.conftest import SERVERS, Clone
 
 from .books import Books
 
@@ -14,17 +13,9 @@ from .books import Books
 @pytest.fixture(scope="session", params=SERVERS)
 def shared_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A migrated database that many tests share, each with conversations of its own."""
-    server = request.getfixturevalue(f"template_{request.param}")
-    base = f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}"
-    with psycopg.connect(f"{base}/postgres", autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("create database shared_books template {}").format(
-                sql.Identifier(server.template_dbname)
-            )
-        )
-    yield f"{base}/shared_books"
-    with psycopg.connect(f"{base}/postgres", autocommit=True) as connection:
-        connection.execute("drop database shared_books with (force)")
+    clone: Clone = request.getfixturevalue(f"clone_{request.param}")
+    with clone() as url:
+        yield url
 
 
 @pytest.fixture
