@@ -244,9 +244,14 @@ async def serve(
 
 
 async def campaign(
-    url: str, seconds: float, seed: int, *, tell: Callable[[Ledger], None] = lambda _: None
+    url: str,
+    seconds: float,
+    seed: int,
+    *,
+    commits: int = 0,
+    tell: Callable[[Ledger], None] = lambda _: None,
 ) -> tuple[Ledger, list[Verdict]]:
-    """Runs for so long, then lets every reader come to the end, and judges."""
+    """Runs for so long and so many commits, then lets every reader come to the end, and judges."""
     dice = random.Random(seed)
     ledger = Ledger()
     stop = asyncio.Event()
@@ -288,7 +293,9 @@ async def campaign(
                 for _ in range(6)
             ]
             end = time.monotonic() + seconds
-            while time.monotonic() < end and not any(t.done() for t in (*writing, *failed)):
+            while time.monotonic() < end or len(ledger.committed) < commits:
+                if any(task.done() for task in (*writing, *failed)):
+                    break
                 tell(ledger)
                 await asyncio.sleep(0.1)
             stop.set()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -362,9 +363,12 @@ RUNNING = "select from chatter.workflow_executions where status = 'running'"
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            gc.collect()
+    async with asyncio.timeout(30):
+        for turn in itertools.count():
+            if condition():
+                return
+            if turn % 20 == 0:  # each takes longer than the rest of the turn
+                gc.collect()
             await asyncio.sleep(0.01)
 
 
