@@ -11,6 +11,7 @@ from tests.compare.ours import SmallBatches
 from tests.compare.reporting import BEGIN, END, write_readme
 from tests.compare.tokenledger import TokenLedger
 from tests.compare.workload import agent_over, generate, recount
+from tests.conftest import ONE_SERVER
 
 TINY = Scale(calls=200, filled=400, pace=1000.0, kill_after=100)
 
@@ -23,6 +24,7 @@ class Tiny(SmallBatches):
     fills = True
 
 
+@ONE_SERVER
 def test_ours_agrees_with_a_recount(url: str, tmp_path: Path) -> None:
     row = measure(Tiny(), url, tmp_path, tmp_path, TINY)
     assert row.reason is None

@@ -230,11 +230,11 @@ async def serve(
             running.config.log_level = "critical"
             running.config.port = 0
             task = asyncio.create_task(running.serve())
-            while not running.started:
-                await asyncio.sleep(0.01)
-            port = running.servers[0].sockets[0].getsockname()[1]
-            addresses[place] = f"http://127.0.0.1:{port}"
             try:
+                while not running.started:
+                    await asyncio.sleep(0.01)
+                port = running.servers[0].sockets[0].getsockname()[1]
+                addresses[place] = f"http://127.0.0.1:{port}"
                 await asyncio.sleep(1 + dice.random() * 3)
             finally:
                 addresses[place] = None

@@ -25,6 +25,9 @@ from tests.providers.openai import Provider
 from tests.recorder.test_recorder import agent, model_of
 from tests.server.processes import Served, process, served
 
+# What comes through a pooler is the same whichever Postgres is behind it.
+pytestmark = ONE_SERVER
+
 RUNS = 12
 
 
@@ -177,14 +180,12 @@ async def chat(server: Served) -> None:
             assert (await client.get(path)).status_code == 200
 
 
-@ONE_SERVER
 @pytest.mark.parametrize("command", ["migrate", "status", "check", "report cost_by_user"])
 def test_the_command(pooled_url: str, chatter_command: Run, command: str) -> None:
     done = chatter_command(*command.split(), url=pooled_url, CHATTER_POOLER="transaction")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@ONE_SERVER
 @pytest.mark.parametrize("command", ["migrate", "status"])
 def test_the_command_asks_for_what_was_forgotten(
     pooled_url: str, chatter_command: Run, command: str

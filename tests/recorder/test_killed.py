@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from tests.conftest import ONE_SERVER
 from tests.providers.openai import Provider, Reply
 
 APP = """
@@ -56,6 +57,7 @@ def swept_in(db: psycopg.Connection[Any], later: timedelta) -> Any:
     return row[0]
 
 
+@ONE_SERVER
 def test_a_killed_process_leaves_its_rows_and_its_run_is_abandoned(
     url: str,
     db: psycopg.Connection[Any],

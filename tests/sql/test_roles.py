@@ -436,7 +436,10 @@ def test_maintenance_opens_nothing_to_the_app(books: Books) -> None:
 def test_the_app_can_not_reach_a_total_by_a_trigger_of_its_own(books: Books) -> None:
     conversation = books.conversation()
     with books.connection.transaction(force_rollback=True):
-        books.connection.execute("grant create on database shared_books to chatter_app")
+        database = sql.Identifier(books.connection.info.dbname)
+        books.connection.execute(
+            sql.SQL("grant create on database {} to chatter_app").format(database)
+        )
         books.connection.execute("set local role chatter_app")
         books.connection.execute("create schema mine")
         books.connection.execute("create table mine.bait (id uuid)")
