@@ -5,8 +5,9 @@
 The same compiled graph, ten calls of an offline model in a row, without and with a recorder, in
 turns, in one process: medians of the difference. Beside it a bare row's durable commit after a rest
 as long as a call, because a disk and a processor that rest answer later. Postgres is the embedded
-server with its durable defaults, in a temporary directory. --runs N runs that many graphs besides
-and prints the resident memory on the way.
+server with its durable defaults, in a temporary directory. The handlers of Langfuse and MLflow run
+the same graph where they are installed (`other_handlers.py`). --runs N runs that many graphs
+besides and prints the resident memory on the way.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ from chatter_db import Chatter, migrating
 from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.recorder import writer
 from chatter_db.settings import settings
+from tests.benchmarks import other_handlers
+from tests.benchmarks.other_handlers import Handlers
 
 CALLS = 10
 """Model calls of one run."""
@@ -57,6 +61,10 @@ class Offline(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "offline"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": "gpt-4o-mini"}
 
     def _answer(self) -> ChatResult:
         message = AIMessage(
@@ -105,14 +113,20 @@ def graph_of(model: BaseChatModel, calls: int = CALLS) -> Graph:
     return graph.compile()
 
 
-async def run(graph: Graph, chatter: Chatter | None, conversation: str = "bench") -> None:
+async def run(graph: Graph, handlers: Handlers | None) -> None:
     config: RunnableConfig = {}
-    if chatter is not None:
-        config["callbacks"] = [chatter.recorder(conversation=conversation)]
+    if handlers is not None:
+        config["callbacks"] = handlers()
     await graph.ainvoke({"messages": [HumanMessage("How is it?")]}, config)
 
 
-async def added(chatter: Chatter, durability: str, seconds: float, rounds: int) -> list[Result]:
+def recorder(chatter: Chatter, conversation: str = "bench") -> Handlers:
+    return lambda: [chatter.recorder(conversation=conversation)]
+
+
+async def added(
+    handlers: Handlers, who: str, seconds: float, rounds: int, target: str = ""
+) -> list[Result]:
     """Milliseconds added to a call, and to the delay of everybody else on the loop."""
     graph = graph_of(Offline(seconds=seconds))
     times: dict[bool, list[float]] = {False: [], True: []}
@@ -120,16 +134,15 @@ async def added(chatter: Chatter, durability: str, seconds: float, rounds: int) 
     for round_ in range(-2, rounds):
         for recorded in (False, True):
             begin = time.perf_counter()
-            await run(graph, chatter if recorded else None)
+            await run(graph, handlers if recorded else None)
             taken = time.perf_counter() - begin
             with ticking() as ticks:
-                await run(graph, chatter if recorded else None)
+                await run(graph, handlers if recorded else None)
             if round_ >= 0:
                 times[recorded].append(taken / CALLS * 1000)
                 lags[recorded] += ticks
     bare, ours = (statistics.median(times[recorded]) for recorded in (False, True))
-    case = f"model of {seconds * 1000:.0f} ms, waiting for the {durability}"
-    target = {"database": "2", "spool": "0.5"}[durability] if seconds == 0.02 else ""
+    case = f"model of {seconds * 1000:.0f} ms, {who}"
     delays = [sorted(lags[recorded])[int(len(lags[recorded]) * 0.99)] for recorded in (False, True)]
     return [
         Result(f"{case}: added to a call", ours - bare, "ms", bare, target),
@@ -176,7 +189,8 @@ async def combined(chatter: Chatter, rounds: int) -> Result:
         for at_once, speeds in figures.items():
             writer.MAX_BATCH = at_once
             begin = time.perf_counter()
-            await asyncio.gather(*(run(graph, chatter, f"bench-{n}") for n in range(GRAPHS)))
+            each = [recorder(chatter, f"bench-{number}") for number in range(GRAPHS)]
+            await asyncio.gather(*(run(graph, handlers) for handlers in each))
             speeds.append(GRAPHS * (CALLS + 1) / (time.perf_counter() - begin))
     writer.MAX_BATCH = batch
     ours, single = (statistics.median(figures[at_once]) for at_once in (batch, 1))
@@ -189,10 +203,25 @@ async def memory(chatter: Chatter, runs: int) -> list[Result]:
     results = []
     for part in range(10):
         for _ in range(runs // 10 // GRAPHS):
-            await asyncio.gather(*(run(graph, chatter) for _ in range(GRAPHS)))
+            await asyncio.gather(*(run(graph, recorder(chatter)) for _ in range(GRAPHS)))
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         resident = pages * resource.getpagesize() / 1e6
         results.append(Result(f"resident after {(part + 1) * runs // 10:,} runs", resident, "MB"))
+    return results
+
+
+def turns(rounds: int) -> list[tuple[float, int]]:
+    """The seconds a model takes, and how often it is asked."""
+    return [(0.0, rounds), (0.02, rounds), (0.2, max(5, rounds // 4))]
+
+
+async def others(directory: Path, rounds: int) -> list[Result]:
+    """The same of the handlers that are installed beside."""
+    results = []
+    for name in other_handlers.installed():
+        with other_handlers.OTHERS[name](directory) as handlers:
+            for seconds, few in turns(rounds):
+                results += await added(handlers, f"{name} {version(name)}", seconds, few)
     return results
 
 
@@ -202,9 +231,15 @@ async def measure(url: str, rounds: int, runs: int) -> list[Result]:
         os.environ["CHATTER_DURABILITY"] = durability
         settings.cache_clear()
         async with Chatter.connect(url) as chatter:
-            for seconds in (0.0, 0.02, 0.2):
-                few = max(5, rounds // 4) if seconds == 0.2 else rounds
-                results += await added(chatter, durability, seconds, few)
+            target = {"database": "2", "spool": "0.5"}[durability]
+            for seconds, few in turns(rounds):
+                results += await added(
+                    recorder(chatter),
+                    f"waiting for the {durability}",
+                    seconds,
+                    few,
+                    target if seconds == 0.02 else "",
+                )
                 if durability == "database":
                     results.append(rested_commit(url, seconds, few))
             if durability == "database":
@@ -245,6 +280,7 @@ def main() -> None:
         with lease(directory / "data") as server:
             migrating.migrate(server.url)
             results = asyncio.run(measure(server.url, options.rounds, options.runs))
+        results += asyncio.run(others(directory, options.rounds))
         wait_until_stopped(directory / "data")
     finally:
         shutil.rmtree(directory)
@@ -252,6 +288,8 @@ def main() -> None:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
         show(results)
+        for name in other_handlers.missing():
+            print(f"{name} is not installed, and not measured: pip install --group bench")
 
 
 if __name__ == "__main__":
