@@ -22,7 +22,7 @@ class UsageError(ChatterError):
 
 
 class DatabaseUnavailable(ChatterError):
-    """No connection to Postgres: not running, unreachable, or sign-in refused."""
+    """No connection to Postgres: not running, unreachable, sign-in refused, or lost."""
 
 
 class EmbeddedServerError(ChatterError):

@@ -34,7 +34,6 @@ LIBRARIES = [
     "langgraph.prebuilt",
     "genai_prices",
     "fastapi",
-    "sse_starlette",
     "uvicorn",
     "argon2",
     "prometheus_client",
@@ -42,7 +41,6 @@ LIBRARIES = [
 
 _forking = multiprocessing.get_context("forkserver")
 _forking.set_forkserver_preload(LIBRARIES)
-
 
 # What the fixture `chatter_command` is.
 Run = Callable[..., subprocess.CompletedProcess[str]]
