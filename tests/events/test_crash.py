@@ -33,8 +33,14 @@ def next_id(connection: psycopg.Connection[Any]) -> int:
     return int(row[0])
 
 
-# Nothing but the test may write an id to disk: no record of what runs, no vacuum.
-QUIET = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
+# Nothing may write an id to disk before the crash: no record of what runs, no vacuum, and the
+# log's writer rests for as long as it can.
+QUIET = {
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+    "wal_writer_delay": "10s",
+}
 
 
 def test_events_after_a_crash_reach_readers_from_before_it(data: Path) -> None:
