@@ -288,7 +288,7 @@ def main() -> None:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:
         show(results)
-        for name in other_handlers.missing():
+        for name in sorted(other_handlers.OTHERS.keys() - set(other_handlers.installed())):
             print(f"{name} is not installed, and not measured: pip install --group bench")
 
 

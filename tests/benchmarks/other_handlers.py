@@ -23,10 +23,6 @@ def installed() -> list[str]:
     return [name for name in OTHERS if importlib.util.find_spec(name)]
 
 
-def missing() -> list[str]:
-    return [name for name in OTHERS if not importlib.util.find_spec(name)]
-
-
 class _TakesAll(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from chatter_db import cli
 from chatter_db.settings import Settings, settings
+from tests.chaos.members import CHATTER
 from tests.fuzz import nonsense
 from tests.fuzz.tally import Outcome, Tally, Tell, drive
-from tests.server.processes import CHATTER
 
 ENDLESS = {"serve", "worker", "tail", "top", "psql"}
 """Go on until they are told to end, or hand over to psql."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +10,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests import forked
-
-CHATTER = Path(sys.executable).with_name("chatter")
 
 
 @dataclass
