@@ -3,7 +3,8 @@
     python -m tests.chaos.campaign --faults 200 --seed 7 [--postgres 15] [--json]
 
 Two host apps, two servers with chat clients, a worker, writers of SQL and readers of events work on
-one Postgres through a proxy. What they were acknowledged is held against the books.
+one Postgres through a proxy, an app and a server by way of PgBouncer. What they were acknowledged
+is held against the books.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from tests.chaos.load import (
     limited,
 )
 from tests.chaos.members import CHATTER, Member, environment
+from tests.chaos.pooler import NO_POOLER, Pooler
 from tests.chaos.postgres import Postgres
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import Report
@@ -75,11 +77,12 @@ def directory() -> Iterator[Path]:
 class Campaign:
     """One campaign, from the start of everything to the verdict."""
 
-    def __init__(self, seed: int, postgres: Postgres, proxy: Proxy, spool: Path) -> None:
+    def __init__(self, seed: int, postgres: Postgres, proxy: Proxy, base: Path) -> None:
         self._dice = random.Random(seed)
         self._postgres = postgres
         self._proxy = proxy
-        self._spool = spool
+        self._spool = base / "spool"
+        self._pooler = None if NO_POOLER else Pooler(postgres.clients_url, base / "pooler")
         self._known = Known()
         self._answers = Answers()
         self._stop = asyncio.Event()
@@ -92,6 +95,8 @@ class Campaign:
         self.report = Report(seed, postgres.version, known=self._known)
         if postgres.no_disk:
             self.report.skipped["disk full"] = postgres.no_disk
+        if NO_POOLER:
+            self.report.skipped["pooler killed"] = NO_POOLER
 
     async def run(self, faults: int, tell: Callable[[str, int], None]) -> Report:
         begin = time.monotonic()
@@ -133,6 +138,7 @@ class Campaign:
                 for name, pid in steady.items():
                     self.report.memory[name] = (before[name], _resident(pid))
                 await self._end(self._servers + self._workers)
+                await self._end(self._poolers)
         tell("judging", faults)
         self.report.seconds = time.monotonic() - begin
         await self._judge(books, readers)
@@ -142,7 +148,11 @@ class Campaign:
         return random.Random(self._dice.random())
 
     def _members(self) -> list[Member]:
-        return [*self._apps, *self._servers, *self._workers]
+        return [*self._poolers, *self._apps, *self._servers, *self._workers]
+
+    @property
+    def _poolers(self) -> list[Member]:
+        return [] if self._pooler is None else [self._pooler.member]
 
     async def _prepare(self) -> tuple[list[UUID], str, str]:
         """The conversations that everybody is after, an API key, and where the events begin."""
@@ -159,16 +169,23 @@ class Campaign:
         def told(url: str, **more: str) -> dict[str, str]:
             return environment(url, self._spool, **more)
 
+        # The second app and the second server get through PgBouncer, where there is one.
+        second_url, pooled = url, {}
+        second_app_url = limited(url, statement_timeout=STATEMENT_TIMEOUT)
+        if self._pooler is not None:
+            second_url, second_app_url = self._pooler.url, self._pooler.limited_url
+            pooled = {"CHATTER_POOLER": "transaction"}
+
         named = [str(conversation) for conversation in conversations]
-        for name, durability, limits in (
-            ("app-0", "database", {"lock_timeout": LOCK_TIMEOUT}),
-            ("app-1", "spool", {"statement_timeout": STATEMENT_TIMEOUT}),
+        for name, place, more in (
+            ("app-0", limited(url, lock_timeout=LOCK_TIMEOUT), {"CHATTER_DURABILITY": "database"}),
+            ("app-1", second_app_url, {"CHATTER_DURABILITY": "spool", **pooled}),
         ):
             self._apps.append(
                 Member(
                     name,
                     [sys.executable, "-m", app.__name__, name, *named],
-                    told(limited(url, **limits), PROVIDER=provider, CHATTER_DURABILITY=durability),
+                    told(place, PROVIDER=provider, **more),
                     app.READY,
                     partial(hear_app, self._known, name),
                 )
@@ -178,15 +195,15 @@ class Campaign:
             "OPENAI_BASE_URL": provider,
             "OPENAI_API_KEY": "test",
         }
-        for place in range(2):
+        for number, (place, more) in enumerate([(url, {}), (second_url, pooled)]):
             self._servers.append(
                 Member(
-                    f"server-{place}",
+                    f"server-{number}",
                     [str(CHATTER), "serve", "--port", "0", "--no-worker"],
-                    told(url, **model),
+                    told(place, **model, **more),
                     "Ctrl-C ends it.",
-                    partial(self._hear_server, place),
-                    partial(self._addresses.__setitem__, place, None),
+                    partial(self._hear_server, number),
+                    partial(self._addresses.__setitem__, number, None),
                 )
             )
         self._workers.append(
@@ -233,6 +250,7 @@ class Campaign:
             self._apps,
             self._servers[1:],  # the first one's memory is watched
             self._workers,
+            self._poolers,
             conversations,
             self._known,
             self._dice,
@@ -256,13 +274,15 @@ class Campaign:
                     assert silent < SILENT_SECONDS, f"{who} had nothing for {silent:.0f} s"
 
     async def _drain(self) -> None:
-        """Starts every app once more, which books what its last life left, and ends it."""
-        await asyncio.gather(*(self._start_again(member) for member in self._apps))
+        """Starts whoever was killed once more, to book what its last life left; ends the apps."""
+        await asyncio.gather(
+            *(self._start_again(member) for member in (*self._apps, *self._servers[1:]))
+        )
         await self._known.until_acknowledged(
             {member.name for member in self._apps}, SERVED_SECONDS, "the last start of the apps"
         )
         await self._end(self._apps)
-        # Of a server that was killed something may wait as well: for who opens the books next.
+        # For who opens these books next.
         async with Chatter.connect(self._postgres.clients_url):
             deadline = time.monotonic() + QUIESCE_SECONDS
             while waiting := [p for p in self._spool.rglob("*.jsonl") if _size(p)]:
@@ -329,7 +349,7 @@ async def campaign(
             postgres = Postgres(base, binaries, proxy)
             stack.callback(postgres.end)
             await postgres.start()
-            return await Campaign(seed, postgres, proxy, base / "spool").run(faults, tell)
+            return await Campaign(seed, postgres, proxy, base).run(faults, tell)
 
 
 def main() -> None:

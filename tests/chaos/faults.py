@@ -41,6 +41,7 @@ class Field:
     servers: list[Member]
     """Those that may be killed."""
     workers: list[Member]
+    poolers: list[Member]
     conversations: list[UUID]
     known: Known
     dice: random.Random
@@ -112,6 +113,10 @@ async def stop_server(field: Field) -> None:
 
 async def kill_worker(field: Field) -> None:
     await field.end(field.workers, signal.SIGKILL)
+
+
+async def kill_pooler(field: Field) -> None:
+    await field.end(field.poolers, signal.SIGKILL)
 
 
 async def cut_connections(field: Field) -> None:
@@ -243,6 +248,7 @@ FAULTS: dict[str, Callable[[Field], Awaitable[None]]] = {
     "server killed": kill_server,
     "server told to stop": stop_server,
     "worker killed": kill_worker,
+    "pooler killed": kill_pooler,
     "backends terminated": terminate_backends,
     "connections cut": cut_connections,
     "connections frozen": freeze_connections,

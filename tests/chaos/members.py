@@ -50,6 +50,8 @@ class Member:
     """Gets every line of its standard output."""
     ended: Callable[[], None] = lambda: None
     """Called when it has ended."""
+    stopped_by: signal.Signals = signal.SIGTERM
+    """What ends it in order."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     starts: int = 0
     turned_away: int = 0
@@ -95,12 +97,14 @@ class Member:
     async def stop(self, running: "asyncio.Task[None]", seconds: float = STOP_SECONDS) -> None:
         """Ends it in order, and `running`, which kept it alive."""
         self._stopping = True
-        self.send(signal.SIGTERM)
+        self.send(self.stopped_by)
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.shield(running)
         except TimeoutError:
-            raise await self._stuck(f"did not end within {seconds:g} s of SIGTERM") from None
+            raise await self._stuck(
+                f"did not end within {seconds:g} s of {self.stopped_by.name}"
+            ) from None
 
     async def run(self) -> None:
         """Keeps it running until `stop`. Raises AssertionError if it ends by itself."""

@@ -3,7 +3,7 @@
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
@@ -18,7 +18,7 @@ PROGRAM = which("pgbouncer") or which("pgbouncer", path="/usr/sbin")
 # The next transaction is on the next connection: what a session keeps is seldom there again.
 CONFIGURATION = """
 [databases]
-* = host={host} port={port}
+{databases}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {listen_port}
@@ -29,26 +29,52 @@ pool_mode = {mode}
 default_pool_size = 8
 min_pool_size = 4
 server_round_robin = 1
+{settings}
 """
+
+
+def configured(
+    url: str,
+    directory: Path,
+    port: int,
+    *,
+    mode: str = "transaction",
+    aliases: Mapping[str, str] | None = None,
+    settings: str = "",
+) -> list[str | Path]:
+    """The command of a PgBouncer before `url`, whose files are in `directory`.
+
+    It serves any database by its name; `aliases` are more names, each with what it stands for.
+    """
+    assert PROGRAM
+    server = conninfo_to_dict(url)
+    configuration, users = directory / "pgbouncer.ini", directory / "users.txt"
+    users.write_text(f'"{server["user"]}" "{server["password"]}"\n')
+    place = f"host={server['host']} port={server['port']}"
+    configuration.write_text(
+        CONFIGURATION.format(
+            databases="\n".join(
+                f"{name} = {place} {what}" for name, what in {"*": "", **(aliases or {})}.items()
+            ),
+            listen_port=port,
+            users=users,
+            mode=mode,
+            settings=settings,
+        )
+    )
+    return [PROGRAM, configuration]
 
 
 @contextmanager
 def pgbouncer(url: str, directory: Path, mode: str = "transaction") -> Iterator[str]:
     """`url` by way of a PgBouncer, whose files are in `directory`."""
-    assert PROGRAM
     server = conninfo_to_dict(url)
     # It refuses to run as root, as Postgres does.
     account = Account.for_cluster(directory / "nothing")
-    port = _free_port()
-    configuration, users = directory / "pgbouncer.ini", directory / "users.txt"
-    users.write_text(f'"{server["user"]}" "{server["password"]}"\n')
-    configuration.write_text(
-        CONFIGURATION.format(
-            host=server["host"], port=server["port"], listen_port=port, users=users, mode=mode
-        )
-    )
+    port = free_port()
+    command = configured(url, directory, port, mode=mode)
     with (directory / "pgbouncer.log").open("wb") as log:
-        process = account.spawn([PROGRAM, configuration], log, log.fileno())
+        process = account.spawn(command, log, log.fileno())
     try:
         until(lambda: process.poll() is not None or _listens(port), "PgBouncer listens")
         assert process.poll() is None, (directory / "pgbouncer.log").read_text()
@@ -65,7 +91,7 @@ def pgbouncer(url: str, directory: Path, mode: str = "transaction") -> Iterator[
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
