@@ -10,21 +10,27 @@ from typing import Any
 import asyncpg
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, select
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatter_db.errors import DatabaseUnavailable, UsageError
 from chatter_db.settings import settings
 
-_PASSING = ("08", "53", "57P", "40001", "40P01", "55P03", "57014")
+_READ_ONLY = "25006"
+_PASSING = ("08", "53", "57P", _READ_ONLY, "40001", "40P01", "55P03", "57014")
+_ENDS = ("08", "57P")
+"""Errors that end a connection, or the attempt to make one."""
 
 
 def passes(sqlstate: str) -> bool:
     """Whether Postgres may well take the same when it is tried again.
 
-    Connection gone, out of room, shut down, serialization failure, deadlock, lock or statement
-    timeout (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+    Connection gone, out of room, shut down, read-only (a standby that is yet to be promoted, or a
+    managed server whose disk is full), serialization failure, deadlock, lock or statement timeout
+    (https://www.postgresql.org/docs/current/errcodes-appendix.html).
     """
     return sqlstate.startswith(_PASSING)
 
@@ -102,12 +108,42 @@ def sync_engine(url: str, connection: Mapping[str, Any] | None = None, **options
     `connection` are parameters of libpq.
     """
     parameters = dict(connection or {})
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: connect(url, **parameters),
         hide_parameters=True,
         **options,
     )
+    event.listen(engine, "handle_error", _leave_read_only)
+    return engine
+
+
+class _AsyncpgDialect(PGDialect_asyncpg):
+    """SQLAlchemy's, but for a connection that is lost while it is set up.
+
+    SQLAlchemy asks asyncpg for codecs then, and lets its errors through as they are.
+    """
+
+    supports_statement_cache = True
+
+    async def setup_asyncpg_json_codec(self, conn: Any) -> None:
+        with self._losses_wrapped():
+            await super().setup_asyncpg_json_codec(conn)  # type: ignore[no-untyped-call]
+
+    async def setup_asyncpg_jsonb_codec(self, conn: Any) -> None:
+        with self._losses_wrapped():
+            await super().setup_asyncpg_jsonb_codec(conn)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def _losses_wrapped(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+            # The words by which SQLAlchemy knows a connection that is of no use.
+            raise self.loaded_dbapi.InterfaceError(f"connection is closed: {error}") from error
+
+
+registry.register("postgresql.chatter_asyncpg", __name__, _AsyncpgDialect.__name__)
 
 
 def async_engine(url: str, **options: Any) -> AsyncEngine:
@@ -125,9 +161,24 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": str,
         }
-    return create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect_async, hide_parameters=True, **options
+    engine = create_async_engine(
+        "postgresql+chatter_asyncpg://",
+        async_creator=connect_async,
+        hide_parameters=True,
+        **options,
     )
+    event.listen(engine.sync_engine, "handle_error", _leave_read_only)
+    return engine
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Gives up connections to a server that takes no writes.
+
+    The next one finds the primary, if the URL names several servers and
+    target_session_attrs=read-write.
+    """
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 @contextmanager
@@ -137,8 +188,10 @@ def losses_told(url: str) -> Iterator[None]:
         yield
     except DBAPIError as error:
         # While it makes its first connection SQLAlchemy doesn't say that this one is of no use.
-        cut = isinstance(error.orig, psycopg.OperationalError) and error.orig.sqlstate is None
-        if not (cut or error.connection_invalidated):
+        state = getattr(error.orig, "sqlstate", None)
+        cut = state is None and isinstance(error.orig, psycopg.OperationalError)
+        ended = state is not None and state.startswith(_ENDS)
+        if not (cut or ended or error.connection_invalidated):
             raise
         raise DatabaseUnavailable(
             f"Lost the connection to Postgres at {place(url)}: {error.orig}"

@@ -1,8 +1,9 @@
 """How every command gets to the books."""
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +12,9 @@ from sqlalchemy import Connection
 from chatter_db import database, migrating
 from chatter_db.errors import UsageError
 from chatter_db.settings import settings
+
+if TYPE_CHECKING:
+    from chatter_db.ledger import Chatter
 
 errors = Console(stderr=True)
 
@@ -30,6 +34,19 @@ def migrated_url() -> Iterator[str]:
             with connected(url) as connection:
                 migrating.require_current(connection)
             yield url
+
+
+@asynccontextmanager
+async def open_chatter() -> AsyncIterator["Chatter"]:
+    """The Chatter of the settings.
+
+    Raises DatabaseUnavailable, also for a connection that is lost inside this context.
+    """
+    from chatter_db.ledger import Chatter
+
+    async with Chatter.connect() as chatter:
+        with database.losses_told(chatter.url):
+            yield chatter
 
 
 @contextmanager

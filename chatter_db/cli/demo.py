@@ -27,11 +27,11 @@ async def _demo() -> None:
     from rich.console import Console
 
     from chatter_db import database
-    from chatter_db.ledger import Chatter
+    from chatter_db.cli.books import open_chatter
     from chatter_db.settings import settings
 
     console = Console(highlight=False)
-    async with Chatter.connect() as chatter:
+    async with open_chatter() as chatter:
         console.rule("The books")
         console.print(f"Postgres at {database.place(chatter.url)}, schema chatter migrated.")
         console.rule(f"A chat with tools, model {settings().model}")

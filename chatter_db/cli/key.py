@@ -12,18 +12,17 @@ def key(
     name: Annotated[str, typer.Option(help="What the key is for.")] = "chatter key",
 ) -> None:
     """Print a new API key of a user, for signing in to the server. It is shown only now."""
-    from chatter_db.cli.books import errors, needs_server
+    from chatter_db.cli.books import errors, needs_server, open_chatter
 
     needs_server()
     from sqlalchemy import select
 
     from chatter_db.accounts import Accounts
     from chatter_db.errors import UsageError
-    from chatter_db.ledger import Chatter
     from chatter_db.models import User
 
     async def make() -> str:
-        async with Chatter.connect() as chatter:
+        async with open_chatter() as chatter:
             accounts = Accounts(chatter)
             async with chatter.session() as session:
                 found = await session.scalar(select(User).where(User.external_id == user))

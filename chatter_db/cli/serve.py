@@ -28,10 +28,9 @@ def serve(
     """Serve the chat API, the event stream and the dashboard, until Ctrl-C."""
     from rich.console import Console
 
-    from chatter_db.cli.books import needs_server
+    from chatter_db.cli.books import needs_server, open_chatter
 
     needs_server()
-    from chatter_db.ledger import Chatter
     from chatter_db.server.serving import fast_loop
     from chatter_db.server.serving import serve as run
 
@@ -49,7 +48,7 @@ def serve(
             webbrowser.open(address)
 
     async def main() -> None:
-        async with Chatter.connect() as chatter:
+        async with open_chatter() as chatter:
             await run(chatter, host, port, worker=not no_worker, ready=ready)
 
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
