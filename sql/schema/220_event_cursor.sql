@@ -21,6 +21,10 @@
 -- With filters, a reader that gets no row may go on from a chatter.events_now() that
 -- it took before it asked. With p_until, a position between batches, it reads no
 -- further than that: how a reader catches up with one that is ahead of it.
+--
+-- On a hot standby a snapshot doesn't list the transactions that run. Positions end there
+-- before the oldest of them, which so holds back what was committed after it; and a
+-- position that is ahead of the standby waits until it has come that far.
 
 create type chatter.event_position as (
   p pg_snapshot,
@@ -33,8 +37,20 @@ comment on column chatter.event_position.p is 'All that this snapshot sees was d
 comment on column chatter.event_position.c is 'The snapshot whose batch is being read; NULL between batches.';
 comment on column chatter.event_position.id is 'The last event delivered of that batch; NULL between batches.';
 
+create function chatter.position_end(p_position chatter.event_position) returns xid8
+language sql immutable
+set search_path = ''
+as $$
+  select greatest(pg_catalog.pg_snapshot_xmax(p_position.p), pg_catalog.pg_snapshot_xmax(p_position.c))
+$$;
+
+comment on function chatter.position_end(chatter.event_position) is
+  'The first transaction of which a position says nothing.';
+
 -- Reads a position. Fails with 22023 for what is none of this stream, and with CH410
--- where retention has removed events that its reader has not seen.
+-- where retention has removed events that its reader has not seen. A position that has seen
+-- transactions which are still to come is of a server whose place this one took before it had
+-- everything.
 create function chatter.parse_position(p_position text) returns chatter.event_position
 language plpgsql stable security definer
 set search_path = ''
@@ -55,8 +71,12 @@ begin
   end if;
   begin
     v := row(v_parts[2]::pg_snapshot, v_parts[3]::pg_snapshot, v_parts[4]::bigint);
+    if not pg_catalog.pg_is_in_recovery() then
+      -- Fails with invalid_parameter_value for a transaction that is still to come.
+      perform pg_catalog.pg_xact_status((chatter.position_end(v)::text::numeric - 1)::text::xid8);
+    end if;
   exception
-    when invalid_text_representation or numeric_value_out_of_range then
+    when invalid_text_representation or numeric_value_out_of_range or invalid_parameter_value then
       raise exception 'this is no position in the events of this database'
         using errcode = 'invalid_parameter_value';
   end;
@@ -102,6 +122,9 @@ begin
   select greatest(s.pruned_before, chatter.next_xact_id(v_newest), '1') into v_end
   from chatter.event_stream as s;
   v_end := least(v_end, pg_catalog.pg_snapshot_xmax(v_now));
+  if pg_catalog.pg_is_in_recovery() then
+    v_end := least(v_end, pg_catalog.pg_snapshot_xmin(v_now));
+  end if;
   return pg_catalog.format(
     '%s:%s:%s',
     least(pg_catalog.pg_snapshot_xmin(v_now), v_end),
@@ -116,7 +139,7 @@ end
 $$;
 
 comment on function chatter.event_snapshot() is
-  'The snapshot of now, no further than the newest event: what of it a crash can''t take back.';
+  'The snapshot of now, no further than the newest event: what of it a crash can''t take back. On a standby, no further than the oldest transaction that runs.';
 
 create function chatter.events_now() returns text
 language sql stable security definer
@@ -288,6 +311,7 @@ declare
   v_acting_user uuid := nullif(pg_catalog.current_setting('chatter.user_id', true), '')::uuid;
   v_stream text;
   v_at chatter.event_position;
+  v_until chatter.event_position;
   v_now pg_snapshot := chatter.event_snapshot();
   v_batch chatter.events[];
   v_event chatter.events;
@@ -309,8 +333,14 @@ begin
   select chatter.stream_name(s.id) into v_stream from chatter.event_stream as s;
   v_at := chatter.parse_position(coalesce(p_position, chatter.events_oldest()));
   if p_until is not null then
-    v_now := (chatter.parse_position(p_until)).p;
+    v_until := chatter.parse_position(p_until);
   end if;
+  if pg_catalog.pg_is_in_recovery()
+    and greatest(chatter.position_end(v_at), chatter.position_end(v_until)) > pg_catalog.pg_snapshot_xmax(v_now)
+  then
+    return;
+  end if;
+  v_now := coalesce(v_until.p, v_now);
 
   -- First the rest of the batch that the reader is in, then the one up to now.
   for v_round in 1..2 loop

@@ -36,6 +36,7 @@ NOT_VOLATILE = [
     "owns_execution",
     "owns_message",
     "parse_position",
+    "position_end",
     "price_at",
     "price_details",
     "stream_name",

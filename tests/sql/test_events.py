@@ -428,6 +428,9 @@ def test_a_long_batch_goes_on_by_id(books: Books) -> None:
         "{stream}.99999999999999999999:1:",
         "{stream}.1:1:.1:1:.9999999999999999999",
         "{stream}.1:1:; drop table chatter.events",
+        # Of transactions that are still to come.
+        "{stream}.9000000000000:9000000000000:",
+        "{stream}.1:1:.1:9000000000000:.1",
     ],
 )
 def test_what_is_no_position(books: Books, position: str) -> None:

@@ -1,0 +1,197 @@
+create function chatter.position_end(p_position chatter.event_position) returns xid8
+language sql immutable
+set search_path = ''
+as $$
+  select greatest(pg_catalog.pg_snapshot_xmax(p_position.p), pg_catalog.pg_snapshot_xmax(p_position.c))
+$$;
+
+comment on function chatter.position_end(chatter.event_position) is
+  'The first transaction of which a position says nothing.';
+
+-- Reads a position. Fails with 22023 for what is none of this stream, and with CH410
+-- where retention has removed events that its reader has not seen. A position that has seen
+-- transactions which are still to come is of a server whose place this one took before it had
+-- everything.
+create or replace function chatter.parse_position(p_position text) returns chatter.event_position
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_stream chatter.event_stream;
+  v_parts text[] := pg_catalog.string_to_array(p_position, '.');
+  v chatter.event_position;
+begin
+  select * into v_stream from chatter.event_stream;
+  if p_position !~ '^[0-9a-f]{12}\.\d{1,19}:\d{1,19}:[\d,]*(\.\d{1,19}:\d{1,19}:[\d,]*\.\d{1,18})?$'
+    or v_parts[1] <> chatter.stream_name(v_stream.id)
+  then
+    raise exception 'this is no position in the events of this database'
+      using
+        errcode = 'invalid_parameter_value',
+        hint = 'Positions come from chatter.events_now() and chatter.events_after(), or as id of an SSE event.';
+  end if;
+  begin
+    v := row(v_parts[2]::pg_snapshot, v_parts[3]::pg_snapshot, v_parts[4]::bigint);
+    if not pg_catalog.pg_is_in_recovery() then
+      -- Fails with invalid_parameter_value for a transaction that is still to come.
+      perform pg_catalog.pg_xact_status((chatter.position_end(v)::text::numeric - 1)::text::xid8);
+    end if;
+  exception
+    when invalid_text_representation or numeric_value_out_of_range or invalid_parameter_value then
+      raise exception 'this is no position in the events of this database'
+        using errcode = 'invalid_parameter_value';
+  end;
+
+  if pg_catalog.pg_snapshot_xmin(v.p) < v_stream.pruned_before then
+    raise exception 'events after this position were removed by retention'
+      using
+        errcode = 'CH410',
+        hint = 'Begin anew at chatter.events_oldest().';
+  end if;
+  return v;
+end
+$$;
+
+-- The snapshot of now, as far as it may become a position. A crash of Postgres takes the
+-- ids of transactions that had written nothing to disk, such as those rolled back,
+-- and gives them out once more: a position that counts them as seen would miss the
+-- transactions that get them next. So it ends behind the newest event there is: that one's
+-- commit is on disk, and no id up to it comes again. Nothing that is visible lies beyond.
+create or replace function chatter.event_snapshot() returns pg_snapshot
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_now pg_snapshot := pg_catalog.pg_current_snapshot();
+  v_newest xid8;
+  v_end xid8;
+begin
+  select max(e.xact_id) into v_newest from chatter.events as e;
+  select greatest(s.pruned_before, chatter.next_xact_id(v_newest), '1') into v_end
+  from chatter.event_stream as s;
+  v_end := least(v_end, pg_catalog.pg_snapshot_xmax(v_now));
+  if pg_catalog.pg_is_in_recovery() then
+    v_end := least(v_end, pg_catalog.pg_snapshot_xmin(v_now));
+  end if;
+  return pg_catalog.format(
+    '%s:%s:%s',
+    least(pg_catalog.pg_snapshot_xmin(v_now), v_end),
+    v_end,
+    (
+      select pg_catalog.string_agg(x.id::text, ',' order by x.id)
+      from pg_catalog.pg_snapshot_xip(v_now) as x (id)
+      where x.id < v_end
+    )
+  )::pg_snapshot;
+end
+$$;
+
+comment on function chatter.event_snapshot() is
+  'The snapshot of now, no further than the newest event: what of it a crash can''t take back. On a standby, no further than the oldest transaction that runs.';
+
+-- Up to p_limit events after a position (null: from the oldest on), in order, each
+-- with the position to go on from. Stable: one snapshot for all it does.
+create or replace function chatter.events_after(
+  p_position text,
+  p_limit integer default 100,
+  p_user_id uuid default null,
+  p_conversation_id uuid default null,
+  p_execution_id uuid default null,
+  p_event_types text[] default null,
+  p_categories text[] default null,
+  p_until text default null
+) returns table (
+  "position" text,
+  id bigint,
+  event_type text,
+  category text,
+  user_id uuid,
+  conversation_id uuid,
+  execution_id uuid,
+  correlation_id text,
+  payload jsonb,
+  created_at timestamptz
+)
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_acting_user uuid := nullif(pg_catalog.current_setting('chatter.user_id', true), '')::uuid;
+  v_stream text;
+  v_at chatter.event_position;
+  v_until chatter.event_position;
+  v_now pg_snapshot := chatter.event_snapshot();
+  v_batch chatter.events[];
+  v_event chatter.events;
+  v_rows integer;
+  v_row integer;
+begin
+  if p_limit is null or p_limit not between 1 and 10000 then
+    raise exception 'p_limit must be from 1 to 10000, not %', p_limit
+      using errcode = 'invalid_parameter_value';
+  end if;
+  -- The function reads as its owner, whom no policy binds: here is what one would say (400).
+  if v_acting_user is not null then
+    if p_user_id <> v_acting_user then
+      return;
+    end if;
+    p_user_id := v_acting_user;
+  end if;
+
+  select chatter.stream_name(s.id) into v_stream from chatter.event_stream as s;
+  v_at := chatter.parse_position(coalesce(p_position, chatter.events_oldest()));
+  if p_until is not null then
+    v_until := chatter.parse_position(p_until);
+  end if;
+  if pg_catalog.pg_is_in_recovery()
+    and greatest(chatter.position_end(v_at), chatter.position_end(v_until)) > pg_catalog.pg_snapshot_xmax(v_now)
+  then
+    return;
+  end if;
+  v_now := coalesce(v_until.p, v_now);
+
+  -- First the rest of the batch that the reader is in, then the one up to now.
+  for v_round in 1..2 loop
+    if v_at.c is null then
+      v_at := row(v_at.p, v_now, 0);
+    end if;
+
+    select array(
+      select b
+      from chatter.event_batch(
+          v_at.p, v_at.c, v_at.id, p_limit, p_user_id, p_conversation_id, p_execution_id,
+          p_event_types, p_categories
+        ) as b
+    )
+    into v_batch;
+    v_rows := pg_catalog.cardinality(v_batch);
+
+    v_row := 0;
+    foreach v_event in array v_batch loop
+      v_row := v_row + 1;
+      id := v_event.id;
+      event_type := v_event.event_type;
+      category := v_event.category;
+      user_id := v_event.user_id;
+      conversation_id := v_event.conversation_id;
+      execution_id := v_event.execution_id;
+      correlation_id := v_event.correlation_id;
+      created_at := v_event.created_at;
+      payload := chatter.event_payload(v_event);
+      -- A batch's last row closes it, unless the limit may have cut it off.
+      "position" := v_stream || '.' || case
+        when v_row = v_rows and v_rows < p_limit then v_at.c::text
+        else v_at.p::text || '.' || v_at.c::text || '.' || v_event.id::text
+      end;
+      return next;
+    end loop;
+
+    exit when v_rows > 0 or v_at.c::text = v_now::text;
+    v_at := row(v_at.c, null, null);
+  end loop;
+end
+$$;
+
+set local client_min_messages = error;
+select chatter.grant_roles();
+reset client_min_messages;
