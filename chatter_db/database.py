@@ -3,7 +3,7 @@
 Any URL that libpq knows is good: `postgresql://user:password@host:port/name?sslmode=require`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,17 +102,10 @@ def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
 
 
 # hide_parameters: an error must not quote what people said.
-def sync_engine(url: str, connection: Mapping[str, Any] | None = None, **options: Any) -> Engine:
-    """A SQLAlchemy engine on psycopg; raises DatabaseUnavailable when used without a server.
-
-    `connection` are parameters of libpq.
-    """
-    parameters = dict(connection or {})
+def sync_engine(url: str) -> Engine:
+    """A SQLAlchemy engine on psycopg; raises DatabaseUnavailable when used without a server."""
     engine = create_engine(
-        "postgresql+psycopg://",
-        creator=lambda: connect(url, **parameters),
-        hide_parameters=True,
-        **options,
+        "postgresql+psycopg://", creator=lambda: connect(url), hide_parameters=True
     )
     event.listen(engine, "handle_error", _leave_read_only)
     return engine

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, make_url, text
 
 _PACKAGE = Path(__file__).parent
 
@@ -22,8 +22,15 @@ def query(name: str) -> TextClause:
 
 
 @cache
+def psycopg_query(name: str) -> bytes:
+    """The same for psycopg itself, its parameters written `%(name)s`."""
+    dialect = make_url("postgresql+psycopg://").get_dialect()()
+    return str(query(name).compile(dialect=dialect)).encode()
+
+
+@cache
 def statement(name: str) -> str:
-    """The same as text for asyncpg itself, its parameters written `$1`."""
+    """The same for asyncpg itself, its parameters written `$1`."""
     return (resource("sql") / "queries" / f"{name}.sql").read_text("utf-8")
 
 

@@ -14,19 +14,16 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
+import psycopg
 from langchain_core.utils.uuid import uuid7
-from psycopg import OperationalError
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from chatter_db import database
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed
-from chatter_db.queries import query
+from chatter_db.queries import psycopg_query
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import (
     MessageRow,
@@ -59,6 +56,9 @@ HEARTBEAT_SECONDS = 10.0
 MAX_PAUSE_SECONDS = 2.0
 """The longest pause between two attempts to book what waits in the spool."""
 
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
+
 # A server that vanished without a word is noticed within seconds.
 _CONNECTION = {
     "connect_timeout": 3,
@@ -80,8 +80,8 @@ class Writer:
 
     def __init__(self, url: str, spool: Spool, *, durability: Durability = "database") -> None:
         """With the durability `spool` callers wait for a file on disk, not for the commit."""
-        # No ping before each use: a connection that broke is made anew by _transact.
-        self._engine = database.sync_engine(url, connection=_CONNECTION, pool_size=1)
+        self._url = url
+        self._connection: Connection | None = None
         self._spool = spool
         self._journal = Journal(spool) if durability == "spool" else None
         self._pause = 0.0
@@ -127,7 +127,8 @@ class Writer:
         self._thread.join()
         if self._beat_at is not None:
             self._tell("record_recorder_stop", {"id": self.id})
-        self._engine.dispose()
+        if self._connection is not None:
+            self._connection.close()
         if self._spool.waiting:
             log.error(
                 "Records wait in the spool %s; they are booked when this database is next opened.",
@@ -191,9 +192,8 @@ class Writer:
     def _tell(self, name: str, values: dict[str, Any]) -> None:
         """Says something of this process; if Postgres is away, not now."""
         try:
-            with self._engine.begin() as connection:
-                connection.execute(query(name), values)
-        except (DBAPIError, DatabaseUnavailable) as error:
+            self._connected().execute(psycopg_query(name), values)
+        except (psycopg.Error, DatabaseUnavailable) as error:
             if not _passing(error):
                 raise
             log.warning("The recorder's heartbeat was not booked: %s", _reason(error))
@@ -205,7 +205,7 @@ class Writer:
         """
         try:
             booked = self._transact(_records(batch), RETRY_FOR_SECONDS)
-        except (DBAPIError, DatabaseUnavailable) as error:
+        except (psycopg.Error, DatabaseUnavailable) as error:
             if _passing(error):
                 log.error(
                     "Recording goes to the spool %s: %s", self._spool.directory, _reason(error)
@@ -224,7 +224,7 @@ class Writer:
         """Books what can be booked of an entry that Postgres refuses as it is."""
         try:
             booked = self._reduce(entry.records, refusal)
-        except (DBAPIError, DatabaseUnavailable) as error:
+        except (psycopg.Error, DatabaseUnavailable) as error:
             if _passing(error):
                 self._keep([entry])
             else:
@@ -262,7 +262,7 @@ class Writer:
             for entries in self._spool.batches(SPOOL_BATCH):
                 self._book_again(entries)
                 count += sum(map(len, entries))
-        except (DBAPIError, DatabaseUnavailable) as error:
+        except (psycopg.Error, DatabaseUnavailable) as error:
             self._pause = min(max(self._pause * 2, 0.05), MAX_PAUSE_SECONDS)
             log.warning("Next try in %.2f s: %s", self._pause, _reason(error))
             return
@@ -275,7 +275,7 @@ class Writer:
         records = [record for entry in entries for record in entry]
         try:
             self._transact(records, 0)
-        except DBAPIError as error:
+        except psycopg.Error as error:
             if _passing(error):
                 raise
             if len(entries) > 1:
@@ -284,7 +284,7 @@ class Writer:
                 return
             try:
                 self._reduce(records, error)
-            except DBAPIError as still:
+            except psycopg.Error as still:
                 if _passing(still):
                     raise
                 self._refuse(records, error)
@@ -295,27 +295,38 @@ class Writer:
         pause = 0.02
         while True:
             try:
-                with self._transaction(records) as connection:
-                    if self._beat_at is None and any(isinstance(r, RunStarted) for r in records):
-                        connection.execute(query("record_recorder"), self._card())
-                    booked = _write(connection, records)
-                if self._beat_at is None:
-                    self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
-                return booked
-            except (DBAPIError, DatabaseUnavailable) as error:
+                booked = self._write(self._connected(), records)
+            except (psycopg.Error, DatabaseUnavailable) as error:
                 if not _passing(error) or time.monotonic() + pause > deadline:
                     raise
                 time.sleep(pause)
                 pause *= 2
+            else:
+                if self._beat_at is None:
+                    self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+                return booked
 
-    def _transaction(self, records: Sequence[Record]) -> AbstractContextManager[Connection]:
-        """A transaction; for one message, which is one statement, that statement's own.
+    def _connected(self) -> Connection:
+        """The writer's connection. No ping before each use: one that broke is made anew."""
+        if self._connection is None or self._connection.closed:
+            self._connection = database.connect(self._url, autocommit=True, **_CONNECTION)
+        return self._connection
 
-        Spares the commonest record two of three round trips.
-        """
-        if len(records) == 1 and isinstance(records[0], MessageRow):
-            return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        return self._engine.begin()
+    def _write(self, connection: Connection, records: list[Record]) -> dict[UUID, UUID]:
+        """Writes `records`; one message in one statement, else all in one journey to Postgres."""
+        try:
+            if len(records) == 1 and isinstance(records[0], MessageRow):
+                connection.execute(psycopg_query("record_messages"), {"rows": as_json(records)})
+                return {}
+            with connection.pipeline(), connection.transaction():
+                if self._beat_at is None and any(isinstance(r, RunStarted) for r in records):
+                    connection.execute(psycopg_query("record_recorder"), self._card())
+                found = _write(connection, records)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            # The next connection may be one to the primary; see database.sync_engine.
+            connection.close()
+            raise
+        return dict(found.fetchall()) if found is not None else {}
 
     def _refuse(
         self, records: Sequence[Record], error: Exception, entry: "_Entry | None" = None
@@ -359,35 +370,36 @@ def _records(batch: Iterable[_Entry]) -> list[Record]:
     return [record for entry in batch for record in entry.records]
 
 
-def _write(connection: Connection, records: list[Record]) -> dict[UUID, UUID]:
+def _write(connection: Connection, records: list[Record]) -> Cursor | None:
+    """Sends a transaction's statements; where runs start, the last finds their conversations."""
     starts = [r for r in records if isinstance(r, RunStarted)]
     messages = [r for r in records if isinstance(r, MessageRow)]
     tool_calls = [r for r in records if isinstance(r, ToolCallRow)]
     # A tool that began and ended within the batch: the last word counts.
     tool_runs = list({r.id: r for r in records if isinstance(r, ToolRun)}.values())
     ends = [r for r in records if isinstance(r, RunEnded)]
+    execution_ids = {"execution_ids": _execution_ids(records)}
+
+    def record(rows: Sequence[Record], *statements: str) -> None:
+        values = {"rows": as_json(rows)}
+        for name in statements:
+            connection.execute(psycopg_query(f"record_{name}"), values)
 
     if starts:
-        rows = as_json(starts)
-        for name in ("users", "conversations", "new_conversations", "runs"):
-            connection.execute(query(f"record_{name}"), {"rows": rows})
-    execution_ids = _execution_ids(records)
+        record(starts, "users", "conversations", "new_conversations", "runs")
     if len(records) > 1:
-        connection.execute(query("lock_run_conversations"), {"execution_ids": execution_ids})
+        connection.execute(psycopg_query("lock_run_conversations"), execution_ids)
     if messages:
-        connection.execute(query("record_messages"), {"rows": as_json(messages)})
+        record(messages, "messages")
     if tool_calls:
-        connection.execute(query("record_tool_calls"), {"rows": as_json(tool_calls)})
+        record(tool_calls, "tool_calls")
     if tool_runs:
-        connection.execute(query("record_tool_runs"), {"rows": as_json(tool_runs)})
+        record(tool_runs, "tool_runs")
     if ends:
-        rows = as_json(ends)
-        connection.execute(query("record_answers"), {"rows": rows})
-        connection.execute(query("record_run_ends"), {"rows": rows})
+        record(ends, "answers", "run_ends")
     if not starts:
-        return {}
-    found = connection.execute(query("run_conversations"), {"execution_ids": execution_ids})
-    return {row.id: row.conversation_id for row in found}
+        return None
+    return connection.execute(psycopg_query("run_conversations"), execution_ids)
 
 
 def _execution_ids(records: Iterable[Record]) -> list[UUID]:
@@ -395,23 +407,18 @@ def _execution_ids(records: Iterable[Record]) -> list[UUID]:
 
 
 def _passing(error: Exception) -> bool:
-    if isinstance(error, DatabaseUnavailable):
-        return True
-    if isinstance(error, DBAPIError):
-        state = getattr(error.orig, "sqlstate", None)
-        if state is None:
-            # Not from the server: libpq lost it. SQLAlchemy knows most of these, not all.
-            return error.connection_invalidated or isinstance(error.orig, OperationalError)
-        return database.passes(state)
-    return False
+    if isinstance(error, psycopg.Error):
+        if error.sqlstate is None:
+            # Not from the server: libpq lost it.
+            return isinstance(error, psycopg.OperationalError)
+        return database.passes(error.sqlstate)
+    return isinstance(error, DatabaseUnavailable)
 
 
 def _reason(error: Exception) -> str:
     """What Postgres said, without its DETAIL: that quotes the row, text and all."""
-    if not isinstance(error, DBAPIError):
-        return str(error).partition("\n")[0]
-    diagnosis = getattr(error.orig, "diag", None)
-    return getattr(diagnosis, "message_primary", None) or str(error.orig).partition("\n")[0]
+    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return said or str(error).partition("\n")[0]
 
 
 def _figures(records: Iterable[Record]) -> Iterable[str]:
