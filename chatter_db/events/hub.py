@@ -30,6 +30,9 @@ PING_SECONDS = 1.0
 broken connection. It also bounds the delay where another process that was to pass the bell on
 died."""
 
+STANDBY_POLL_SECONDS = 0.25
+"""How often it looks on a hot standby, where nobody can listen."""
+
 READ_SECONDS = 30.0
 
 BUSY = (10, 0.1)
@@ -200,7 +203,14 @@ class Hub:
                         self._rings.append(asyncio.get_running_loop().time())
                         self._rung.set()
 
-                await connection.add_listener(CHANNEL, ring)
+                try:
+                    await connection.add_listener(CHANNEL, ring)
+                except asyncpg.ReadOnlySQLTransactionError:
+                    self._poll = STANDBY_POLL_SECONDS
+                    log.warning(
+                        "A hot standby, where nobody can listen: events are looked for every %g s.",
+                        self._poll,
+                    )
             self.connected = True
             yield connection
         finally:

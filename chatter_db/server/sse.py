@@ -14,7 +14,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chatter_db.errors import EventsPruned
+from chatter_db.errors import EventsPruned, UsageError
 from chatter_db.events import Batch, Hub, Selection
 from chatter_db.server.problems import problem
 
@@ -174,6 +174,8 @@ class EventStream(Response):
                 self._subscription = self._hub.subscribe(
                     self._subscription.selection, pruned.oldest
                 )
+            except UsageError:
+                break  # the database is another now, as the client is told when it comes again
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _block_of(self, batch: Batch) -> bytes:

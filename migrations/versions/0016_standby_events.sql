@@ -143,10 +143,14 @@ begin
   if p_until is not null then
     v_until := chatter.parse_position(p_until);
   end if;
+  -- An error and not nothing: who gets nothing may go on from now.
   if pg_catalog.pg_is_in_recovery()
     and greatest(chatter.position_end(v_at), chatter.position_end(v_until)) > pg_catalog.pg_snapshot_xmax(v_now)
   then
-    return;
+    raise exception 'this standby has not come as far as the position yet'
+      using
+        errcode = 'cannot_connect_now',
+        hint = 'Try again: it waits for the oldest transaction that runs on the primary.';
   end if;
   v_now := coalesce(v_until.p, v_now);
 

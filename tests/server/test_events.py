@@ -270,6 +270,25 @@ async def test_a_reader_whom_retention_has_passed_by_is_reset(
         assert (await told.next()).event == "conversation_created"
 
 
+async def test_a_stream_ends_where_the_database_became_another(
+    ada: Person, db: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a restore; what the client is told when it comes again is the problem itself."""
+    async with stream(ada.http) as told:
+        begun = await told.next("position")
+        db.execute("select chatter.renew_event_stream()")
+        db.execute("insert into chatter.conversations default values")  # rings
+        with pytest.raises(AssertionError, match="the stream has ended"):
+            await told.next()
+    refused = await ada.http.get("/api/events", headers={"Last-Event-ID": begun.id})
+    assert refused.status_code == 400
+    assert "Exception in ASGI application" not in caplog.text
+    async with stream(ada.http) as told:
+        await told.next("position")
+        made = await conversation_of(ada)
+        assert (await told.next("conversation_created")).data["conversation_id"] == str(made)
+
+
 async def test_too_many_streams_are_refused_before_they_begin(
     chatter: Chatter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
