@@ -57,7 +57,10 @@ def listen(host: str, port: int) -> socket.socket:
         raise UsageError(
             f"Can't listen on {host} port {port}: {error.strerror}. Choose another with --port."
         ) from None
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
+    # Accepted connections inherit these. Nagle's algorithm would hold back the end of an answer for
+    # 40 ms, and asyncio switches it off only for sockets that name their protocol.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CLIENT_GONE_MS)
     return listener
 

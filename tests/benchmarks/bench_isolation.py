@@ -2,9 +2,12 @@
 
     python tests/benchmarks/bench_isolation.py
 
-Each round runs every way once, as chatter_app, so that noise meets all of them; medians.
+Each round runs every way once, so that noise meets all of them; medians. Statements run as
+chatter_app; the request goes to a server on loopback, for the user who has signed in.
 """
 
+import asyncio
+import os
 import shutil
 import statistics
 import tempfile
@@ -13,13 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import psycopg
 from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
-from chatter_db import migrating
+from chatter_db import Chatter, ledger, migrating
+from chatter_db.accounts import Accounts
 from chatter_db.embedded import lease, wait_until_stopped
+from chatter_db.server import serving
 
 ROUNDS, REPEATS, MESSAGES = 30, 60, 50
 
@@ -63,6 +69,12 @@ WAYS: list[tuple[str, Run, bool]] = [
 ]
 
 
+REQUESTS = [
+    "GET 50 messages, no row-level security",
+    "GET 50 messages, acting for who asks",
+]
+
+
 def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
     # Postgres may run as another user, who has to get in.
@@ -70,15 +82,15 @@ def main() -> None:
     try:
         with lease(directory / "data") as server:
             migrating.migrate(server.url)
-            figures = measure(server.url)
+            figures = measure(server.url) + asyncio.run(measure_requests(server.url))
         wait_until_stopped(directory / "data")
     finally:
         shutil.rmtree(directory)
     table = Table("way", "ms", "of none", title="Row-level security, medians")
-    for begin in (0, 3):
-        base = figures[begin]
-        for (name, _, _), ms in zip(WAYS[begin : begin + 3], figures[begin:], strict=False):
-            table.add_row(name, f"{ms:.3f}", f"{ms / base:.2f}")
+    names = [name for name, _, _ in WAYS] + REQUESTS
+    for begin, end in ((0, 3), (3, 6), (6, 8)):
+        for name, ms in zip(names[begin:end], figures[begin:end], strict=True):
+            table.add_row(name, f"{ms:.3f}", f"{ms / figures[begin]:.2f}")
     Console().print(table)
 
 
@@ -90,7 +102,7 @@ def measure(url: str) -> list[float]:
     ):
         app.execute("set synchronous_commit = off")
         app.execute("set role chatter_app")
-        user, conversation, other = _books(owner)
+        user, conversation, other = _books(owner, "ada")
         for _ in range(ROUNDS):
             for place, (_, run, secured) in enumerate(WAYS):
                 _secure(owner, secured)
@@ -106,8 +118,43 @@ def measure(url: str) -> list[float]:
     return [statistics.median(t) for t in times]
 
 
-def _books(owner: psycopg.Connection) -> tuple[UUID, UUID, UUID]:
-    found = owner.execute("insert into chatter.users (external_id) values ('ada') returning id")
+async def measure_requests(url: str) -> list[float]:
+    os.environ["CHATTER_REQUESTS_PER_MINUTE"] = "1000000"
+    times: list[list[float]] = [[], []]
+    confine = ledger._confine
+    with psycopg.connect(url, autocommit=True) as owner:
+        user, conversation, _ = _books(owner, "eve")
+        async with Chatter.connect(url) as chatter:
+            key = await Accounts(chatter).create_key(user, "bench")
+            server = serving.server(chatter, access_log=False)
+            listener = serving.listen("127.0.0.1", 0)
+            running = asyncio.create_task(server.serve([listener]))
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
+                headers={"Authorization": f"Bearer {key.secret}"},
+            ) as client:
+                for _ in range(ROUNDS):
+                    for secured in (False, True):
+                        _secure(owner, secured)
+                        ledger._confine = confine if secured else lambda *_: None
+                        for repeat in range(-10, REPEATS):
+                            if repeat == 0:
+                                begin = time.perf_counter()
+                            answer = await client.get(
+                                f"/api/conversations/{conversation}/messages?limit=50"
+                            )
+                            assert answer.status_code == 200
+                        ms = (time.perf_counter() - begin) * 1000 / REPEATS
+                        times[secured].append(ms)
+            server.should_exit = True
+            await running
+    return [statistics.median(t) for t in times]
+
+
+def _books(owner: psycopg.Connection, name: str) -> tuple[UUID, UUID, UUID]:
+    found = owner.execute(
+        "insert into chatter.users (external_id) values (%s) returning id", [name]
+    )
     (user,) = found.fetchone() or ()
     conversations = []
     for _ in range(2):

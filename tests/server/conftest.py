@@ -1,7 +1,6 @@
 """A real server on loopback, and clients of it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pytest
 from chatter_db import Chatter
 from chatter_db.accounts import Accounts, Identity
 from chatter_db.models import UserRole
+from chatter_db.server.serving import listen
 from chatter_db.server.serving import server as make_server
 from tests.conftest import Clone
 
@@ -21,7 +21,7 @@ PASSWORD = "correct horse battery staple"
 @asynccontextmanager
 async def serving(chatter: Chatter, port: int = 0) -> AsyncIterator[str]:
     """uvicorn on loopback, on a free port if none is given; its address."""
-    listener = socket.create_server(("127.0.0.1", port))
+    listener = listen("127.0.0.1", port)
     server = make_server(chatter, access_log=False)
     task = asyncio.create_task(server.serve([listener]))
     while not server.started:
