@@ -34,7 +34,7 @@ _NOT_FINITE = re.compile(r"[+-]?(s?nan|inf(inity)?)", re.IGNORECASE)
 # An escaped NUL, but not an escaped backslash before "u0000".
 _JSON_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_YEAR_10000 = 253_402_300_800
+_YEAR_9999 = 253_370_764_800
 
 json_decoder = msgspec.json.Decoder(float_hook=Decimal)
 _json_encoder = msgspec.json.Encoder(decimal_format="number")
@@ -136,13 +136,13 @@ def milliseconds(value: Any) -> str:
 
 def moment(value: Any) -> str:
     """A time as microseconds since 1970: from Unix seconds, or ISO 8601 (UTC unless it says)."""
-    if type(value) is int and 0 <= value < _YEAR_10000:
+    if type(value) is int and 0 <= value < _YEAR_9999:
         return f"{value}000000"
     if type(value) is str and not _NUMBER.fullmatch(value.strip()):
         return str(_microseconds_of_iso(value))
     seconds = _number(value)
-    if not 0 <= seconds < _YEAR_10000:
-        raise ValueError(f"{_shown(value)} is not between 1970 and 9999 in Unix seconds")
+    if not 0 <= seconds < _YEAR_9999:
+        raise ValueError(f"{_shown(value)} is not between 1970 and 9998 in Unix seconds")
     return str(int((seconds * 1_000_000).to_integral_value()))
 
 
@@ -187,6 +187,8 @@ def _microseconds_of_iso(value: str) -> int:
         parsed = parsed.replace(tzinfo=UTC)
     if parsed < _EPOCH:
         raise ValueError(f"{_shown(value)} is before 1970")
+    if parsed.timestamp() >= _YEAR_9999:
+        raise ValueError(f"{_shown(value)} is after 9998")
     return (parsed - _EPOCH) // timedelta(microseconds=1)
 
 

@@ -10,7 +10,9 @@ create table chatter.users (
   constraint users_external_id_key unique (external_id),
   constraint users_external_id_check check (length(external_id) between 1 and 500),
   constraint users_role_check check (role in ('user', 'admin')),
-  constraint users_metadata_check check (jsonb_typeof(metadata) = 'object')
+  constraint users_metadata_check check (jsonb_typeof(metadata) = 'object'),
+  constraint users_created_at_check
+    check (created_at >= '1970-01-01 00:00:00+00' and created_at < '9999-01-01 00:00:00+00')
 );
 
 comment on table chatter.users is 'People whose conversations are in the books.';

@@ -66,7 +66,11 @@ create table chatter.messages (
     check (time_to_first_token_ms >= 0 and time_to_first_token_ms < 'infinity'),
   -- 8 MiB: several times the longest prompt a model takes.
   constraint messages_content_check check (octet_length(content) <= 8388608),
-  constraint messages_metadata_check check (jsonb_typeof(metadata) = 'object')
+  constraint messages_metadata_check check (jsonb_typeof(metadata) = 'object'),
+  -- What any language's dates can hold, in any time zone: one row with another time, infinity
+  -- for one, would be an error to everybody who reads it.
+  constraint messages_created_at_check
+    check (created_at >= '1970-01-01 00:00:00+00' and created_at < '9999-01-01 00:00:00+00')
 );
 
 -- A conversation's history in order, its newest row, and whether it has any.

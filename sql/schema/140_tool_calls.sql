@@ -22,7 +22,9 @@ create table chatter.tool_calls (
   constraint tool_calls_status_check
     check (status in ('requested', 'running', 'completed', 'failed', 'cancelled')),
   constraint tool_calls_duration_ms_check
-    check (duration_ms >= 0 and duration_ms < 'infinity')
+    check (duration_ms >= 0 and duration_ms < 'infinity'),
+  constraint tool_calls_started_at_check
+    check (started_at >= '1970-01-01 00:00:00+00' and started_at < '9999-01-01 00:00:00+00')
 );
 
 -- The tool calls of a run, and the foreign key.

@@ -90,6 +90,7 @@ BAD_JSON = [
     ('{"conversation": "c", "prompt_tokens": ' + "9" * 5000 + "}", "line 1: prompt_tokens: 9999"),
     ('{"conversation": "c", "usage": ' + "[" * 5000 + "]" * 5000 + "}", "nested too deeply"),
     ('{"conversation": "c", "time": 1700000000000}', "line 1: time: .* in Unix seconds"),
+    ('{"conversation": "c", "time": "9999-01-01T00:00:00Z"}', "line 1: time: .* is after 9998"),
     ('{"conversation": "c", "response_time_ms": 1e999}', "line 1: response_time_ms: "),
     ('{"conversation": "c", "thread_id": "d"}', "line 1: thread_id: means the same as another"),
     ('{"conversation": ""}', "line 1: conversation: is missing"),

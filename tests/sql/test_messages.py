@@ -1,7 +1,8 @@
 """130_messages.sql: what a row becomes by itself, and what is no message at all."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import pytest
@@ -149,6 +150,8 @@ COUNTS = [
 ]
 TIMES = ["response_time_ms", "time_to_first_token_ms"]
 
+NEVER = ["infinity", "-infinity", "1969-12-31 23:59:59+00", "9999-01-01 00:00:00+00"]
+
 REFUSED: list[tuple[str, Any]] = [
     *((count, value) for count in COUNTS for value in (-1, 2_000_000_001)),
     *((time, value) for time in TIMES for value in (-0.001, float("inf"), float("nan"))),
@@ -159,6 +162,7 @@ REFUSED: list[tuple[str, Any]] = [
     ("content", "x" * 10_000_000),
     ("content", "ü" * 4_194_305),
     ("metadata", []),
+    *(("created_at", text) for text in NEVER),
 ]
 
 
@@ -180,6 +184,34 @@ def test_an_absurd_value_is_refused_by_the_name_of_its_column(
     assert books.totals(conversation) == Totals(1, 1, 0, 1, Decimal(1))
 
 
+@pytest.mark.parametrize("value", NEVER)
+@pytest.mark.parametrize(
+    ("place", "statement"),
+    [
+        ("users_created_at", "insert into users (external_id, created_at) values ('ada', %s)"),
+        ("conversations_created_at", "update conversations set created_at = %s"),
+        (
+            "workflow_executions_started_at_finished_at",
+            "insert into workflow_executions (workflow_name, started_at) values ('chat', %s)",
+        ),
+        (
+            "workflow_executions_started_at_finished_at",
+            "update workflow_executions set status = 'failed', finished_at = %s",
+        ),
+        ("tool_calls_started_at", "update tool_calls set started_at = %s"),
+    ],
+)
+def test_a_time_that_no_date_can_hold_is_refused(
+    books: Books, conversation: UUID, place: str, statement: LiteralString, value: str
+) -> None:
+    """Nobody could read the row: neither a report nor a page of the dashboard."""
+    books.tool_call(books.execution(conversation))
+    books.connection.execute("set search_path = chatter")
+    with pytest.raises(errors.CheckViolation) as refused:
+        books.connection.execute(statement, [value])
+    assert refused.value.diag.constraint_name == f"{place}_check"
+
+
 @pytest.mark.parametrize("column", ["id", "role", "kind", "status", "metadata", "created_at"])
 def test_a_column_that_must_be_there(books: Books, conversation: UUID, column: str) -> None:
     with pytest.raises(errors.NotNullViolation) as refused:
@@ -194,6 +226,8 @@ ACCEPTED: list[tuple[str, Any]] = [
     *((time, value) for time in TIMES for value in (0.0, 1e9)),
     ("cost", Decimal("999999.999999999999999999999")),
     ("cost", Decimal("1e-100")),
+    ("created_at", datetime(1970, 1, 1, tzinfo=UTC)),
+    ("created_at", datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)),
     ("content", ""),
     ("content", "x" * 8_388_608),
     ("content", "Grüße 👋🏽 \u202e\x01"),
