@@ -207,6 +207,18 @@ def test_wrong_use(audited: Database, url: str, arguments: dict[str, Any], said:
         adopt(url, **arguments)
 
 
+def test_a_conversation_of_the_year_1(audited: Database, url: str) -> None:
+    """What some languages write for no time at all."""
+    audited.execute("update conversations set created_at = '0001-01-01' where id = 'c1'")
+    begin = scalar(audited, "select extract(epoch from chatter.clock())")
+    adopt(url)
+    found = scalar(
+        audited,
+        "select extract(epoch from created_at) from chatter.conversations where external_id = 'c1'",
+    )
+    assert found >= begin
+
+
 def scalar(db: Database, statement: str) -> int:
     row = db.execute(statement).fetchone()
     assert row is not None
