@@ -18,6 +18,7 @@ from chatter_db.errors import UsageError
 from chatter_db.events import Event, Hub, Selection
 from chatter_db.models import Conversation, User
 from chatter_db.recorder import Recorder, Writer, open_spool
+from chatter_db.recorder import hook as hook_recorders
 from chatter_db.recorder import install as install_recorder
 from chatter_db.recorder import uninstall as uninstall_recorder
 from chatter_db.settings import default_data_dir, settings
@@ -151,6 +152,7 @@ class Chatter:
 
         Raises UsageError for an argument that can't be used.
         """
+        hook_recorders()
         return Recorder(
             self._opened_writer(),
             conversation=conversation,

@@ -5,8 +5,8 @@ that order.
 """
 
 from chatter_db.recorder.callbacks import Recorder, RunOutcome
-from chatter_db.recorder.installing import install, uninstall
+from chatter_db.recorder.installing import hook, install, uninstall
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 
-__all__ = ["Recorder", "RunOutcome", "Writer", "install", "open_spool", "uninstall"]
+__all__ = ["Recorder", "RunOutcome", "Writer", "hook", "install", "open_spool", "uninstall"]

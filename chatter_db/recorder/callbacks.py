@@ -25,6 +25,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from langchain_core.utils.uuid import uuid7
 
 from chatter_db.models import ExecutionStatus
+from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import (
     MAX_NAME,
@@ -56,7 +57,7 @@ from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
 from chatter_db.recorder.turns import asked_of, shown_of
 from chatter_db.recorder.unreported import tell_of_unreported_usage
 from chatter_db.recorder.usage import Usage
-from chatter_db.recorder.waiting import Waiting, waiting
+from chatter_db.recorder.waiting import Waiting, Watch, waiting
 from chatter_db.recorder.writer import Booked, Writer
 
 # What a run's metadata is worth keeping on its rows: where in the graph it happened.
@@ -122,7 +123,7 @@ class Recorder(BaseCallbackHandler):
         # given for it, and books runs from their first model call on: most are none.
         self._installed = installed
         self._runs: dict[UUID, Run] = {}
-        self._awaited: dict[asyncio.Task[Any], UUID] = {}
+        self._watch = Watch(self._over)
         self._owners = _OWNERS.setdefault(writer, {})
         self.last_run: RunOutcome | None = None
         """The run that ended last."""
@@ -282,7 +283,7 @@ class Recorder(BaseCallbackHandler):
             started_at=now(),
         )
         run.tools[run_id] = tool
-        self._watch(wait, run_id)
+        self._watch.begin(wait, run_id)
         if tool.tool_call_id is not None and not run.unbooked:
             await self._submit([tool_begin(run, tool)])
 
@@ -396,6 +397,7 @@ class Recorder(BaseCallbackHandler):
         wait = waiting()
         started, started_at = time.perf_counter(), now()
         name, asked = options.get("name"), asked_of(question)
+        parent_run_id = parent_run_id or ambient.run_id()
         run = await self._begin(run_id, parent_run_id, name, metadata, asked, wait)
         if run is None:
             return
@@ -412,32 +414,10 @@ class Recorder(BaseCallbackHandler):
             metadata={key: metadata[key] for key in _PLACE if key in metadata},
             question=question if self._estimate else (),
         )
-        self._watch(wait, run_id)
+        self._watch.begin(wait, run_id, together=options.get("batch_size") or 1)
         if run.unbooked:
             unbooked, run.unbooked = run.unbooked, []
             run.conversation_id = (await self._submit(unbooked)).conversation_id
-
-    def _watch(self, wait: Waiting, run_id: UUID) -> None:
-        """Learns of the end of a call or tool whose task is cancelled: LangChain tells nothing."""
-        if wait.task is None or not wait.awaited:
-            return
-        before = self._awaited.get(wait.task)
-        self._awaited[wait.task] = run_id
-        if before is None:
-            wait.task.add_done_callback(self._task_over)
-        else:
-            # A task awaits one at a time: the one before ended by a timeout that was caught.
-            self._over(before)
-
-    def _unwatch(self, wait: Waiting, run_id: UUID) -> None:
-        if wait.task is not None and self._awaited.get(wait.task) == run_id:
-            del self._awaited[wait.task]
-            wait.task.remove_done_callback(self._task_over)
-
-    def _task_over(self, task: "asyncio.Task[Any]") -> None:
-        run_id = self._awaited.pop(task, None)
-        if run_id is not None:
-            self._over(run_id)
 
     def _over(self, run_id: UUID) -> None:
         """A call or tool was cancelled."""
@@ -455,7 +435,7 @@ class Recorder(BaseCallbackHandler):
         run = self._runs.get(run_id)
         call = run.calls.pop(run_id, None) if run else None
         if run is not None and call is not None:
-            self._unwatch(call.waiting, run_id)
+            self._watch.end(call.waiting, run_id)
             if run_id != run.id:
                 self._forget(run, run_id)
         return run, call
@@ -509,7 +489,7 @@ class Recorder(BaseCallbackHandler):
         tool = run.tools.pop(run_id, None) if run else None
         if run is None or tool is None:
             return []
-        self._unwatch(tool.waiting, run_id)
+        self._watch.end(tool.waiting, run_id)
         booked = not run.unbooked
         records: list[Record] = self._below(run, run_id)
         if tool.tool_call_id is not None:
@@ -540,7 +520,7 @@ class Recorder(BaseCallbackHandler):
         calls, tools = run.take_below(run_id)
         over: list[ModelCall | ToolExecution] = [*calls, *tools]
         for one in over:
-            self._unwatch(one.waiting, one.id)
+            self._watch.end(one.waiting, one.id)
             self._forget(run, one.id)
         return interrupted_below(run, calls, tools, content=self._content, estimate=self._estimate)
 

@@ -1,4 +1,4 @@
-"""One recorder for every run of the process, without any graph being told of it."""
+"""The recorder of calls that are given none: of the run around them, else of the process."""
 
 import threading
 from contextvars import ContextVar
@@ -7,6 +7,7 @@ from typing import cast
 from langchain_core.tracers.context import register_configure_hook
 
 from chatter_db.errors import UsageError
+from chatter_db.recorder import ambient
 from chatter_db.recorder.callbacks import Recorder
 
 
@@ -20,12 +21,25 @@ class _Installed:
         self.recorder: Recorder | None = None
 
     def get(self) -> Recorder | None:
-        return self.recorder
+        return ambient.handler(Recorder) or self.recorder
 
 
 _installed = _Installed()
 _lock = threading.Lock()
 _hooked = False
+
+
+def hook() -> None:
+    """Has LangChain ask here for every run and call from now on."""
+    global _hooked  # noqa: PLW0603 - LangChain's hooks can't be taken back
+    with _lock:
+        if not _hooked:
+            register_configure_hook(
+                cast("ContextVar[Recorder | None]", _installed),
+                inheritable=True,
+                handle_class=Recorder,
+            )
+            _hooked = True
 
 
 def install(recorder: Recorder) -> None:
@@ -34,18 +48,11 @@ def install(recorder: Recorder) -> None:
     A run that is given a recorder of its own is left to that one. Raises
     UsageError if there is one installed already.
     """
-    global _hooked  # noqa: PLW0603 - LangChain's hooks can't be taken back
+    hook()
     with _lock:
         if _installed.recorder is not None:
             raise UsageError("A recorder is installed in this process already: uninstall it first.")
         _installed.recorder = recorder
-        if not _hooked:
-            register_configure_hook(
-                cast("ContextVar[Recorder | None]", _installed),
-                inheritable=True,
-                handle_class=Recorder,
-            )
-            _hooked = True
 
 
 def uninstall(recorder: Recorder) -> bool:

@@ -7,9 +7,11 @@ wait for it, and LangChain always tells of its end.
 
 import asyncio
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+from uuid import UUID
 
 _MANAGER = "langchain_core.callbacks.manager"
 
@@ -64,3 +66,55 @@ def waiting(*, chain: bool = False) -> Waiting:
             break
         frame = frame.f_back
     return Waiting(asyncio.current_task())
+
+
+@dataclass
+class _Awaited:
+    """What a task awaits: one call or tool, or the calls of one `agenerate`."""
+
+    ids: set[UUID]
+    to_come: int
+    """Calls of the same await that have yet to begin."""
+
+
+class Watch:
+    """Tells `over` of calls and tools whose task is cancelled, which LangChain doesn't."""
+
+    def __init__(self, over: Callable[[UUID], None]) -> None:
+        self._over = over
+        self._awaited: dict[asyncio.Task[Any], _Awaited] = {}
+
+    def begin(self, wait: Waiting, run_id: UUID, *, together: int = 1) -> None:
+        """`together` are the calls that begin within the same await."""
+        if wait.task is None or not wait.awaited:
+            return
+        before = self._awaited.get(wait.task)
+        if before is not None and before.to_come:
+            before.to_come -= 1
+            before.ids.add(run_id)
+            return
+        self._awaited[wait.task] = _Awaited({run_id}, together - 1)
+        if before is None:
+            wait.task.add_done_callback(self._task_over)
+        else:
+            # A task awaits one thing at a time: that before ended by a timeout that was caught.
+            self._all_over(before)
+
+    def end(self, wait: Waiting, run_id: UUID) -> None:
+        """It has ended by itself."""
+        awaited = self._awaited.get(wait.task) if wait.task is not None else None
+        if wait.task is None or awaited is None:
+            return
+        awaited.ids.discard(run_id)
+        if not awaited.ids:
+            del self._awaited[wait.task]
+            wait.task.remove_done_callback(self._task_over)
+
+    def _task_over(self, task: "asyncio.Task[Any]") -> None:
+        awaited = self._awaited.pop(task, None)
+        if awaited is not None:
+            self._all_over(awaited)
+
+    def _all_over(self, awaited: _Awaited) -> None:
+        for run_id in list(awaited.ids):
+            self._over(run_id)

@@ -15,7 +15,7 @@ from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import StructuredTool, tool
@@ -96,6 +96,7 @@ def shapes_of(provider: Provider) -> dict[str, Shape]:
         ),
         "with_fallbacks": Shape(single(broken.with_fallbacks([model])), 1, refused=1),
         "functional": Shape(functional(model), 2),
+        "several at once": Shape(several_at_once(model), 3),
         "retriever": Shape(retrieving(model), 2),
         "model that passes on": Shape(single(PassingOn(model=model)), 1),
         "chain": Shape(RunnableLambda(lambda inputs: inputs["messages"]) | model, 1),
@@ -187,6 +188,27 @@ def threads(model: BaseChatModel) -> Graph:
     graph = StateGraph(MessagesState)
     graph.add_node("call", call)
     graph.add_edge(START, "call")
+    return graph.compile()
+
+
+def several_at_once(model: BaseChatModel) -> Graph:
+    """A node that asks by `generate`, which looks at no config."""
+
+    def asked(state: MessagesState) -> list[list[BaseMessage]]:
+        return [list(state["messages"])] * 3
+
+    def first(result: LLMResult) -> dict[str, Any]:
+        return {"messages": [AIMessage(result.generations[0][0].text)]}
+
+    def call(state: MessagesState) -> dict[str, Any]:
+        return first(model.generate(asked(state)))
+
+    async def call_async(state: MessagesState) -> dict[str, Any]:
+        return first(await model.agenerate(asked(state)))
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", RunnableLambda(call, afunc=call_async))
+    graph.add_edge(START, "model")
     return graph.compile()
 
 

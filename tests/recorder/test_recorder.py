@@ -1,6 +1,7 @@
 """One row per model call, whatever the graph and however it is run."""
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypedDict
@@ -8,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -259,8 +260,6 @@ async def test_a_cancelled_run_is_cancelled_in_the_books(
     chatter: Chatter, provider: Provider
 ) -> None:
     """LangChain calls no handler for a model call whose task is cancelled."""
-    import threading
-
     hold = threading.Event()
     provider.script = [Reply("never", hold=hold)]
     task = asyncio.create_task(ainvoke(agent(model_of(provider)), chatter.recorder()))
@@ -274,6 +273,31 @@ async def test_a_cancelled_run_is_cancelled_in_the_books(
     assert (call.kind, call.status, call.usage_status) == ("step", "cancelled", "unknown")
     execution: Execution = await only(chatter, Execution)
     assert (execution.status, execution.error_type) == ("cancelled", None)
+
+
+async def test_of_several_calls_at_once_each_has_its_end(
+    chatter: Chatter, provider: Provider
+) -> None:
+    """They begin and are cancelled in one await; what was answered before isn't."""
+    hold = threading.Event()
+    asked: list[list[BaseMessage]] = [[HumanMessage("Hi")], [HumanMessage("Ho")]]
+    model = model_of(provider)
+    await model.agenerate(asked, callbacks=[chatter.recorder(workflow="answered")])
+    answered = await rows(chatter, role="assistant")
+    assert [(call.status, call.prompt_tokens) for call in answered] == [("completed", 10)] * 2
+
+    provider.arrived.clear()
+    provider.script = [Reply("never", hold=hold), Reply("never", hold=hold)]
+    task = asyncio.create_task(model.agenerate(asked, callbacks=[chatter.recorder()]))
+    await asyncio.to_thread(provider.arrived.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    hold.set()
+    async with asyncio.timeout(20):  # nobody waits for what was cancelled
+        while len(calls := await rows(chatter, role="assistant")) < 4:
+            await asyncio.sleep(0.01)
+    assert Counter(call.status for call in calls) == {"completed": 2, "cancelled": 2}
 
 
 async def test_a_failing_tool_is_on_its_row(chatter: Chatter, provider: Provider) -> None:

@@ -241,5 +241,5 @@ def assert_forgotten(*recorders: Recorder) -> None:
     """Nothing is kept in memory of runs that are over."""
     for recorder in recorders:
         assert not recorder._runs
-        assert not recorder._awaited
+        assert not recorder._watch._awaited
         assert not recorder._owners
