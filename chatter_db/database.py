@@ -92,13 +92,19 @@ def place(url: str) -> str:
 
 
 def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
-    """A psycopg connection. Raises DatabaseUnavailable when there is none to be had."""
+    """A psycopg connection.
+
+    Raises DatabaseUnavailable when there is none to be had, UsageError for a parameter of the
+    URL that libpq can't take.
+    """
     if settings().pools_transactions:
         options["prepare_threshold"] = None
     try:
         return psycopg.connect(url, application_name="chatter", **options)
     except psycopg.OperationalError as error:
         raise _unavailable(url, error) from None
+    except psycopg.ProgrammingError as error:
+        raise UsageError(f"A parameter of the database URL can't be used: {error}.") from None
 
 
 # hide_parameters: an error must not quote what people said.

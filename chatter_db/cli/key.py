@@ -21,6 +21,11 @@ def key(
     from chatter_db.errors import UsageError
     from chatter_db.models import User
 
+    try:
+        f"{user}{name}".encode()
+    except UnicodeEncodeError:
+        raise UsageError("The user and the name of a key must be UTF-8.") from None
+
     async def make() -> str:
         async with open_chatter() as chatter:
             accounts = Accounts(chatter)

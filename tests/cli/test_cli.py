@@ -52,6 +52,14 @@ def test_a_url_of_something_else_is_wrong_use(chatter_command: Run, command: str
     assert_no_traceback(done.stderr)
 
 
+def test_a_parameter_of_the_url_that_is_none(chatter_command: Run) -> None:
+    done = chatter_command("status", url="postgresql://u:secret@127.0.0.1:1/db?connect_timeout=é")
+    assert done.returncode == 2
+    assert "connect_timeout" in done.stderr
+    assert "secret" not in done.stderr
+    assert_no_traceback(done.stderr)
+
+
 @pytest.mark.parametrize("password", ["sec/ret", "sec%zzret", "sec@ret:x/"])
 def test_a_password_that_was_not_encoded_is_not_shown(chatter_command: Run, password: str) -> None:
     done = chatter_command("status", url=f"postgresql://user:{password}@127.0.0.1:1/db")
@@ -197,3 +205,6 @@ def test_a_key_of_a_user_who_may_be_new(chatter_command: Run, url: str) -> None:
     assert chatter_command("key", "bob", url=url).returncode == 0
     refused = chatter_command("key", "bob", "--admin", url=url)
     assert (refused.returncode, "no admin" in refused.stderr) == (2, True)
+    for argument in (["\udcff"], ["ada", "--name", "\udcff"]):  # a byte that is no UTF-8
+        garbled = chatter_command("key", *argument, url=url)
+        assert (garbled.returncode, "must be UTF-8" in garbled.stderr) == (2, True)
