@@ -17,6 +17,7 @@ from chatter_db import database, migrating
 from chatter_db.errors import UsageError
 from chatter_db.events import Event, Hub, Selection
 from chatter_db.models import Conversation, User
+from chatter_db.queries import query
 from chatter_db.recorder import Recorder, Writer, open_spool
 from chatter_db.recorder import hook as hook_recorders
 from chatter_db.recorder import install as install_recorder
@@ -325,7 +326,8 @@ class Chatter:
 
 def _confine(session: AsyncSession, user_id: UUID) -> None:
     def act_for(_: Session, __: SessionTransaction, connection: Connection) -> None:
-        connection.execute(select(func.chatter.act_for(user_id)))
+        # Not as an expression, which would be made and compiled for every transaction.
+        connection.execute(query("act_for"), {"user_id": user_id})
 
     event.listen(session.sync_session, "after_begin", act_for)
 
