@@ -1,7 +1,8 @@
 """The run around a model call that wasn't told of it.
 
 What LangGraph knows of a run goes with a node in a context variable, for whatever is invoked there.
-`generate` and `agenerate` of a model don't look at it: their calls would have no callbacks.
+`generate` and `agenerate` of a model don't look at it, and who gives a call callbacks of its own
+replaces those of the run.
 """
 
 from typing import TypeVar

@@ -305,6 +305,7 @@ class Recorder(BaseCallbackHandler):
         wait: Waiting | None = None,
     ) -> Run | None:
         """The run that `run_id` is part of, or the root of; None if another recorder books it."""
+        parent_id = parent_id or ambient.run_id()
         if not self._takes(run_id, parent_id):
             return None
         run = self._runs.get(run_id) or (self._runs.get(parent_id) if parent_id else None)
@@ -397,7 +398,6 @@ class Recorder(BaseCallbackHandler):
         wait = waiting()
         started, started_at = time.perf_counter(), now()
         name, asked = options.get("name"), asked_of(question)
-        parent_run_id = parent_run_id or ambient.run_id()
         run = await self._begin(run_id, parent_run_id, name, metadata, asked, wait)
         if run is None:
             return
@@ -405,7 +405,7 @@ class Recorder(BaseCallbackHandler):
         model = metadata.get("ls_model_name") or parameters.get("model")
         run.calls[run_id] = ModelCall(
             id=run_id,
-            parent_id=parent_run_id,
+            parent_id=run.parents[run_id],
             waiting=wait,
             started=started,
             started_at=started_at,

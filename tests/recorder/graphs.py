@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
@@ -97,6 +98,10 @@ def shapes_of(provider: Provider) -> dict[str, Shape]:
         "with_fallbacks": Shape(single(broken.with_fallbacks([model])), 1, refused=1),
         "functional": Shape(functional(model), 2),
         "several at once": Shape(several_at_once(model), 3),
+        # Instead of the run's, as LangChain takes them.
+        "callbacks of its own": Shape(
+            single(model.with_config(callbacks=[BaseCallbackHandler()])), 1
+        ),
         "retriever": Shape(retrieving(model), 2),
         "model that passes on": Shape(single(PassingOn(model=model)), 1),
         "chain": Shape(RunnableLambda(lambda inputs: inputs["messages"]) | model, 1),

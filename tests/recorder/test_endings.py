@@ -321,9 +321,16 @@ async def test_a_timeout_that_is_caught_ends_the_call(
 ) -> None:
     """LangChain calls no handler, and the task that waited goes on to other calls."""
     scene.held()
+
+    async def lose_patience(timeout: asyncio.Timeout) -> None:
+        await scene.asked()
+        timeout.reschedule(asyncio.get_running_loop().time())
+
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
+        async with asyncio.timeout(None) as timeout:
+            losing = asyncio.create_task(lose_patience(timeout))
             await scene.model.ainvoke("Rain?", scene.config)
+    await losing
     assert len(scene.run._runs) == 1
     await scene.model.ainvoke("Rain?", scene.config)
     await until(lambda: not db.execute(RUNNING).fetchall())
