@@ -1,7 +1,6 @@
 """A hot standby: a physical copy of a running server that follows it, and may take its place."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import psycopg
 
 from chatter_db.embedded.account import Account
 from chatter_db.embedded.binaries import find_client
+from tests.embedded.conftest import open_directory
 from tests.embedded.processes import until
 from tests.pooler.pgbouncer import free_port
 
@@ -18,8 +18,7 @@ from tests.pooler.pgbouncer import free_port
 @contextmanager
 def hot_standby(primary: SimpleNamespace, binaries: Path) -> Iterator[str]:
     """The URL of a standby that follows `primary`, of the same version of Postgres."""
-    directory = Path(tempfile.mkdtemp(prefix="chatter-standby-", dir="/dev/shm"))
-    directory.chmod(0o755)
+    directory = open_directory()
     cluster = directory / "cluster"
     account = Account.for_cluster(cluster)
     account.own(directory)
