@@ -305,7 +305,8 @@ class Recorder(BaseCallbackHandler):
         wait: Waiting | None = None,
     ) -> Run | None:
         """The run that `run_id` is part of, or the root of; None if another recorder books it."""
-        parent_id = parent_id or ambient.run_id()
+        if parent_id is None and (around := ambient.run_id()) in self._runs:
+            parent_id = around
         if not self._takes(run_id, parent_id):
             return None
         run = self._runs.get(run_id) or (self._runs.get(parent_id) if parent_id else None)

@@ -300,6 +300,29 @@ async def test_of_several_calls_at_once_each_has_its_end(
     assert Counter(call.status for call in calls) == {"completed": 2, "cancelled": 2}
 
 
+async def test_a_recorder_of_its_own_inside_a_run(chatter: Chatter, provider: Provider) -> None:
+    """Is the one that books the call, under its own conversation."""
+    model, own = model_of(provider), chatter.recorder(conversation="own")
+
+    async def ask(state: MessagesState) -> dict[str, Any]:
+        asked: list[list[BaseMessage]] = [list(state["messages"])]
+        await model.agenerate(asked, callbacks=[own])
+        return {"messages": [await model.ainvoke(state["messages"], {"callbacks": [own]})]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    await ainvoke(graph.compile(), chatter.recorder(conversation="around"))
+    calls = await rows(chatter, role="assistant")
+    async with chatter.session() as session:
+        (conversation,) = await session.scalars(
+            select(Conversation).where(Conversation.external_id == "own")
+        )
+    assert [(call.conversation_id, call.prompt_tokens) for call in calls] == [
+        (conversation.id, 10)
+    ] * 2
+
+
 async def test_a_failing_tool_is_on_its_row(chatter: Chatter, provider: Provider) -> None:
     provider.script = [Reply(tools=(("weather", {"city": "Atlantis"}),))]
     with pytest.raises(ValueError, match="no such city"):
