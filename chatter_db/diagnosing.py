@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from chatter_db.errors import ChatterError, UsageError
+from chatter_db.recorder.endpoints import provider_asked
 from chatter_db.recorder.pricing import cost_of
 from chatter_db.recorder.probing import asked_once
 from chatter_db.recorder.usage import Usage
@@ -72,6 +73,8 @@ class Diagnosis:
     model: str
     package: str
     package_version: str | None
+    booked_as: str
+    """The provider in the books: who is asked, by the address, else by LangChain's name."""
     streams_usage: bool | None = None
     """Whether a streamed call reports usage as things are; None if that can't be told."""
     price_list: str | None = None
@@ -112,7 +115,8 @@ def diagnose(name: str, *, base_url: str | None = None, call: bool = False) -> D
         installed = version(package.name)
     except PackageNotFoundError:
         installed = None
-    found = Diagnosis(provider, model, package.name, installed)
+    booked_as = provider_asked(provider, base_url) or provider
+    found = Diagnosis(provider, model, package.name, installed, booked_as)
     if installed is not None:
         found.streams_usage = _streams_usage(package, model, base_url)
         if call:
@@ -159,10 +163,10 @@ def _tell_of_streams(found: Diagnosis, package: Package) -> None:
 
 def _look_up_price(found: Diagnosis) -> None:
     least = Usage(prompt_tokens=1, completion_tokens=1)
-    cost = cost_of(least, provider=found.provider, model=found.model, at=found.priced_at)
+    cost = cost_of(least, provider=found.booked_as, model=found.model, at=found.priced_at)
     if cost is None:
         found.problems.append(
-            f"The price list doesn't know {found.provider} {found.model}: its calls have no cost "
+            f"The price list doesn't know {found.booked_as} {found.model}: its calls have no cost "
             "and count in unpriced_calls, unless the provider states what it charged."
         )
         return

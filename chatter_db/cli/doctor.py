@@ -47,6 +47,7 @@ def _print(found: "Diagnosis") -> None:
     rows = {
         "model": f"{found.provider} {found.model}",
         "package": f"{found.package} {found.package_version or 'is not installed'}",
+        "provider in the books": found.booked_as if found.booked_as != found.provider else "",
         "usage of streams": streams[found.streams_usage],
         "prices": "\n".join(prices) or "not known",
         "price list": f"{found.price_list}, at {found.priced_at:%Y-%m-%d}"

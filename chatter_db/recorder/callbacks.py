@@ -35,6 +35,7 @@ from chatter_db.recorder.arguments import (
     require_flag,
     require_name,
 )
+from chatter_db.recorder.endpoints import provider_asked, url_given
 from chatter_db.recorder.records import (
     MessageRow,
     Record,
@@ -181,7 +182,8 @@ class Recorder(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        await self._call(run_id, parent_run_id, metadata, kwargs, messages[0] if messages else [])
+        question = messages[0] if messages else []
+        await self._call(run_id, parent_run_id, serialized, metadata, kwargs, question)
 
     async def on_llm_start(
         self,
@@ -194,7 +196,7 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         question = [HumanMessage(prompts[0])] if prompts else []
-        await self._call(run_id, parent_run_id, metadata, kwargs, question)
+        await self._call(run_id, parent_run_id, serialized, metadata, kwargs, question)
 
     # Not async: a token must cost next to nothing, on the sync paths too.
     def on_llm_new_token(
@@ -391,6 +393,7 @@ class Recorder(BaseCallbackHandler):
         self,
         run_id: UUID,
         parent_run_id: UUID | None,
+        serialized: Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None,
         options: Mapping[str, Any],
         question: Sequence[BaseMessage],
@@ -411,6 +414,7 @@ class Recorder(BaseCallbackHandler):
             started=started,
             started_at=started_at,
             provider=metadata.get("ls_provider"),
+            endpoint=provider_asked(metadata.get("ls_provider"), url_given(serialized)),
             model=model or parameters.get("model_name"),
             metadata={key: metadata[key] for key in _PLACE if key in metadata},
             question=question if self._estimate else (),

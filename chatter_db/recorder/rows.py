@@ -48,7 +48,8 @@ def reply(
     ended = time.perf_counter()
     # One clock for start and end: the start's, plus what the call took.
     at = call.started_at + timedelta(seconds=ended - call.started)
-    provider = _text(stated.get("model_provider")) or _text(call.provider)
+    # The package states its own name, wherever it was sent.
+    provider = call.endpoint or _text(stated.get("model_provider")) or _text(call.provider)
     asked = _text(call.model)
     model = _text(stated.get("model_name")) or _text(stated.get("model")) or asked
     # What is only estimated has no price: a cost in the books is one that was reported or computed.

@@ -22,6 +22,9 @@ class ModelCall:
     started: float
     started_at: datetime
     provider: str | None
+    """By LangChain's name: whose package it was, hence whose protocol."""
+    endpoint: str | None
+    """The provider that was asked, where the address shows that it is another one."""
     model: str | None
     metadata: dict[str, Any]
     first_token: float | None = None

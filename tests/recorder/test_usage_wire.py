@@ -61,6 +61,48 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         (12, 5, 17, 8, None, None),
     ),
     (
+        "a cache's count beside the details, as Moonshot has it",
+        "moonshot",
+        {**CHAT, "cached_tokens": 8},
+        (12, 5, 17, 8, None, None),
+    ),
+    (
+        "a zero there is said by servers without a cache too",
+        "together",
+        {**CHAT, "cached_tokens": 0},
+        (12, 5, 17, None, None, None),
+    ),
+    (
+        "LiteLLM's cache writes",
+        "openai",
+        {
+            **CHAT,
+            "prompt_tokens_details": {"cached_tokens": 2, "cache_creation_tokens": 9},
+            "cache_creation_input_tokens": 9,
+            "cache_read_input_tokens": 2,
+        },
+        (12, 5, 17, 2, 9, None),
+    ),
+    (
+        "and before they were among the details",
+        "openai",
+        {**CHAT, "cache_creation_input_tokens": 9, "cache_read_input_tokens": 0},
+        (12, 5, 17, None, 9, None),
+    ),
+    (
+        "Qwen's cache writes",
+        "openai",
+        {
+            **CHAT,
+            "prompt_tokens_details": {
+                "cached_tokens": 0,
+                "cache_creation_input_tokens": 9,
+                "cache_creation": {"ephemeral_5m_input_tokens": 9},
+            },
+        },
+        (12, 5, 17, 0, 9, None),
+    ),
+    (
         "xAI's reasoning is beside the completion, which the total tells",
         None,
         {

@@ -104,3 +104,10 @@ def test_the_packages_are_what_they_are_called() -> None:
     assert installed <= set(PACKAGES)
     for provider in installed:
         assert diagnose(f"{provider}:some-model").package_version
+
+
+def test_the_address_tells_whose_price_it_is() -> None:
+    found = diagnose("openai:deepseek-chat", base_url="https://api.deepseek.com/v1")
+    assert (found.booked_as, bool(found.unit_prices)) == ("deepseek", True)
+    found = diagnose("openai:deepseek-chat")
+    assert (found.booked_as, found.unit_prices) == ("openai", None)

@@ -8,9 +8,11 @@ completion's, so that a detail that is missing is not known.
 - Azure: https://learn.microsoft.com/azure/ai-services/openai/reference
 - DeepSeek, with cache hits and misses: https://api-docs.deepseek.com/guides/kv_cache
 - Groq: https://console.groq.com/docs/prompt-caching
+- LiteLLM's proxy, with cache writes: https://docs.litellm.ai/docs/completion/prompt_caching
 - Mistral: https://docs.mistral.ai/api/
 - OpenRouter, with what it charges: https://openrouter.ai/docs/use-cases/usage-accounting
 - Perplexity, likewise: https://docs.perplexity.ai/api-reference
+- Qwen, with cache writes: https://www.alibabacloud.com/help/en/model-studio/context-cache
 - xAI: https://docs.x.ai/docs/api-reference, and its gRPC messages: https://github.com/xai-org/xai-proto
 """
 
@@ -21,6 +23,8 @@ from chatter_db.recorder.usage.counts import Reader, Usage, added, total_of
 
 XAI_PROTO = frozenset({"prompt_text_tokens", "cached_prompt_text_tokens", "prompt_image_tokens"})
 """Names that only xAI's own messages have."""
+
+_CREATED = "cache_creation_input_tokens"
 
 # "1 USD = 10,000,000,000 ticks": https://docs.x.ai/docs/key-information/billing
 _TICKS = 10**10
@@ -43,15 +47,25 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
         if with_reasoning(prompt, completion, beside, stated, xai=xai) != completion:
             reasoning = beside
     completion = with_reasoning(prompt, completion, reasoning, stated, xai=xai)
+    lifetimes = inputs.inside("cache_creation", "cache_creation_token_details")
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=total_of(stated, prompt, completion),
-        # DeepSeek says it beside the details, and said it before it had any.
+        # DeepSeek says it beside the details, and said it before it had any. Moonshot has
+        # OpenAI's name there, as have others who say 0 whether they cache or not.
         cache_read_tokens=_first(
-            inputs.count("cached_tokens"), block.count("prompt_cache_hit_tokens")
+            inputs.count("cached_tokens"),
+            block.count("prompt_cache_hit_tokens"),
+            block.count("cached_tokens") or None,
         ),
-        cache_write_tokens=inputs.count("cache_write_tokens"),
+        # OpenRouter, LiteLLM's proxy and Qwen each have a name for it; LiteLLM had it beside
+        # the details before.
+        cache_write_tokens=_first(
+            inputs.count("cache_write_tokens", "cache_creation_tokens", _CREATED),
+            block.count(_CREATED),
+        ),
+        cache_write_1h_tokens=lifetimes.count("ephemeral_1h_input_tokens") or None,
         reasoning_tokens=reasoning,
         kinds=_kinds(inputs, outputs),
         cost=_stated_cost(block),

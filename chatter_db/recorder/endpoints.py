@@ -1,0 +1,62 @@
+"""Who answers at the address a model was given.
+
+DeepSeek, Groq, Moonshot, OpenRouter, Together, xAI and many more speak OpenAI's protocol or
+Anthropic's, and are asked through `ChatOpenAI(base_url=...)` or `ChatAnthropic(base_url=...)`.
+LangChain calls the provider `openai` or `anthropic` all the same; who charges for the call is
+known by the address alone. genai-prices knows the addresses.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from genai_prices.data_snapshot import get_snapshot
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """How a package is told another address: by an argument, else by the environment."""
+
+    argument: str
+    variables: tuple[str, ...]
+
+
+# By LangChain's name of the provider.
+_PROTOCOLS = {
+    "openai": _Protocol("openai_api_base", ("OPENAI_API_BASE", "OPENAI_BASE_URL")),
+    "anthropic": _Protocol("anthropic_api_url", ("ANTHROPIC_API_URL", "ANTHROPIC_BASE_URL")),
+}
+
+# A provider has one name in the books, the one of its own LangChain package.
+_NAMES = {"google": "google_genai", "mistral": "mistralai", "x-ai": "xai"}
+
+
+def url_given(model: Mapping[str, Any] | None) -> str | None:
+    """The address that a model was made with; `model` is what callbacks get as `serialized`."""
+    arguments = (model or {}).get("kwargs") or {}
+    urls = (arguments.get(protocol.argument) for protocol in _PROTOCOLS.values())
+    return next((url for url in urls if isinstance(url, str)), None)
+
+
+def provider_asked(provider: str | None, url: str | None) -> str | None:
+    """The provider at `url`, else at the environment's; None if the address is no known one.
+
+    `provider` is the one that LangChain names: only the packages of OpenAI and Anthropic are
+    pointed at others.
+    """
+    protocol = _PROTOCOLS.get(provider) if provider else None
+    if protocol is None:
+        return None
+    url = url or next(filter(None, map(os.environ.get, protocol.variables)), None)
+    return _provider_at(url) if url else None
+
+
+@lru_cache(maxsize=256)
+def _provider_at(url: str) -> str | None:
+    try:
+        found = get_snapshot().find_provider(None, None, url).id
+    except LookupError:
+        return None
+    return _NAMES.get(found, found)

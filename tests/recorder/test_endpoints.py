@@ -1,0 +1,124 @@
+"""Who is booked as the provider when one is asked through another one's package."""
+
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from langchain_anthropic import ChatAnthropic
+from langchain_core.messages import HumanMessage
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from chatter_db import Chatter, Message
+from chatter_db.recorder.endpoints import provider_asked, url_given
+from tests.providers.openai import Provider, Reply
+
+
+def asked(url: str | None) -> str | None:
+    """The provider that a ChatOpenAI with `url` asks, by what it shows to callbacks."""
+    given = {"base_url": url} if url else {}
+    model = ChatOpenAI(model="m", api_key=SecretStr("test"), **given)
+    return provider_asked("openai", url_given(model._serialized))
+
+
+@pytest.fixture(autouse=True)
+def no_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_BASE", "OPENAI_BASE_URL", "ANTHROPIC_API_URL", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        ("https://api.deepseek.com/v1", "deepseek"),
+        ("https://api.groq.com/openai/v1", "groq"),
+        ("https://openrouter.ai/api/v1", "openrouter"),
+        ("https://api.x.ai/v1", "xai"),
+        ("https://api.mistral.ai/v1", "mistralai"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai/", "google_genai"),
+        ("https://mine.openai.azure.com/openai/v1/", "azure"),
+        ("https://api.openai.com/v1", "openai"),
+        ("http://127.0.0.1:8000/v1", None),
+        (None, None),
+    ],
+)
+def test_the_address_tells_the_provider(url: str | None, provider: str | None) -> None:
+    assert asked(url) == provider
+
+
+def test_the_environment_may_have_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://api.deepseek.com")
+    assert asked(None) == "deepseek"
+    # An argument goes before it, also where it is nobody's that we know.
+    assert asked("http://127.0.0.1:8000/v1") is None
+    # And it is none of anybody else's.
+    assert provider_asked("anthropic", None) is None
+
+
+@pytest.mark.parametrize(
+    "serialized", [None, {}, {"kwargs": None}, {"kwargs": {"openai_api_base": 1}}]
+)
+def test_a_model_that_says_nothing_of_itself(serialized: dict[str, Any] | None) -> None:
+    assert url_given(serialized) is None
+
+
+def test_other_packages_know_whom_they_ask() -> None:
+    assert (
+        provider_asked("bedrock_converse", "https://bedrock-runtime.eu-west-1.amazonaws.com")
+        is None
+    )
+    assert provider_asked(None, "https://api.deepseek.com") is None
+
+
+def test_anthropics_package_is_pointed_at_others_too() -> None:
+    model = ChatAnthropic(
+        model="kimi-k2",
+        base_url="https://api.moonshot.ai/anthropic",
+        api_key=SecretStr("test"),
+        timeout=1,
+        stop=None,
+    )
+    assert provider_asked("anthropic", url_given(model._serialized)) == "moonshotai"
+
+
+class ToLoopback(httpx.AsyncHTTPTransport):
+    """Sends what is meant for the internet to the provider on loopback."""
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__()
+        self._base = httpx.URL(provider.base_url)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(
+            scheme=self._base.scheme, host=self._base.host, port=self._base.port
+        )
+        return await super().handle_async_request(request)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_is_priced_by_who_was_asked(
+    chatter: Chatter, provider: Provider, streamed: bool
+) -> None:
+    provider.script = [
+        Reply("All is well.", prompt_tokens=1000, completion_tokens=100, cache_read_tokens=0)
+    ]
+    async with httpx.AsyncClient(transport=ToLoopback(provider)) as client:
+        model = ChatOpenAI(
+            model="deepseek-chat",
+            base_url="https://api.deepseek.com/v1",
+            api_key=SecretStr("test"),
+            http_async_client=client,
+            stream_usage=True,
+            streaming=streamed,
+        )
+        run = chatter.recorder(conversation="c")
+        await model.ainvoke([HumanMessage("How is it?")], config={"callbacks": [run]})
+
+    async with chatter.session() as session:
+        answer = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
+    assert (answer.provider_used, answer.model_used) == ("deepseek", "deepseek-chat")
+    assert (answer.prompt_tokens, answer.completion_tokens) == (1000, 100)
+    assert answer.cost is not None and answer.cost > Decimal(0)
+    assert answer.extra["price"]["provider"] == "deepseek"
