@@ -2,12 +2,14 @@
 
 import asyncio
 import atexit
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Self
 from uuid import UUID
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -32,7 +34,8 @@ class Chatter:
             run = chatter.recorder(conversation="support-42", user="ada")
             await graph.ainvoke(inputs, config={"callbacks": [run]})
 
-    One per process is enough; it is safe to share between threads and event loops.
+    One per process is enough; it is safe to share between threads and event loops, and goes on
+    in processes forked from this one.
     """
 
     def __init__(self, dsn: str | None = None) -> None:
@@ -75,10 +78,12 @@ class Chatter:
             opening.callback(self._writer.close)
             self._url, self._sync_engine = url, engine
             self._open = opening.pop_all()
+        _open_ones.add(self)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.uninstall()
+        _open_ones.discard(self)
         self._url = self._sync_engine = self._writer = None
         self._open.close()
 
@@ -322,6 +327,27 @@ class Chatter:
         url = self.url
         assert self._writer is not None, url
         return self._writer
+
+    def _leave(self) -> None:
+        """In a child of fork: leaves connections, threads and files to the parent."""
+        assert self._sync_engine is not None and self._writer is not None, self._url
+        for engine in [self._sync_engine, *(each.sync_engine for each in self._engines.values())]:
+            engine.dispose(close=False)
+        self._hubs.clear()
+        self._writer.leave()
+
+
+_open_ones: WeakSet[Chatter] = WeakSet()
+
+
+def _forked() -> None:
+    for chatter in list(_open_ones):
+        chatter._leave()
+
+
+if sys.platform != "win32":
+    # Servers that load the app before they fork (gunicorn --preload), Celery, multiprocessing.
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _confine(session: AsyncSession, user_id: UUID) -> None:

@@ -58,6 +58,14 @@ class Journal:
                     del self._waiting[segment]
                     segment.remove()
 
+    def leave(self) -> None:
+        """In a child of fork: leaves the segments to the parent, and begins anew."""
+        for segment in self._waiting:
+            segment.leave()
+        self._lock = threading.Lock()
+        self._waiting = {}
+        self._own = None
+
     def close(self) -> None:
         """Removes the segment; call it when everything is booked."""
         with self._lock:

@@ -56,6 +56,14 @@ class Spool:
         self._segments = _adopt_all(directory)
         self._own: Segment | None = None
 
+    def leave(self) -> None:
+        """In a child of fork: leaves what there is to the parent, and begins anew."""
+        for segment in self._segments:
+            segment.leave()
+        self._id = str(uuid7())
+        self._segments = []
+        self._own = None
+
     @property
     def directory(self) -> Path:
         """Where the segments are."""
@@ -178,6 +186,15 @@ class Segment:
 
     def close(self) -> None:
         self._file.close()
+
+    def leave(self) -> None:
+        """In a child of fork: lets go of the file, which stays the parent's.
+
+        Not by closing it: that would write what the parent was about to write.
+        """
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(nowhere, self._file.fileno(), inheritable=False)
+        os.close(nowhere)
 
 
 def adopt(path: Path) -> Segment | None:

@@ -82,6 +82,7 @@ class Writer:
         """With the durability `spool` callers wait for a file on disk, not for the commit."""
         self._url = url
         self._connection: Connection | None = None
+        self._parents: Connection | None = None
         self._spool = spool
         self._journal = Journal(spool) if durability == "spool" else None
         self._pause = 0.0
@@ -89,8 +90,9 @@ class Writer:
         """Of this process in chatter.recorders, once it has booked a run."""
         self._beat_at: float | None = None
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="chatter-writer", daemon=True)
-        self._thread.start()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._started()
         self.lost = 0
         """Records refused by Postgres or lost to a full spool; each was logged as an error."""
         self.reduced = 0
@@ -104,12 +106,41 @@ class Writer:
         RETRY_FOR_SECONDS, durable in the spool. It fails with RecordingFailed
         if Postgres refuses them even in reduced form or the spool can't take them.
         """
-        if not self._thread.is_alive():
+        if not self._started().is_alive():
             raise RecordingFailed("The recorder was used after its Chatter was closed.")
         entry = _Entry(records)
         kept = self._journal is not None and self._note(self._journal, entry)
         self._queue.put(entry)
         return _DONE if kept else entry.future
+
+    def _started(self) -> threading.Thread:
+        """The writer's thread; after a fork the child's begins with its first record."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="chatter-writer", daemon=True
+                )
+                self._thread.start()
+            return self._thread
+
+    def leave(self) -> None:
+        """In a child of fork: leaves thread, connection and files to the parent, and begins anew.
+
+        What was submitted in the parent is booked there.
+        """
+        self._queue = queue.SimpleQueue()
+        self._starting = threading.Lock()
+        self._thread = None
+        # Kept, because to drop it would be to close it.
+        self._parents = self._connection
+        self._connection = None
+        self._spool.leave()
+        if self._journal is not None:
+            self._journal.leave()
+        self._pause = 0.0
+        self.id = uuid7()
+        self._beat_at = None
+        self.lost = self.reduced = 0
 
     def _note(self, journal: Journal, entry: "_Entry") -> bool:
         """Whether the journal has the entry, until it is booked."""
@@ -123,8 +154,9 @@ class Writer:
 
     def close(self) -> None:
         """Books what was submitted, then stops. What Postgres can't take now stays spooled."""
-        self._queue.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
         if self._beat_at is not None:
             self._tell("record_recorder_stop", {"id": self.id})
         if self._connection is not None:
