@@ -565,7 +565,9 @@ class Recorder(BaseCallbackHandler):
             del self._owners[run_id]
 
     async def _submit(self, records: Sequence[Record]) -> Booked:
-        return await asyncio.wrap_future(self._writer.submit(records))
+        future = self._writer.submit(records)
+        # To wait for one that is done would take a turn of the loop.
+        return future.result() if future.done() else await asyncio.wrap_future(future)
 
 
 def _first(result: LLMResult | None) -> Any:

@@ -123,6 +123,13 @@ Record = RunStarted | MessageRow | ToolCallRow | ToolRun | RunEnded
 
 def as_json(records: Sequence[Record]) -> str:
     """`records` as a JSON array that Postgres takes, whatever their texts hold."""
+    try:
+        encoded = msgspec.json.encode(records, enc_hook=str)
+    except UnicodeEncodeError:
+        pass  # a lone surrogate
+    else:
+        if len(encoded) <= MAX_CONTENT_BYTES and b"\\u0000" not in encoded:
+            return encoded.decode()
     rows = msgspec.to_builtins(records, enc_hook=str)
     return msgspec.json.encode(_storable(rows)).decode()
 
