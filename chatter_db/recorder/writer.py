@@ -146,7 +146,9 @@ class Writer:
         """Whether the journal has the entry, until it is booked."""
         try:
             segment = journal.append(entry.records)
-        except (SpoolFull, OSError) as error:
+        # Not only what a disk may say: where nothing may block an event loop (`langgraph dev`
+        # sees to that) every write to a file raises.
+        except Exception as error:  # noqa: BLE001
             log.warning("A record waits for its commit: %s", error)
             return False
         entry.future.add_done_callback(lambda _: journal.booked(segment))

@@ -13,7 +13,7 @@ from langchain_core.messages import HumanMessage
 from chatter_db import Chatter
 from chatter_db.errors import RecordingFailed, UsageError
 from chatter_db.recorder import journal
-from chatter_db.recorder.spool import open_spool
+from chatter_db.recorder.spool import Segment, open_spool
 from chatter_db.recorder.writer import Writer
 from chatter_db.settings import settings
 from tests.providers.openai import Provider
@@ -25,7 +25,7 @@ import os, sys
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 from chatter_db.recorder.records import MessageRow
-from chatter_db.recorder.spool import open_spool
+from chatter_db.recorder.spool import Segment, open_spool
 from chatter_db.recorder.writer import Writer
 
 writer = Writer(sys.argv[1], open_spool("test"), durability="spool")
@@ -114,6 +114,31 @@ def test_what_is_lost_is_loud_though_nobody_waits(
     assert "could not be booked" in caplog.text
     with pytest.raises(RecordingFailed, match="after its Chatter was closed"):
         writer.submit([start()])
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("Blocking call to write")]
+)
+def test_what_no_file_takes_waits_for_its_commit(
+    url: str,
+    db: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    """A full disk, or a development server in which nothing may block the event loop."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Segment, "append", fail)
+    writer = Writer(url, open_spool("test"), durability="spool")
+    run = start()
+    for records in ([run], [message(run)]):
+        writer.submit(records).result(timeout=20)
+    writer.close()
+    assert booked_calls(db) == [(1, 10)]
+    assert caplog.messages.count(f"A record waits for its commit: {error}") == 2
 
 
 async def test_by_the_setting_a_run_is_recorded_as_ever(
