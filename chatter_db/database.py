@@ -5,7 +5,7 @@ Any URL that libpq knows is good: `postgresql://user:password@host:port/name?ssl
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import psycopg
@@ -91,16 +91,24 @@ def place(url: str) -> str:
     return f"{host}:{port}/{parts.get('dbname') or ''}"
 
 
+Kind = TypeVar("Kind", bound=psycopg.Connection[tuple[Any, ...]])
+
+
 def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
     """A psycopg connection.
 
     Raises DatabaseUnavailable when there is none to be had, UsageError for a parameter of the
     URL that libpq can't take.
     """
+    return connect_as(psycopg.Connection[tuple[Any, ...]], url, **options)
+
+
+def connect_as(kind: type[Kind], url: str, **options: Any) -> Kind:
+    """The same, of a kind of its own."""
     if settings().pools_transactions:
         options["prepare_threshold"] = None
     try:
-        return psycopg.connect(url, application_name="chatter", **options)
+        return kind.connect(url, application_name="chatter", **options)
     except psycopg.OperationalError as error:
         raise _unavailable(url, error) from None
     except psycopg.ProgrammingError as error:

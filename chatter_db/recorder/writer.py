@@ -24,6 +24,7 @@ from langchain_core.utils.uuid import uuid7
 from chatter_db import database
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed
 from chatter_db.queries import psycopg_query
+from chatter_db.recorder.connection import OPTIONS, Connection
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import (
     MessageRow,
@@ -53,20 +54,17 @@ RETRY_FOR_SECONDS = 1.0
 HEARTBEAT_SECONDS = 10.0
 """How often a process that records says that it lives; see chatter.sweep_executions()."""
 
-MAX_PAUSE_SECONDS = 2.0
-"""The longest pause between two attempts to book what waits in the spool."""
+ANSWER_SECONDS = 5.0
+"""How long Postgres may take to book a batch, before its records go to the spool."""
 
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+PROBE_SECONDS = 1.0
+"""The same for one entry, by which it is found out whether Postgres books again: those whose
+records come meanwhile wait for that."""
+
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0
+"""The pauses between two attempts to book what waits in the spool, each twice the one before."""
+
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
-
-# A server that vanished without a word is noticed within seconds.
-_CONNECTION = {
-    "connect_timeout": 3,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 10_000,
-}
 
 
 class Booked(msgspec.Struct, frozen=True):
@@ -86,6 +84,7 @@ class Writer:
         self._spool = spool
         self._journal = Journal(spool) if durability == "spool" else None
         self._pause = 0.0
+        self._answer_seconds = ANSWER_SECONDS
         self.id = uuid7()
         """Of this process in chatter.recorders, once it has booked a run."""
         self._beat_at: float | None = None
@@ -245,6 +244,7 @@ class Writer:
                     "Recording goes to the spool %s: %s", self._spool.directory, _reason(error)
                 )
                 self._keep(batch)
+                self._pause = FIRST_PAUSE_SECONDS
             elif len(batch) > 1:
                 for entry in batch:
                     self._book([entry])
@@ -293,16 +293,28 @@ class Writer:
         """Books what waits in the spool; if Postgres is still away, pauses longer next time."""
         count = 0
         try:
+            if self._pause:
+                self._probe()
             for entries in self._spool.batches(SPOOL_BATCH):
                 self._book_again(entries)
                 count += sum(map(len, entries))
         except (psycopg.Error, DatabaseUnavailable) as error:
-            self._pause = min(max(self._pause * 2, 0.05), MAX_PAUSE_SECONDS)
+            self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
             log.warning("Next try in %.2f s: %s", self._pause, _reason(error))
             return
         self._spool.forget()
         self._pause = 0.0
         log.warning("%d records of the spool are booked.", count)
+
+    def _probe(self) -> None:
+        """Books what has waited longest, once more than need be; fails soon if Postgres hangs."""
+        self._answer_seconds = PROBE_SECONDS
+        try:
+            for entries in self._spool.batches(1):
+                self._book_again(entries)
+                break
+        finally:
+            self._answer_seconds = ANSWER_SECONDS
 
     def _book_again(self, entries: list[list[Record]]) -> None:
         """Books entries of the spool together; if Postgres refuses them, one by one."""
@@ -343,7 +355,10 @@ class Writer:
     def _connected(self) -> Connection:
         """The writer's connection. No ping before each use: one that broke is made anew."""
         if self._connection is None or self._connection.closed:
-            self._connection = database.connect(self._url, autocommit=True, **_CONNECTION)
+            self._connection = database.connect_as(
+                Connection, self._url, autocommit=True, **OPTIONS
+            )
+        self._connection.answer_seconds = self._answer_seconds
         return self._connection
 
     def _write(self, connection: Connection, records: list[Record]) -> dict[UUID, UUID]:

@@ -34,7 +34,8 @@ def test_an_app_that_loads_before_it_forks(
         timeout=60,
         check=False,
     )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
     asked = db.execute(
         "select content from chatter.messages where role = 'user' order by content"
     ).fetchall()

@@ -1,0 +1,69 @@
+"""The writer's connection, which waits for no answer for ever.
+
+Nothing keeps Postgres from taking minutes: an operator's transaction holds the row of a
+conversation, a table is rewritten, a disk hangs, a standby that commits wait for is gone. Those
+who are answered by a model meanwhile must not wait with it.
+"""
+
+import logging
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import psycopg
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+CANCEL_SECONDS = 2.0
+"""How long Postgres may take to let go of what it was told to cancel."""
+
+# A server that vanished without a word is noticed within seconds.
+OPTIONS = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """Cancels what is not answered within `answer_seconds`.
+
+    That raises QueryCanceled. Where not even this is answered the connection is closed, with
+    an OperationalError.
+    """
+
+    answer_seconds = 5.0
+
+    def wait(self, gen: Generator[Any, Any, Result], *args: Any, **kwargs: Any) -> Result:
+        """Every statement and every end of a pipeline is waited for here."""
+        return super().wait(self._bounded(gen), *args, **kwargs)
+
+    def _bounded(self, gen: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
+        """The same, but for the moments in which nothing has come: it looks at the clock then."""
+        begin = time.monotonic()
+        deadline = begin + self.answer_seconds
+        cancelled = False
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > deadline:
+                    if cancelled:
+                        self.close()
+                        raise psycopg.OperationalError(
+                            f"Postgres has not answered for {time.monotonic() - begin:.0f} s."
+                        )
+                    log.warning("Postgres has not answered for %g s.", self.answer_seconds)
+                    with suppress(psycopg.Error):
+                        self.cancel_safe(timeout=CANCEL_SECONDS)
+                    cancelled = True
+                    deadline = time.monotonic() + CANCEL_SECONDS
+                wanted = gen.send(ready)
+        except StopIteration as ended:
+            result: Result = ended.value
+            return result
