@@ -44,7 +44,10 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         return super().wait(self._bounded(gen), *args, **kwargs)
 
     def _bounded(self, gen: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
-        """The same, but for the moments in which nothing has come: it looks at the clock then."""
+        """The same, but for the moments in which nothing has come: it looks at the clock then.
+
+        psycopg before 3.2.12 tells of none: it waits in C for as long as it takes.
+        """
         begin = time.monotonic()
         deadline = begin + self.answer_seconds
         cancelled = False
