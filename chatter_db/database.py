@@ -6,6 +6,7 @@ Any URL that libpq knows is good: `postgresql://user:password@host:port/name?ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import asyncpg
 import psycopg
@@ -68,10 +69,17 @@ def _plain_url(dsn: str) -> str:
     url = f"postgresql://{rest}"
     try:
         ports = str(conninfo_to_dict(url).get("port") or "").split(",")
-    except psycopg.ProgrammingError:
+    except psycopg.ProgrammingError as error:
+        if "query parameter" in str(error):
+            # Not quoted: what is taken for a parameter may be a part of the password.
+            raise UsageError(
+                "The database URL has a parameter that libpq doesn't know. Leave out those of "
+                "other drivers, such as pgbouncer=true; libpq's are at "
+                "https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"
+            ) from None
         ports = ["unreadable"]
     if any(port and not port.isdigit() for port in ports):
-        # Not quoted: what is taken for a port may be a part of the password.
+        # Nor this: it may be, too.
         raise UsageError(
             "The database URL can't be read. Special characters of user and password must be "
             "percent-encoded (/ is %2F, @ is %40, % is %25)."
@@ -158,7 +166,7 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
 
     async def connect_async() -> "asyncpg.Connection[asyncpg.Record]":
         try:
-            return await asyncpg.connect(url, **asyncpg_options("chatter"))
+            return await asyncpg.connect(**asyncpg_options(url, "chatter"))
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _unavailable(url, error) from None
 
@@ -205,12 +213,36 @@ def losses_told(url: str) -> Iterator[None]:
         ) from None
 
 
-def asyncpg_options(application_name: str) -> dict[str, Any]:
+def asyncpg_options(url: str, application_name: str) -> dict[str, Any]:
     """What asyncpg has to be told; it then keeps no statement where a session is not ours."""
-    options: dict[str, Any] = {"server_settings": {"application_name": application_name}}
+    options: dict[str, Any] = {
+        "dsn": _for_asyncpg(url),
+        "server_settings": {"application_name": application_name},
+    }
     if settings().pools_transactions:
         options["statement_cache_size"] = 0
     return options
+
+
+# Parameters of libpq that asyncpg reads, and those that are settings of the server.
+_FOR_ASYNCPG = frozenset(
+    {
+        *("host", "port", "user", "password", "passfile", "dbname", "service"),
+        *("sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl"),
+        *("ssl_min_protocol_version", "ssl_max_protocol_version", "sslnegotiation"),
+        *("target_session_attrs", "krbsrvname", "gsslib"),
+        *("options", "client_encoding"),
+    }
+)
+
+
+def _for_asyncpg(url: str) -> str:
+    """`url` as libpq reads it, without what asyncpg would take for a setting of the server.
+
+    The server refuses those: Neon, for one, hands out URLs with channel_binding=require.
+    """
+    known = {name: value for name, value in conninfo_to_dict(url).items() if name in _FOR_ASYNCPG}
+    return f"postgresql://?{urlencode(known)}"
 
 
 def require_no_unknown_pooler(connection: Connection) -> None:

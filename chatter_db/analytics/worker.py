@@ -71,7 +71,7 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 connection = await asyncpg.connect(
-                    self._url, timeout=5, **asyncpg_options("chatter worker")
+                    timeout=5, **asyncpg_options(self._url, "chatter worker")
                 )
                 try:
                     await self._work(connection)

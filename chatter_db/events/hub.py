@@ -192,7 +192,7 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         connection = await asyncpg.connect(
-            self._url, timeout=5, **asyncpg_options("chatter events")
+            timeout=5, **asyncpg_options(self._url, "chatter events")
         )
         try:
             if self._poll is None:
@@ -368,10 +368,9 @@ class Hub:
     async def _reader(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._pool is None:
             self._pool = await asyncpg.create_pool(
-                self._url,
                 min_size=0,
                 max_size=CATCH_UP_CONNECTIONS,
-                **asyncpg_options("chatter"),
+                **asyncpg_options(self._url, "chatter"),
             )
         return self._pool
 

@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from chatter_db import Chatter, DatabaseUnavailable, database
+from chatter_db import Chatter, DatabaseUnavailable, UsageError, database
 from tests.conftest import ONE_SERVER
 
 
@@ -51,3 +51,29 @@ async def test_cut_while_asyncpg_sets_its_codecs(
             async with chatter.session() as session:
                 await session.scalar(select(1))
         assert raised.value.connection_invalidated
+
+
+@ONE_SERVER
+async def test_parameters_that_libpq_knows_and_asyncpg_does_not(url: str) -> None:
+    """As Neon's URLs have them, and administrators."""
+    more = (
+        "sslmode=prefer&channel_binding=prefer&gssencmode=disable&connect_timeout=5&keepalives=1"
+        "&load_balance_hosts=disable&application_name=mine&target_session_attrs=read-write"
+        "&options=-c%20statement_timeout%3D30000"
+    )
+    async with Chatter.connect(f"{url}?{more}") as chatter, chatter.session() as session:
+        assert await session.scalar(select(func.current_setting("statement_timeout"))) == "30s"
+        await chatter.create_conversation(external_id="c")
+        hub = chatter.event_hub()
+        await hub.check(await hub.oldest())
+        first = await anext(chatter.events(after=await hub.oldest()))
+        assert first.event_type == "conversation_created"
+
+
+@pytest.mark.parametrize("parameter", ["pgbouncer=true", "ssl=disable", "schema=chatter"])
+def test_parameters_of_other_drivers_are_refused(parameter: str) -> None:
+    with (
+        pytest.raises(UsageError, match="parameter that libpq doesn't know"),
+        Chatter.connect(f"postgresql://somebody@127.0.0.1/db?{parameter}"),
+    ):
+        pass
