@@ -89,13 +89,15 @@ class Writer:
         """Of this process in chatter.recorders, once it has booked a run."""
         self._beat_at: float | None = None
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._starting = threading.Lock()
+        self._turn = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._started()
+        self._closed = False
         self.lost = 0
         """Records refused by Postgres or lost to a full spool; each was logged as an error."""
         self.reduced = 0
         """Records that Postgres refused and took without their texts; logged as errors too."""
+        if spool.waiting:
+            self._start()
 
     def submit(self, records: Sequence[Record]) -> "Future[Booked]":
         """Hands over `records`, to be booked together and in order.
@@ -105,22 +107,25 @@ class Writer:
         RETRY_FOR_SECONDS, durable in the spool. It fails with RecordingFailed
         if Postgres refuses them even in reduced form or the spool can't take them.
         """
-        if not self._started().is_alive():
-            raise RecordingFailed("The recorder was used after its Chatter was closed.")
+        self._require_open()
         entry = _Entry(records)
         kept = self._journal is not None and self._note(self._journal, entry)
-        self._queue.put(entry)
+        with self._turn:
+            # Behind the end of a writer that is being closed nobody would look at it.
+            self._require_open()
+            self._start()
+            self._queue.put(entry)
         return _DONE if kept else entry.future
 
-    def _started(self) -> threading.Thread:
-        """The writer's thread; after a fork the child's begins with its first record."""
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="chatter-writer", daemon=True
-                )
-                self._thread.start()
-            return self._thread
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RecordingFailed("The recorder was used after its Chatter was closed.")
+
+    def _start(self) -> None:
+        """Begins the thread, with the first record: who forks before it has none."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="chatter-writer", daemon=True)
+            self._thread.start()
 
     def leave(self) -> None:
         """In a child of fork: leaves thread, connection and files to the parent, and begins anew.
@@ -128,7 +133,7 @@ class Writer:
         What was submitted in the parent is booked there.
         """
         self._queue = queue.SimpleQueue()
-        self._starting = threading.Lock()
+        self._turn = threading.Lock()
         self._thread = None
         # Kept, because to drop it would be to close it.
         self._parents = self._connection
@@ -155,8 +160,10 @@ class Writer:
 
     def close(self) -> None:
         """Books what was submitted, then stops. What Postgres can't take now stays spooled."""
-        if self._thread is not None:
+        with self._turn:
+            self._closed = True
             self._queue.put(None)
+        if self._thread is not None:
             self._thread.join()
         if self._beat_at is not None:
             self._tell("record_recorder_stop", {"id": self.id})

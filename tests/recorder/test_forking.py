@@ -22,7 +22,11 @@ def test_an_app_that_loads_before_it_forks(
     durability: str,
 ) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.recorder.preloaded_app", provider.base_url],
+        # Newer Pythons warn of every fork beside a thread.
+        [
+            *(sys.executable, "-W", "ignore::DeprecationWarning"),
+            *("-m", "tests.recorder.preloaded_app", provider.base_url),
+        ],
         env={
             "CHATTER_DATABASE_URL": url,
             "CHATTER_SPOOL_DIR": str(spool_dir),
