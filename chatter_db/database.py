@@ -3,6 +3,7 @@
 Any URL that libpq knows is good: `postgresql://user:password@host:port/name?sslmode=require`.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from urllib.parse import urlencode
 import asyncpg
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, select
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
@@ -116,11 +118,13 @@ def connect_as(kind: type[Kind], url: str, **options: Any) -> Kind:
     if settings().pools_transactions:
         options["prepare_threshold"] = None
     try:
-        return kind.connect(url, application_name="chatter", **options)
+        connection = kind.connect(url, application_name="chatter", **options)
     except psycopg.OperationalError as error:
         raise _unavailable(url, error) from None
     except psycopg.ProgrammingError as error:
         raise UsageError(f"A parameter of the database URL can't be used: {error}.") from None
+    set_json_loads(_json_of, connection)
+    return connection
 
 
 # hide_parameters: an error must not quote what people said.
@@ -180,10 +184,23 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
         "postgresql+chatter_asyncpg://",
         async_creator=connect_async,
         hide_parameters=True,
+        json_deserializer=_json_of,
         **options,
     )
     event.listen(engine.sync_engine, "handle_error", _leave_read_only)
     return engine
+
+
+def _json_of(text: str | bytes) -> Any:
+    """JSON; whole numbers of more digits than Python reads (4,300) as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json.loads(text, parse_int=_digits)
+
+
+def _digits(written: str) -> int | str:
+    return written if len(written) > 300 else int(written)
 
 
 def _leave_read_only(context: ExceptionContext) -> None:

@@ -26,6 +26,7 @@ MAX_TOTAL_TOKENS = 2_000_000_000
 COST_BELOW = 1_000_000
 MAX_CONTENT_BYTES = 8 * 1024 * 1024
 MAX_NAME = 500
+MAX_LEVELS = 100
 # No price has them; Postgres ends at 16,383.
 MAX_DECIMALS = 1000
 
@@ -170,10 +171,22 @@ def _json_of(value: Any) -> Any:
 
 
 def _json_text(value: Any) -> str:
+    _require_readable(value)
     encoded = _json_encoder.encode(value)
     if b"u0000" in encoded and _JSON_NUL.search(encoded):
         raise ValueError("holds a NUL character, which Postgres can't store")
     return encoded.decode().replace("\\", "\\\\")
+
+
+def _require_readable(value: Any, level: int = 0) -> None:
+    """Raises ValueError for JSON that few could read again."""
+    if level == MAX_LEVELS:
+        raise ValueError(f"is nested more than {MAX_LEVELS} levels deep")
+    if type(value) is dict or type(value) is list:
+        for item in value.values() if type(value) is dict else value:
+            _require_readable(item, level + 1)
+    elif type(value) is Decimal and value.adjusted() >= 308:
+        raise ValueError(f"{_shown(value)} is larger than any float")
 
 
 def _microseconds_of_iso(value: str) -> int:

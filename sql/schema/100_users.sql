@@ -10,7 +10,10 @@ create table chatter.users (
   constraint users_external_id_key unique (external_id),
   constraint users_external_id_check check (length(external_id) between 1 and 500),
   constraint users_role_check check (role in ('user', 'admin')),
-  constraint users_metadata_check check (jsonb_typeof(metadata) = 'object'),
+  -- No more than 100 levels: what reads JSON gives up somewhere beyond, and with it whoever
+  -- asked for a page with such a row.
+  constraint users_metadata_check
+    check (jsonb_typeof(metadata) = 'object' and not jsonb_path_exists(metadata, 'strict $.**{100}')),
   constraint users_created_at_check
     check (created_at >= '1970-01-01 00:00:00+00' and created_at < '9999-01-01 00:00:00+00')
 );

@@ -22,7 +22,8 @@ create table chatter.conversations (
   constraint conversations_external_id_check check (length(external_id) between 1 and 500),
   constraint conversations_title_check check (length(title) <= 2000),
   constraint conversations_status_check check (status in ('active', 'archived', 'deleted')),
-  constraint conversations_metadata_check check (jsonb_typeof(metadata) = 'object'),
+  constraint conversations_metadata_check
+    check (jsonb_typeof(metadata) = 'object' and not jsonb_path_exists(metadata, 'strict $.**{100}')),
   constraint conversations_created_at_check
     check (created_at >= '1970-01-01 00:00:00+00' and created_at < '9999-01-01 00:00:00+00')
 )

@@ -32,7 +32,8 @@ create table chatter.workflow_executions (
     check ((status = 'running') = (finished_at is null)),
   constraint workflow_executions_correlation_id_check
     check (length(correlation_id) between 1 and 500),
-  constraint workflow_executions_metadata_check check (jsonb_typeof(metadata) = 'object'),
+  constraint workflow_executions_metadata_check
+    check (jsonb_typeof(metadata) = 'object' and not jsonb_path_exists(metadata, 'strict $.**{100}')),
   constraint workflow_executions_started_at_finished_at_check
     check (
       started_at >= '1970-01-01 00:00:00+00' and started_at < '9999-01-01 00:00:00+00'

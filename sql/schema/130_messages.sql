@@ -66,7 +66,10 @@ create table chatter.messages (
     check (time_to_first_token_ms >= 0 and time_to_first_token_ms < 'infinity'),
   -- 8 MiB: several times the longest prompt a model takes.
   constraint messages_content_check check (octet_length(content) <= 8388608),
-  constraint messages_metadata_check check (jsonb_typeof(metadata) = 'object'),
+  constraint messages_tool_calls_check check (not jsonb_path_exists(tool_calls, 'strict $.**{100}')),
+  constraint messages_usage_check check (not jsonb_path_exists(usage, 'strict $.**{100}')),
+  constraint messages_metadata_check
+    check (jsonb_typeof(metadata) = 'object' and not jsonb_path_exists(metadata, 'strict $.**{100}')),
   -- What any language's dates can hold, in any time zone: one row with another time, infinity
   -- for one, would be an error to everybody who reads it.
   constraint messages_created_at_check

@@ -24,7 +24,8 @@ create table chatter.security_events (
     check (severity in ('low', 'medium', 'high', 'critical')),
   constraint security_events_user_agent_check check (length(user_agent) <= 1000),
   constraint security_events_correlation_id_check check (length(correlation_id) between 1 and 500),
-  constraint security_events_details_check check (jsonb_typeof(details) = 'object')
+  constraint security_events_details_check
+    check (jsonb_typeof(details) = 'object' and not jsonb_path_exists(details, 'strict $.**{100}'))
 );
 
 -- What a rule counts: one kind of event of one subject since a moment.

@@ -184,6 +184,41 @@ def test_an_absurd_value_is_refused_by_the_name_of_its_column(
     assert books.totals(conversation) == Totals(1, 1, 0, 1, Decimal(1))
 
 
+@pytest.mark.parametrize(
+    ("place", "statement"),
+    [
+        ("users_metadata", "insert into users (external_id, metadata) values ('ada', %s)"),
+        ("conversations_metadata", "update conversations set metadata = %s"),
+        (
+            "workflow_executions_metadata",
+            "insert into workflow_executions (workflow_name, metadata) values ('chat', %s)",
+        ),
+        ("messages_metadata", "update messages set metadata = %s"),
+        ("messages_usage", "update messages set usage = %s"),
+        ("messages_tool_calls", "update messages set tool_calls = %s"),
+        (
+            "security_events_details",
+            "insert into security_events (event_type, details) values ('login_success', %s)",
+        ),
+    ],
+)
+def test_json_of_more_levels_than_readers_take_is_refused(
+    books: Books, conversation: UUID, place: str, statement: LiteralString
+) -> None:
+    """Nobody could read a page with the row."""
+    books.message(conversation)
+    books.connection.execute("set search_path = chatter")
+    books.connection.execute(statement, [nested(100)])
+    with pytest.raises(errors.CheckViolation) as refused:
+        books.connection.execute(statement.replace("'ada'", "'bob'"), [nested(101)])
+    assert refused.value.diag.constraint_name == f"{place}_check"
+
+
+def nested(levels: int) -> str:
+    """A JSON object with lists in it, so many levels of all."""
+    return '{"a": ' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+
+
 @pytest.mark.parametrize("value", NEVER)
 @pytest.mark.parametrize(
     ("place", "statement"),
