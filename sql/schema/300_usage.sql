@@ -189,6 +189,11 @@ create table analytics.usage_user_month (
 )
 with (fillfactor = 80);
 
+-- Without a primary key (a user may be NULL), so that an UPDATE would fail as soon as somebody
+-- publishes all tables, as Debezium does by itself. Costs nothing unless wal_level is logical.
+alter table analytics.usage_user_day replica identity full;
+alter table analytics.usage_user_month replica identity full;
+
 create table analytics.latency_hour (
   hour timestamptz not null,
   provider text not null,
