@@ -118,7 +118,10 @@ def connect_as(kind: type[Kind], url: str, **options: Any) -> Kind:
     if settings().pools_transactions:
         options["prepare_threshold"] = None
     try:
-        connection = kind.connect(url, application_name="chatter", **options)
+        # Whatever the database is encoded in: what it can't hold it must refuse, and not we.
+        connection = kind.connect(
+            url, application_name="chatter", client_encoding="utf8", **options
+        )
     except psycopg.OperationalError as error:
         raise _unavailable(url, error) from None
     except psycopg.ProgrammingError as error:

@@ -11,7 +11,7 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from chatter_db import database
@@ -42,7 +42,8 @@ def head() -> str:
 def migrate(url: str, notice: Callable[[str], None] = lambda _: None) -> Migrated:
     """Brings the schema at `url` to `head()`; several processes may do so at once.
 
-    `notice` gets Postgres's warnings, such as that roles could not be created.
+    `notice` gets warnings: Postgres's, such as that roles could not be created, and of an encoding
+    that can't hold every text.
 
     Raises SchemaError if the database is newer than this code or the migrating
     user lacks a right, DatabaseUnavailable if there is no database.
@@ -56,6 +57,12 @@ def migrate(url: str, notice: Callable[[str], None] = lambda _: None) -> Migrate
     engine = create_engine("postgresql+psycopg://", creator=open_connection)
     try:
         with engine.connect() as connection:
+            encoding = connection.scalar(select(func.getdatabaseencoding()))
+            if encoding != "UTF8":
+                notice(
+                    f"The database is encoded in {encoding}. A text that this can't hold is left "
+                    "out, its figures are booked. Make the database with encoding UTF8 instead."
+                )
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

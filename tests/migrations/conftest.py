@@ -25,14 +25,18 @@ def server(server_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def new_database(server_url: str) -> Iterator[Callable[[], str]]:
+def new_database(server_url: str) -> Iterator[Callable[..., str]]:
     """Makes empty databases; they are dropped after the test."""
     names: list[str] = []
 
-    def create() -> str:
+    def create(encoding: str = "UTF8") -> str:
         names.append(f"empty_{uuid4().hex}")
         with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("create database {}").format(sql.Identifier(names[-1])))
+            connection.execute(
+                sql.SQL("create database {} encoding {} locale 'C' template template0").format(
+                    sql.Identifier(names[-1]), encoding
+                )
+            )
         return server_url.removesuffix("postgres") + names[-1]
 
     yield create
