@@ -129,6 +129,13 @@ class Recorder(BaseCallbackHandler):
         self.last_run: RunOutcome | None = None
         """The run that ended last."""
 
+    def __copy__(self) -> "Recorder":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recorder":
+        # Frameworks copy a config that they change.
+        return self
+
     # -- chains: the root of a run, its nodes, subgraphs ---------------------------------
 
     async def on_chain_start(

@@ -1,6 +1,7 @@
 """One row per model call, whatever the graph and however it is run."""
 
 import asyncio
+import copy
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -436,3 +437,13 @@ def test_the_sync_door(url: str, provider: Provider) -> None:
         with chatter.sync_session() as session:
             answer = session.get_one(Message, run.last_run.message_id)
             assert answer.content == "All right."
+
+
+async def test_a_copy_of_a_config_is_recorded_by_the_same(
+    chatter: Chatter, provider: Provider
+) -> None:
+    run = chatter.recorder(conversation="c")
+    config = copy.deepcopy(RunnableConfig(callbacks=[copy.copy(run)]))
+    await model_of(provider).ainvoke("Rain?", config=config)
+    assert [m.prompt_tokens for m in await rows(chatter, role="assistant")] == [10]
+    assert run.last_run is not None
