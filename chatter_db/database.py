@@ -4,6 +4,7 @@ Any URL that libpq knows is good: `postgresql://user:password@host:port/name?ssl
 """
 
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -234,14 +235,21 @@ def losses_told(url: str) -> Iterator[None]:
 
 
 def asyncpg_options(url: str, application_name: str) -> dict[str, Any]:
-    """What asyncpg has to be told; it then keeps no statement where a session is not ours."""
-    options: dict[str, Any] = {
-        "dsn": _for_asyncpg(url),
-        "server_settings": {"application_name": application_name},
-    }
+    """What asyncpg has to be told; it then keeps no statement where a session is not ours.
+
+    It gets `url` as libpq reads it, without what it would take for a setting of the server, which
+    refuses those: Neon, for one, hands out URLs with channel_binding=require.
+    """
+    options: dict[str, Any] = {"server_settings": {"application_name": application_name}}
     if settings().pools_transactions:
         options["statement_cache_size"] = 0
-    return options
+    known = {name: value for name, value in conninfo_to_dict(url).items() if name in _FOR_ASYNCPG}
+    if known.get("sslrootcert") == "system":
+        # The certificates of the operating system, and everything verified:
+        # https://www.postgresql.org/docs/current/libpq-ssl.html. asyncpg would look for a file.
+        del known["sslrootcert"]
+        options["ssl"] = ssl.create_default_context()
+    return options | {"dsn": f"postgresql://?{urlencode(known)}"}
 
 
 # Parameters of libpq that asyncpg reads, and those that are settings of the server.
@@ -254,15 +262,6 @@ _FOR_ASYNCPG = frozenset(
         *("options", "client_encoding"),
     }
 )
-
-
-def _for_asyncpg(url: str) -> str:
-    """`url` as libpq reads it, without what asyncpg would take for a setting of the server.
-
-    The server refuses those: Neon, for one, hands out URLs with channel_binding=require.
-    """
-    known = {name: value for name, value in conninfo_to_dict(url).items() if name in _FOR_ASYNCPG}
-    return f"postgresql://?{urlencode(known)}"
 
 
 def require_no_unknown_pooler(connection: Connection) -> None:

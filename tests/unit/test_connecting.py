@@ -1,6 +1,7 @@
 """A server that goes while a connection to it is made."""
 
 import asyncio
+import ssl
 from typing import Any
 
 import asyncpg
@@ -77,3 +78,12 @@ def test_parameters_of_other_drivers_are_refused(parameter: str) -> None:
         Chatter.connect(f"postgresql://somebody@127.0.0.1/db?{parameter}"),
     ):
         pass
+
+
+def test_the_systems_certificates_are_no_file_to_asyncpg() -> None:
+    """`sslrootcert=system`, libpq's word, with which everything is verified."""
+    url = "postgresql://somebody@db.example/books?sslmode=verify-full&sslrootcert=system"
+    options = database.asyncpg_options(url, "tests")
+    assert options["ssl"].verify_mode == ssl.CERT_REQUIRED
+    assert options["ssl"].check_hostname
+    assert "sslrootcert" not in options["dsn"]
