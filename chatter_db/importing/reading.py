@@ -145,7 +145,7 @@ class CsvRows:
         try:
             self.header = [name.strip() for name in next(filter(None, self._rows), [])]
         except csv.Error as error:
-            self._flaw = f"is not CSV: {error}"
+            self._flaw = self._flaw or f"is not CSV: {error}"
         if self._flaw:
             raise ImportRejected(f"The header, line {lines.number}, {self._flaw}.")
 

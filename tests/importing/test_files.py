@@ -77,6 +77,23 @@ def test_a_bad_csv_row_is_named_by_its_first_line(
     assert nothing_there(db)
 
 
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("conversation,cost\n".encode("utf-16"), "is not UTF-8: byte 0xff at position 1"),
+        (b'conversation,"cost"s\n', "is not CSV: "),
+        (b"conversation;cost\n", "No column of the file means conversation"),
+    ],
+)
+def test_a_bad_header_says_why(
+    url: str, db: Db, tmp_path: Path, header: bytes, message: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(header + b"c,1\n")
+    with pytest.raises((ImportRejected, UsageError), match=message):
+        import_file(url, tmp_path / "a.csv")
+    assert nothing_there(db)
+
+
 BAD_JSON = [
     ('{"conversation": "c", "cost": NaN}', "line 1: cost: NaN is not a finite number"),
     ('{"conversation": "c", "cost": -Infinity}', "line 1: cost: -Infinity is not a finite"),
