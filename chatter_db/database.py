@@ -4,6 +4,7 @@ Any URL that libpq knows is good: `postgresql://user:password@host:port/name?ssl
 """
 
 import json
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,9 @@ def _plain_url(dsn: str) -> str:
             "postgresql://user:password@host:5432/name "
             "(from the argument or CHATTER_DATABASE_URL)."
         )
+    if scheme.endswith("+asyncpg"):
+        # https://docs.sqlalchemy.org/en/20/dialects/postgresql.html: asyncpg's own name for it.
+        rest = re.sub(r"([?&])ssl=", r"\1sslmode=", rest)
     url = f"postgresql://{rest}"
     try:
         ports = str(conninfo_to_dict(url).get("port") or "").split(",")

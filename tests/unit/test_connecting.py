@@ -71,6 +71,14 @@ async def test_parameters_that_libpq_knows_and_asyncpg_does_not(url: str) -> Non
         assert first.event_type == "conversation_created"
 
 
+@ONE_SERVER
+async def test_a_url_for_sqlalchemy_and_asyncpg(url: str) -> None:
+    """What the host app has already."""
+    own = url.replace("postgresql://", "postgresql+asyncpg://")
+    async with Chatter.connect(f"{own}?ssl=prefer") as chatter, chatter.session() as session:
+        assert await session.scalar(select(1)) == 1
+
+
 @pytest.mark.parametrize("parameter", ["pgbouncer=true", "ssl=disable", "schema=chatter"])
 def test_parameters_of_other_drivers_are_refused(parameter: str) -> None:
     with (
