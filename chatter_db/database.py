@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 import asyncpg
@@ -23,6 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatter_db.errors import DatabaseUnavailable, UsageError
 from chatter_db.settings import settings
+
+if TYPE_CHECKING:
+    _Asyncpg = asyncpg.Connection[asyncpg.Record]
+else:
+    _Asyncpg = asyncpg.Connection
 
 _READ_ONLY = "25006"
 _PASSING = ("08", "53", "57P", _READ_ONLY, "40001", "40P01", "55P03", "57014")
@@ -244,7 +249,10 @@ def asyncpg_options(url: str, application_name: str) -> dict[str, Any]:
     It gets `url` as libpq reads it, without what it would take for a setting of the server, which
     refuses those: Neon, for one, hands out URLs with channel_binding=require.
     """
-    options: dict[str, Any] = {"server_settings": {"application_name": application_name}}
+    options: dict[str, Any] = {
+        "connection_class": _AsyncpgConnection,
+        "server_settings": {"application_name": application_name},
+    }
     if settings().pools_transactions:
         options["statement_cache_size"] = 0
     known = {name: value for name, value in conninfo_to_dict(url).items() if name in _FOR_ASYNCPG}
@@ -254,6 +262,36 @@ def asyncpg_options(url: str, application_name: str) -> dict[str, Any]:
         del known["sslrootcert"]
         options["ssl"] = ssl.create_default_context()
     return options | {"dsn": f"postgresql://?{urlencode(known)}"}
+
+
+class _AsyncpgConnection(_Asyncpg):
+    """asyncpg's, but for a loss between two of its own steps.
+
+    It has forgotten its protocol then, and what would be known as a lost connection is an
+    AttributeError of None.
+    """
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        with _loss_told():
+            return await super().execute(*args, **kwargs)
+
+    async def fetch(self, *args: Any, **kwargs: Any) -> Any:
+        with _loss_told():
+            return await super().fetch(*args, **kwargs)
+
+    async def fetchval(self, *args: Any, **kwargs: Any) -> Any:
+        with _loss_told():
+            return await super().fetchval(*args, **kwargs)
+
+
+@contextmanager
+def _loss_told() -> Iterator[None]:
+    try:
+        yield
+    except AttributeError as error:
+        if error.name is None or error.obj is not None:
+            raise
+        raise asyncpg.InterfaceError("the connection was lost") from error
 
 
 # Parameters of libpq that asyncpg reads, and those that are settings of the server.

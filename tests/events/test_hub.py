@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -309,3 +310,25 @@ async def test_the_public_door(chatter: Chatter, writer: Writer) -> None:
     with pytest.raises(UsageError, match="No event type nonsense; there are conversation_created"):
         async for _ in chatter.events(event_types=["nonsense"]):
             pass
+
+
+async def test_a_connection_lost_between_two_steps_of_asyncpg(
+    follow: Follow, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub knows it for what it is, and goes on: asyncpg fails with an AttributeError."""
+    prepared: Any = asyncpg.Connection._get_statement  # type: ignore[attr-defined]
+    lost = 0
+
+    async def lose(self: "asyncpg.Connection[Any]", *args: Any, **kwargs: Any) -> Any:
+        nonlocal lost
+        statement = await prepared(self, *args, **kwargs)
+        if lost < 3:
+            lost += 1
+            self.terminate()
+        return statement
+
+    seen = await follow().live()
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", lose)
+    writer.conversation()
+    assert [event.event_type for event in await seen.until(1)] == ["conversation_created"]
+    assert lost == 3
