@@ -13,12 +13,17 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from chatter_db.settings import settings
+
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
 CANCEL_SECONDS = 2.0
 """How long Postgres may take to let go of what it was told to cancel."""
+
+POOLED_CANCEL_SECONDS = 30.0
+"""How long a pooler may take to pass that on. PgBouncer 1.18 dies of a client that doesn't wait."""
 
 # A server that vanished without a word is noticed within seconds.
 OPTIONS = {
@@ -62,8 +67,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
                             f"Postgres has not answered for {time.monotonic() - begin:.0f} s."
                         )
                     log.warning("Postgres has not answered for %g s.", self.answer_seconds)
+                    pooled = settings().pooler is not None
                     with suppress(psycopg.Error):
-                        self.cancel_safe(timeout=CANCEL_SECONDS)
+                        self.cancel_safe(
+                            timeout=POOLED_CANCEL_SECONDS if pooled else CANCEL_SECONDS
+                        )
                     cancelled = True
                     deadline = time.monotonic() + CANCEL_SECONDS
                 wanted = gen.send(ready)
