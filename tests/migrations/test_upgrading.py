@@ -3,7 +3,6 @@
 from typing import Any
 
 import psycopg
-import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -16,13 +15,18 @@ from tests.sql.test_usage import differences, fold_all
 SCRIPTS = ScriptDirectory(str(ROOT / "migrations"))
 RELEASED = sorted(each.revision for each in SCRIPTS.walk_revisions())
 
-# Valid at every version: what an application's own SQL would have written.
+# Valid at every version: what an application's own SQL would have written. Of two more users
+# each time.
 WRITTEN = """
-insert into chatter.users (external_id) values ('ada'), ('bob');
+insert into chatter.users (external_id)
+select n.name || coalesce(nullif((select count(*) from chatter.users), 0)::text, '')
+from (values ('ada'), ('bob')) as n (name);
 insert into chatter.conversations (external_id, user_id)
-select 'of ' || u.external_id, u.id from chatter.users as u;
+select 'of ' || u.external_id, u.id from chatter.users as u
+where u.id not in (select c.user_id from chatter.conversations as c);
 insert into chatter.workflow_executions (conversation_id, user_id, workflow_name)
-select c.id, c.user_id, 'support' from chatter.conversations as c;
+select c.id, c.user_id, 'support' from chatter.conversations as c
+where c.id not in (select e.conversation_id from chatter.workflow_executions as e);
 insert into chatter.messages (conversation_id, execution_id, role, kind, provider_used, model_used,
   prompt_tokens, completion_tokens, cost, response_time_ms, status, created_at)
 select e.conversation_id, case when n % 2 = 0 then e.id end,
@@ -32,9 +36,11 @@ select e.conversation_id, case when n % 2 = 0 then e.id end,
   case when n % 4 <> 0 then n * 0.001 end, n * 10,
   case when n % 11 = 0 then 'failed' else 'completed' end,
   timestamptz '2026-01-01 23:00+00' + n * interval '7 minutes'
-from chatter.workflow_executions as e cross join generate_series(1, 40) as n;
+from chatter.workflow_executions as e cross join generate_series(1, 40) as n
+where e.conversation_id not in (select m.conversation_id from chatter.messages as m);
 insert into chatter.tool_calls (execution_id, tool_name)
-select e.id, 'search' from chatter.workflow_executions as e;
+select e.id, 'search' from chatter.workflow_executions as e
+where e.id not in (select t.execution_id from chatter.tool_calls as t);
 """
 
 
@@ -49,14 +55,17 @@ def migrate_to(url: str, revision: str) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", RELEASED)
-def test_books_of_a_released_version(empty_url: str, revision: str) -> None:
-    migrate_to(empty_url, revision)
+def test_books_that_every_released_version_has_written_into(empty_url: str) -> None:
     with psycopg.connect(empty_url, autocommit=True) as connection:
-        connection.execute(WRITTEN)
-        assert migrating.migrate(empty_url).after == migrating.head()
         books = Books(connection)
-        assert books.value("select count(*) from chatter.messages") == 80
+        for number, revision in enumerate(RELEASED):
+            migrate_to(empty_url, revision)
+            connection.execute(WRITTEN)
+            # Some go on with deltas that wait, some with rollups alone.
+            if revision >= "0004" and number % 2:
+                fold_all(books)
+        assert migrating.migrate(empty_url).after == migrating.head()
+        assert books.value("select count(*) from chatter.messages") == 80 * len(RELEASED)
         assert books.findings() == {}
         assert differences(books) == {}
         fold_all(books)
