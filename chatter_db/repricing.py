@@ -6,7 +6,7 @@ that comes with the code. Totals, rollups and events follow by the triggers of t
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -232,7 +232,7 @@ def _price(row: Row[Any]) -> tuple[Decimal, Mapping[str, Any]] | None:
 
 
 def _usage(row: Row[Any]) -> Usage | None:
-    """What the call used, read from its block once more: tiers and kinds are only there.
+    """What the call used, read from its block once more, and what stood beside the block.
 
     None where the block tells other counts than the row: then nobody knows which to price.
     """
@@ -245,4 +245,14 @@ def _usage(row: Row[Any]) -> Usage | None:
             reasoning_tokens=row.reasoning_tokens,
         )
     read = from_wire(row.provider_used, {"usage": row.usage})
-    return read if (read.prompt_tokens, read.completion_tokens) == counts else None
+    if (read.prompt_tokens, read.completion_tokens) != counts:
+        return None
+    kinds = {**_kept(row.usage_kinds, int), **read.kinds}
+    return replace(read, kinds=kinds, terms={**_kept(row.usage_terms, str), **read.terms})
+
+
+def _kept(value: object, kind: type) -> dict[str, Any]:
+    """What the recorder kept beside the block; anybody may have written there."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {name: one for name, one in value.items() if type(one) is kind}

@@ -39,9 +39,19 @@ PROVIDERS = {
 # Terms at which a call costs what the list says without any: everybody's usual one.
 _USUAL = frozenset({"auto", "default", "on_demand", "standard"})
 
+# What the list would leave out where it has no price for it; other kinds cost as tokens do.
+_OWN_PRICES = (
+    ("cache_write_1h_tokens", "cache_write_1h_mtok"),
+    ("storage_searches", "storage_searches_kcount"),
+    ("web_searches", "web_searches_kcount"),
+)
+
 # Google's experimental models were free, or not for sale; the list takes their
 # names for those of the models that they became.
 _EXPERIMENTAL = re.compile(r"(^|/)gemini-.*-exp(-|$)")
+
+# They search the web for every answer, and say nothing of it.
+_ALWAYS_SEARCHES = re.compile(r"-search-(api|preview)\b")
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,8 @@ def _priced(
         "output_reasoning_tokens": usage.reasoning_tokens,
         **usage.kinds,
     }
+    if _ALWAYS_SEARCHES.search(model.lower()):
+        counts.setdefault("web_searches", 1)
     try:
         price = genai_prices.calc_price(
             genai_prices.Usage(**{name: count for name, count in counts.items() if count}),
@@ -109,16 +121,21 @@ def _priced(
         # A model that the list doesn't know, or counts that can't be priced
         # (more tokens cached than sent): unknown, and counted as such.
         return None
-    return price if _covers(price, usage, at) else None
+    return price if _covers(price, counts, usage.terms, at) else None
 
 
-def _covers(price: PriceCalculation, usage: Usage, at: datetime) -> bool:
+def _covers(
+    price: PriceCalculation,
+    counts: Mapping[str, int | None],
+    terms: Mapping[str, str],
+    at: datetime,
+) -> bool:
     """Whether the list has what this call was billed by, and not only something like it."""
-    if usage.cache_write_1h_tokens and price.model_price.cache_write_1h_mtok is None:
+    if any(counts.get(name) and getattr(price.model_price, of) is None for name, of in _OWN_PRICES):
         return False
     return all(
         value in _USUAL or _has_variant(price.model, name, value, at)
-        for name, value in usage.terms.items()
+        for name, value in terms.items()
     )
 
 

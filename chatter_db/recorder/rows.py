@@ -102,6 +102,11 @@ def _figures(usage: Usage, cost: Cost | None) -> dict[str, Any]:
         figures["usage_unread"] = list(usage.notes)
     if cost is not None and cost.details:
         figures["price"] = dict(cost.details)
+    # What the usage block doesn't say, and a later price will ask for.
+    if usage.kinds:
+        figures["usage_kinds"] = dict(usage.kinds)
+    if cost is None and usage.terms:
+        figures["usage_terms"] = dict(usage.terms)
     return figures
 
 

@@ -4,6 +4,8 @@
 select
   m.id, m.provider_used, m.model_used, m.created_at, m.prompt_tokens, m.completion_tokens,
   m.cache_read_tokens, m.cache_write_tokens, m.reasoning_tokens, m.usage, m.cost,
+  m.metadata -> 'usage_kinds' as usage_kinds,
+  coalesce(m.metadata -> 'usage_terms', m.metadata -> 'price' -> 'terms') as usage_terms,
   chatter.cost_by(
     p, m.prompt_tokens, m.completion_tokens, m.cache_read_tokens, m.cache_write_tokens
   ) as own_cost,

@@ -27,7 +27,7 @@ class _Handler(Handler):
     def answer(self, request: dict[str, Any], reply: Reply) -> dict[str, Any]:
         parts: list[dict[str, Any]] = [{"text": reply.text}] if reply.text else []
         parts += [_call(name, arguments) for name, arguments in reply.tools]
-        return _response(parts, _usage(reply), "STOP")
+        return _response(parts, _usage(reply), "STOP", reply.queries)
 
     def opening(self, request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
         # Every block replaces the one before; the first ones have the prompt alone.
@@ -43,13 +43,20 @@ class _Handler(Handler):
 
     def closing(self, request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
         calls = [_call(name, arguments) for name, arguments in reply.tools]
-        yield event(_response(calls or [{"text": ""}], _usage(reply), "STOP"))
+        yield event(_response(calls or [{"text": ""}], _usage(reply), "STOP", reply.queries))
 
 
-def _response(parts: list[dict[str, Any]], usage: Any, reason: str | None = None) -> dict[str, Any]:
+def _response(
+    parts: list[dict[str, Any]],
+    usage: Any,
+    reason: str | None = None,
+    queries: tuple[str, ...] = (),
+) -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
     if reason:
         candidate["finishReason"] = reason
+    if queries:
+        candidate["groundingMetadata"] = {"webSearchQueries": list(queries)}
     return {
         "candidates": [candidate],
         "usageMetadata": usage,

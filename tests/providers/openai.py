@@ -136,7 +136,7 @@ def _usage(reply: Reply) -> Any:
 
 
 def _response(request: dict[str, Any], reply: Reply, *, done: bool = True) -> dict[str, Any]:
-    output: list[dict[str, Any]] = []
+    output: list[dict[str, Any]] = _searches(reply)
     if reply.text:
         text = {"type": "output_text", "text": reply.text, "annotations": []}
         output.append(
@@ -175,6 +175,17 @@ def _response(request: dict[str, Any], reply: Reply, *, done: bool = True) -> di
     }
 
 
+def _searches(reply: Reply) -> list[dict[str, Any]]:
+    """A search for each query, and a page that was opened after the last one."""
+    actions: list[dict[str, Any]] = [{"type": "search", "query": each} for each in reply.queries]
+    if actions:
+        actions.append({"type": "open_page", "url": "https://example.org/"})
+    return [
+        {"type": "web_search_call", "id": f"ws_{n}", "status": "completed", "action": action}
+        for n, action in enumerate(actions)
+    ]
+
+
 def _response_usage(reply: Reply) -> Any:
     if reply.usage is not None:
         return reply.usage
@@ -197,6 +208,8 @@ def _response_opening(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
 
     started = _response(request, reply, done=False)
     yield numbered({"type": "response.created", "response": started})
+    for index, item in enumerate(_searches(reply)):
+        yield numbered({"type": "response.output_item.done", "output_index": index, "item": item})
     for word in words(reply):
         place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
         yield numbered(

@@ -44,6 +44,8 @@ class Reply:
     pause: float = 0.0
     """Seconds before each piece of the answer."""
     service_tier: str | None = None
+    queries: tuple[str, ...] = ()
+    """What it searches the web for on the way: OpenAI's Responses and Gemini."""
     recording: Recording | None = None
 
 

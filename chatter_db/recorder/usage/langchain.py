@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from chatter_db.recorder.usage import ollama
+from chatter_db.recorder.usage import ollama, searches
 from chatter_db.recorder.usage.counts import (
     Reader,
     Usage,
@@ -79,13 +79,22 @@ def of_chunks(chunks: Sequence[AIMessageChunk], *, provider: str | None = None) 
     for chunk in chunks:
         if chunk.usage_metadata:
             usage = chunk.usage_metadata if repeated else add_usage(usage, chunk.usage_metadata)
-    return _of(usage, said, provider, spoke=any(map(_spoke, chunks)))
+    read = _of(usage, said, provider, spoke=any(map(_spoke, chunks)))
+    return _with_searches(read, chunks)
 
 
 def of_message(message: AIMessage, *, provider: str | None = None) -> Usage:
     """The usage that `message` carries; all None if it carries none."""
     # Never ask hasattr: the attribute is always there, and None says nothing was reported.
-    return _of(message.usage_metadata, message.response_metadata, provider, spoke=_spoke(message))
+    spoke = _spoke(message)
+    read = _of(message.usage_metadata, message.response_metadata, provider, spoke=spoke)
+    return _with_searches(read, [message])
+
+
+def _with_searches(usage: Usage, messages: Sequence[AIMessage]) -> Usage:
+    if "web_searches" in usage.kinds:
+        return usage  # as Anthropic counted them
+    return replace(usage, kinds={**usage.kinds, **searches.of_messages(messages)})
 
 
 def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: bool) -> Usage:
