@@ -12,6 +12,7 @@ from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPr
 
 from chatter_db.models import CostSource
 from chatter_db.recorder.usage import Usage
+from chatter_db.recorder.usage.server_tools import IMAGES
 
 # genai-prices names providers by their own names, LangChain and LiteLLM by their packages'.
 # What is missing here it finds itself; azure_openai it would take for openai.
@@ -92,7 +93,7 @@ def _priced(
 ) -> PriceCalculation | None:
     if usage.prompt_tokens is None or usage.completion_tokens is None:
         return None
-    if _EXPERIMENTAL.search(model.lower()):
+    if _EXPERIMENTAL.search(model.lower()) or usage.kinds.get(IMAGES):
         return None
     model = model.removeprefix("models/")  # Google's resource name
     if provider is None and "/" in model:

@@ -134,6 +134,11 @@ def test_terms_have_their_price_or_none() -> None:
     assert price(batch, "anthropic", "claude-sonnet-4-5") is None
     later = datetime(2026, 11, 1, tzinfo=UTC)
     assert price(batch, "anthropic", "claude-sonnet-4-5", later) == Decimal("0.00225")
+    for place, cost in (("us", None), ("global", "0.0045"), ("not_available", "0.0045")):
+        there = from_wire(
+            "anthropic", {"input_tokens": 1000, "output_tokens": 100, "inference_geo": place}
+        )
+        assert price(there, "anthropic", "claude-sonnet-4-5") == (cost and Decimal(cost))
 
 
 def test_cohere_bills_other_units_than_tokens() -> None:

@@ -32,6 +32,11 @@ def messages(block: Reader) -> Usage:
         terms["processing"] = "batch"
     if block.text("speed") == "fast":
         terms["speed"] = "fast"
+    # A call that had to stay in one place costs a tenth more, since Claude Opus 4.6:
+    # https://platform.claude.com/docs/en/about-claude/pricing#data-residency-pricing
+    place = block.text("inference_geo")
+    if place not in (None, "global", "not_available"):
+        terms["inference_geo"] = place
     kinds = {"web_searches": searches} if searches else {}
     parts: tuple[Usage, ...] = ()
     if any(kind not in (None, "message") for kind, _ in steps):

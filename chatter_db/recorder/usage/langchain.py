@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from chatter_db.recorder.usage import ollama, searches
+from chatter_db.recorder.usage import ollama, server_tools
 from chatter_db.recorder.usage.counts import (
     Reader,
     Usage,
@@ -80,7 +80,7 @@ def of_chunks(chunks: Sequence[AIMessageChunk], *, provider: str | None = None) 
         if chunk.usage_metadata:
             usage = chunk.usage_metadata if repeated else add_usage(usage, chunk.usage_metadata)
     read = _of(usage, said, provider, spoke=any(map(_spoke, chunks)))
-    return _with_searches(read, chunks)
+    return _with_server_tools(read, chunks, _provider(said, provider))
 
 
 def of_message(message: AIMessage, *, provider: str | None = None) -> Usage:
@@ -88,13 +88,13 @@ def of_message(message: AIMessage, *, provider: str | None = None) -> Usage:
     # Never ask hasattr: the attribute is always there, and None says nothing was reported.
     spoke = _spoke(message)
     read = _of(message.usage_metadata, message.response_metadata, provider, spoke=spoke)
-    return _with_searches(read, [message])
+    return _with_server_tools(read, [message], _provider(message.response_metadata, provider))
 
 
-def _with_searches(usage: Usage, messages: Sequence[AIMessage]) -> Usage:
-    if "web_searches" in usage.kinds:
-        return usage  # as Anthropic counted them
-    return replace(usage, kinds={**usage.kinds, **searches.of_messages(messages)})
+def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: str | None) -> Usage:
+    if is_anthropic(provider):
+        return usage
+    return replace(usage, kinds={**usage.kinds, **server_tools.of_messages(messages)})
 
 
 def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: bool) -> Usage:

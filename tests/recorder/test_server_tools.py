@@ -1,4 +1,4 @@
-"""Searches that a provider makes for a call are billed beside its tokens."""
+"""What a provider's own tools did for a call is billed beside its tokens."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -102,12 +102,14 @@ async def test_a_price_that_comes_later_knows_them_too(
         ("openai", "gpt-5", {"storage_searches": 2}, "0.00725"),
         # The list doesn't say what a search costs there: its tokens alone would be a false cost.
         ("xai", "grok-4", {"web_searches": 1}, None),
+        # Another model made it, at a price of its own.
+        ("openai", "gpt-5", {"generated_images": 1}, None),
         # It always searches, and never says so.
         ("openai", "gpt-4o-search-preview", {}, None),
         ("openai", "gpt-5-search-api-2025-10-14", {}, None),
     ],
 )
-def test_what_a_search_costs(
+def test_what_a_tool_costs(
     provider: str, model: str, kinds: Mapping[str, int], dollars: str | None
 ) -> None:
     usage = Usage(prompt_tokens=1000, completion_tokens=100, kinds=kinds)
@@ -124,6 +126,15 @@ def test_what_a_search_costs(
         # An item that a stream repeats is one.
         (AIMessage([{"type": "file_search_call", "id": "1"}] * 2), {"storage_searches": 1}),
         (AIMessage([{"type": "web_search_call"}] * 2), {"web_searches": 2}),
+        (AIMessage([{"type": "image_generation_call", "id": "1"}]), {"generated_images": 1}),
+        (
+            # Anthropic's usage says how many, if any was billed.
+            AIMessage(
+                [{"type": "server_tool_call", "name": "web_search", "id": "1"}],
+                response_metadata={"model_provider": "anthropic"},
+            ),
+            {},
+        ),
         (AIMessage("", response_metadata={"grounding_metadata": {"web_search_queries": []}}), {}),
         (AIMessage("", response_metadata={"grounding_metadata": "none"}), {}),
         (

@@ -1,9 +1,10 @@
-"""Searches that a provider makes for a call: billed one by one, and counted in no usage block.
+"""Tools that a provider runs for a call: billed one by one, and counted in no usage block.
 
 OpenAI lists them among its output, and bills each search, not what is opened of its results
-(https://platform.openai.com/docs/guides/tools-web-search). Gemini names its queries beside the
-answer: up to Gemini 2.5 an answer with any is billed once, since Gemini 3 each query
-(https://ai.google.dev/gemini-api/docs/pricing). Anthropic counts its own, in the usage.
+(https://platform.openai.com/docs/guides/tools-web-search), and each image that another model
+makes. Gemini names its queries beside the answer: up to Gemini 2.5 an answer with any is billed
+once, since Gemini 3 each query (https://ai.google.dev/gemini-api/docs/pricing). Anthropic counts
+its searches in the usage.
 """
 
 import re
@@ -12,18 +13,23 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 
+IMAGES = "generated_images"
+"""The kind that genai-prices has no name for."""
+
 _KINDS = {
     "web_search_call": "web_searches",
     "file_search_call": "storage_searches",
+    "image_generation_call": IMAGES,
     # As langchain-openai names them in its output version 1.
     "web_search": "web_searches",
     "file_search": "storage_searches",
+    "image_generation": IMAGES,
 }
 _PER_ANSWER = re.compile(r"gemini-[12]\b")
 
 
 def of_messages(messages: Iterable[AIMessage]) -> dict[str, int]:
-    """How many searches an answer, or the chunks of one, tell of, by genai-prices' names."""
+    """How often an answer, or the chunks of one, tell of each, by genai-prices' names."""
     made: dict[str, str] = {}
     queries: set[str] = set()
     per_answer = False
