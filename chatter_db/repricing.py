@@ -19,6 +19,7 @@ from chatter_db.models import Price, Repricing
 from chatter_db.queries import query
 from chatter_db.recorder.pricing import cost_of
 from chatter_db.recorder.usage import Usage, from_wire
+from chatter_db.recorder.usage.counts import as_count
 
 BATCH = 1_000
 """Messages in one transaction."""
@@ -247,12 +248,12 @@ def _usage(row: Row[Any]) -> Usage | None:
     read = from_wire(row.provider_used, {"usage": row.usage})
     if (read.prompt_tokens, read.completion_tokens) != counts:
         return None
-    kinds = {**_kept(row.usage_kinds, int), **read.kinds}
-    return replace(read, kinds=kinds, terms={**_kept(row.usage_terms, str), **read.terms})
+    # Anybody may have written into a row's metadata.
+    kept = {name: as_count(count) for name, count in _object(row.usage_kinds).items()}
+    kinds = {name: count for name, count in kept.items() if count} | dict(read.kinds)
+    terms = {name: term for name, term in _object(row.usage_terms).items() if type(term) is str}
+    return replace(read, kinds=kinds, terms=terms | dict(read.terms))
 
 
-def _kept(value: object, kind: type) -> dict[str, Any]:
-    """What the recorder kept beside the block; anybody may have written there."""
-    if not isinstance(value, Mapping):
-        return {}
-    return {name: one for name, one in value.items() if type(one) is kind}
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -95,6 +95,28 @@ async def test_a_price_that_comes_later_knows_them_too(
     assert flex == Decimal("0.00065")
 
 
+async def test_nonsense_in_the_metadata_is_not_priced(chatter: Chatter, url: str) -> None:
+    with openai.running() as running:
+        running.script = [ANSWER]
+        model = ChatOpenAI(model="new", base_url=running.base_url, api_key=KEY)
+        await model.ainvoke("?", {"callbacks": [chatter.recorder(conversation="1")]})
+    nonsense = {
+        "usage_kinds": {"web_searches": -1, "storage_searches": "2", "audio": [1]},
+        "usage_terms": ["flex"],
+    }
+    engine = database.sync_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            update(Message).where(Message.model_call).values(model_used="gpt-5", extra=nonsense)
+        )
+    with engine.connect() as connection:
+        repricing.reprice(connection, repricing.Selection(), reason="known by now")
+    engine.dispose()
+    async with chatter.session() as session:
+        row = (await session.scalars(select(Message).where(Message.model_call))).one()
+    assert row.cost == Decimal("0.00225") + 2 * Decimal("0.0025")
+
+
 @pytest.mark.parametrize(
     ("provider", "model", "kinds", "dollars"),
     [
