@@ -18,7 +18,7 @@ from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, select
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatter_db.errors import DatabaseUnavailable, UsageError
@@ -144,7 +144,11 @@ def connect_as(kind: type[Kind], url: str, **options: Any) -> Kind:
 def sync_engine(url: str) -> Engine:
     """A SQLAlchemy engine on psycopg; raises DatabaseUnavailable when used without a server."""
     engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: connect(url), hide_parameters=True
+        "postgresql+psycopg://",
+        creator=lambda: connect(url),
+        hide_parameters=True,
+        # psycopg doesn't hear of an end before it asks.
+        pool_pre_ping=True,
     )
     event.listen(engine, "handle_error", _leave_read_only)
     return engine
@@ -201,6 +205,7 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
         **options,
     )
     event.listen(engine.sync_engine, "handle_error", _leave_read_only)
+    event.listen(engine.sync_engine, "checkout", _leave_closed)
     return engine
 
 
@@ -224,6 +229,16 @@ def _leave_read_only(context: ExceptionContext) -> None:
     """
     if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
         context.is_disconnect = True
+
+
+def _leave_closed(connection: Any, record: object, proxy: object) -> None:
+    """Makes a pooled connection anew that was ended while nobody used it.
+
+    Servers and poolers end idle ones (idle_session_timeout, a restart, a database that scales to
+    zero). asyncpg has heard of it; a ping before each use would cost half of a small query.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 @contextmanager

@@ -95,3 +95,29 @@ def test_the_systems_certificates_are_no_file_to_asyncpg() -> None:
     assert options["ssl"].verify_mode == ssl.CERT_REQUIRED
     assert options["ssl"].check_hostname
     assert "sslrootcert" not in options["dsn"]
+
+
+@ONE_SERVER
+async def test_a_connection_that_was_ended_while_idle_is_made_anew(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    async with Chatter.connect(url) as chatter:
+        async with chatter.session() as session:
+            raw = await (await session.connection()).get_raw_connection()
+            connection = raw.driver_connection
+        assert connection is not None
+        db.execute("select pg_terminate_backend(%s)", [connection.get_server_pid()])
+        while not connection.is_closed():
+            await asyncio.sleep(0.01)
+        async with chatter.session() as session:
+            assert await session.scalar(select(1)) == 1
+
+
+@ONE_SERVER
+def test_one_of_psycopgs_too(url: str, db: psycopg.Connection[Any]) -> None:
+    with Chatter.connect(url) as chatter:
+        with chatter.sync_session() as session:
+            ended = session.scalar(select(func.pg_backend_pid()))
+        db.execute("select pg_terminate_backend(%s, 5000)", [ended])
+        with chatter.sync_session() as session:
+            assert session.scalar(select(func.pg_backend_pid())) != ended
