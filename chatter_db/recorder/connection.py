@@ -44,6 +44,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     answer_seconds = 5.0
 
+    def hear(self) -> None:
+        """Hears that the server has ended the connection: its last words, and then nothing."""
+        with suppress(psycopg.OperationalError):
+            self.pgconn.consume_input()
+            self.pgconn.consume_input()
+
     def wait(self, gen: Generator[Any, Any, Result], *args: Any, **kwargs: Any) -> Result:
         """Every statement and every end of a pipeline is waited for here."""
         return super().wait(self._bounded(gen), *args, **kwargs)

@@ -1,6 +1,7 @@
 """The writer under trouble: least privilege, lost connections, records Postgres refuses."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -199,6 +200,22 @@ async def test_a_connection_that_dies_costs_no_record(
             )
         assert chatter.lost_records == 0
         assert len([m for m in await rows(chatter) if m.model_call]) == 5
+
+
+def test_a_connection_that_was_ended_while_idle_is_nobody_s_trouble(
+    writer: Writer, db: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As idle_session_timeout, a restart or a pooler ends it."""
+    writer.submit([start()]).result()
+    ended = db.execute(
+        "select pid, pg_terminate_backend(pid) from pg_stat_activity "
+        "where application_name = 'chatter' and datname = current_database()"
+    ).fetchall()
+    assert ended
+    wait_until(lambda: all(is_gone(pid) for pid, _ in ended))
+    run = start()
+    writer.submit([run, message(run)]).result()
+    assert caplog.messages == []
 
 
 def test_a_serialization_failure_is_tried_again(
@@ -418,6 +435,14 @@ async def test_an_outage_in_the_middle_of_runs_loses_nothing(
     totals = db.execute("select message_count from chatter.conversations")
     assert totals.fetchall() == [(40,)]
     books_hold()
+
+
+def is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
