@@ -65,15 +65,14 @@ def major_of(binaries: Path) -> int:
 BINARIES = servers()
 SERVERS = list(BINARIES)
 
+# For what takes long and doesn't depend on Postgres's version.
+ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
+
 
 def pytest_collection_finish() -> None:
     """What was imported stays: a tenth of the suite's time went into looking through it."""
     gc.collect()
     gc.freeze()
-
-
-# For what takes long and doesn't depend on Postgres's version.
-ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
 
 
 @contextmanager

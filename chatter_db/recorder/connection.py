@@ -45,7 +45,10 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     answer_seconds = 5.0
 
     def hear(self) -> None:
-        """Hears that the server has ended the connection: its last words, and then nothing."""
+        """Knows from then on if the server has ended the connection, without asking it.
+
+        Its last words come first, and the end after them.
+        """
         with suppress(psycopg.OperationalError):
             self.pgconn.consume_input()
             self.pgconn.consume_input()

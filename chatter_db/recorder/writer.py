@@ -361,7 +361,7 @@ class Writer:
 
     def _connected(self) -> Connection:
         """The writer's connection. No ping before each use: one that broke is made anew."""
-        if self._connection is not None and not self._connection.closed:
+        if self._connection is not None:
             self._connection.hear()
         if self._connection is None or self._connection.closed:
             self._connection = database.connect_as(

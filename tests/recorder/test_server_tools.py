@@ -10,7 +10,6 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_openai import ChatOpenAI
-from psycopg import Connection
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
@@ -68,9 +67,18 @@ async def test_an_answer_costs_its_searches_too(
     assert row.extra["usage_kinds"]["web_searches"] == (2 if provider is openai else 1)
 
 
-async def test_a_price_that_comes_later_knows_them_too(
-    chatter: Chatter, db: Connection[Any], url: str
-) -> None:
+def reprice_as_gpt_5(url: str, **columns: Any) -> None:
+    """As if the list came to know the models that were asked."""
+    engine = database.sync_engine(url)
+    with engine.begin() as connection:
+        calls = update(Message).where(Message.model_call)
+        connection.execute(calls.values(model_used="gpt-5", **columns))
+    with engine.connect() as connection:
+        repricing.reprice(connection, repricing.Selection(), reason="known by now")
+    engine.dispose()
+
+
+async def test_a_price_that_comes_later_knows_them_too(chatter: Chatter, url: str) -> None:
     with openai.running() as running:
         running.script = [ANSWER, Reply("Rain.", prompt_tokens=1000, service_tier="flex")]
         for name in ("new", "newer"):
@@ -81,13 +89,7 @@ async def test_a_price_that_comes_later_knows_them_too(
     async with chatter.session() as session:
         rows = select(Message.cost).where(Message.model_call).order_by(Message.created_at)
         assert (await session.scalars(rows)).all() == [None, None]
-    # As if the list came to know both.
-    engine = database.sync_engine(url)
-    with engine.begin() as connection:
-        connection.execute(update(Message).where(Message.model_call).values(model_used="gpt-5"))
-    with engine.connect() as connection:
-        repricing.reprice(connection, repricing.Selection(), reason="known by now")
-    engine.dispose()
+    reprice_as_gpt_5(url)
     async with chatter.session() as session:
         searched, flex = (await session.scalars(rows)).all()
     assert searched == Decimal("0.02225")
@@ -104,14 +106,7 @@ async def test_nonsense_in_the_metadata_is_not_priced(chatter: Chatter, url: str
         "usage_kinds": {"web_searches": -1, "storage_searches": "2", "audio": [1]},
         "usage_terms": ["flex"],
     }
-    engine = database.sync_engine(url)
-    with engine.begin() as connection:
-        connection.execute(
-            update(Message).where(Message.model_call).values(model_used="gpt-5", extra=nonsense)
-        )
-    with engine.connect() as connection:
-        repricing.reprice(connection, repricing.Selection(), reason="known by now")
-    engine.dispose()
+    reprice_as_gpt_5(url, extra=nonsense)
     async with chatter.session() as session:
         row = (await session.scalars(select(Message).where(Message.model_call))).one()
     assert row.cost == Decimal("0.00225") + 2 * Decimal("0.0025")
