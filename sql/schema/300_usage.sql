@@ -305,6 +305,7 @@ language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
+  v_fold bigint;
   v_taken bigint;
   v_conversations uuid[];
 begin
@@ -315,6 +316,7 @@ begin
   if not pg_catalog.pg_try_advisory_xact_lock(chatter.bell() + 1) then
     return 0;
   end if;
+  select coalesce(s.folds, 0) + 1 into strict v_fold from analytics.state as s;
 
   with taken as (
     delete from analytics.deltas as d
@@ -558,6 +560,14 @@ begin
     group by 1, b.provider, b.model, b.measure, b.bin
     on conflict (day, provider, model, measure, bin) do update
     set calls = u.calls + excluded.calls
+  ),
+
+  changed_days as (
+    insert into analytics.days as u (day, fold)
+    select distinct (q.bucket at time zone 'UTC')::date, v_fold
+    from by_quarter as q
+    on conflict (day) do update
+    set fold = excluded.fold
   )
 
   select
@@ -570,7 +580,7 @@ begin
   end if;
   v_taken := greatest(v_taken, analytics.fold_tools(p_limit));
   if v_taken > 0 then
-    update analytics.state as s set folded_at = chatter.clock();
+    update analytics.state as s set folds = v_fold, folded_at = chatter.clock();
   end if;
   return v_taken;
 end
@@ -621,6 +631,15 @@ declare
 begin
   lock table chatter.messages, chatter.tool_calls in share row exclusive mode;
   perform pg_catalog.pg_advisory_xact_lock(chatter.bell() + 1);
+  -- Every day changes, also one that has nothing afterwards.
+  update analytics.state as s set folds = coalesce(s.folds, 0) + 1;
+  insert into analytics.days (day, fold)
+  select k.day, s.folds
+  from (select u.day from analytics.usage_day as u union select d.day from analytics.days as d) as k
+    cross join analytics.state as s
+  on conflict (day) do update
+  set fold = excluded.fold;
+
   delete from analytics.deltas;
   delete from analytics.usage_15min;
   delete from analytics.usage_hourly;
@@ -663,11 +682,23 @@ create table analytics.state (
   worked_at timestamptz,
   dearest_cost numeric not null default 0,
   dearest_id uuid,
+  folds bigint,
   constraint state_pkey primary key (only_row),
   constraint state_only_row_check check (only_row)
 );
 
 insert into analytics.state default values;
+
+-- By which a live view knows what its materialized view still has right (320).
+create table analytics.days (
+  day date not null,
+  fold bigint not null,
+  constraint days_pkey primary key (day)
+);
+
+comment on table analytics.days is 'The UTC days whose figures a fold has changed.';
+comment on column analytics.days.day is 'UTC day in which the tokens were spent.';
+comment on column analytics.days.fold is 'The last fold that changed figures of it, as analytics.state counts them.';
 
 comment on table analytics.deltas is 'Signed changes that wait to be folded into the rollups; a row per statement and group.';
 comment on column analytics.deltas.id is 'Order of arrival.';
@@ -807,6 +838,7 @@ comment on column analytics.state.worker is 'Host and process of the worker that
 comment on column analytics.state.worked_at is 'When it last did a round.';
 comment on column analytics.state.dearest_cost is 'The cost of the last conversation of which analytics.dearest_candidates has all that are dearer; 0: it has all.';
 comment on column analytics.state.dearest_id is 'That conversation: of equal cost, the older id is the dearer.';
+comment on column analytics.state.folds is 'How often deltas were folded; NULL if never.';
 comment on index chatter.messages_created_at_idx is 'What was written between two moments.';
 comment on function chatter.tg_refuse_change_of_dimension() is 'Refuses another user or workflow for what has figures.';
 comment on trigger _000_refuse_change_of_user on chatter.conversations is 'A conversation stays its user''s.';

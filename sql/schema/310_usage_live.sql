@@ -191,19 +191,26 @@ having sum(x.calls) <> 0;
 
 comment on view analytics.latency_hour_live is 'Histograms of latency by hour, provider and model; exact now.';
 
+-- What waits is read once, though latency_by_model_live asks for its days one by one.
 create view analytics.latency_day_live as
+with waiting as materialized (
+  select (d.bucket at time zone 'UTC')::date as day, d.provider, d.model, b.measure, b.bin, sum(d.sign)::bigint as calls
+  from analytics.deltas as d
+    cross join lateral (
+      select 'response' as measure, r.bin from unnest(d.response_bins) as r (bin)
+      union all
+      select 'first_token', f.bin from unnest(d.first_token_bins) as f (bin)
+    ) as b
+  group by 1, d.provider, d.model, b.measure, b.bin
+)
+
 select x.day, x.provider, x.model, x.measure, x.bin, sum(x.calls)::bigint as calls
 from (
   select l.day, l.provider, l.model, l.measure, l.bin, l.calls
   from analytics.latency_day as l
   union all
-  select (d.bucket at time zone 'UTC')::date, d.provider, d.model, 'response', b.bin, d.sign
-  from analytics.deltas as d
-    cross join lateral unnest(d.response_bins) as b (bin)
-  union all
-  select (d.bucket at time zone 'UTC')::date, d.provider, d.model, 'first_token', b.bin, d.sign
-  from analytics.deltas as d
-    cross join lateral unnest(d.first_token_bins) as b (bin)
+  select w.day, w.provider, w.model, w.measure, w.bin, w.calls
+  from waiting as w
 ) as x
 group by x.day, x.provider, x.model, x.measure, x.bin
 having sum(x.calls) <> 0;

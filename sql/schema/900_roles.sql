@@ -183,7 +183,8 @@ begin
         'analytics.latency_between(timestamptz, timestamptz), '
         'analytics.tools_between(timestamptz, timestamptz), '
         'analytics.usage_steps(timestamptz, timestamptz, text, text), '
-        'analytics.grain(timestamptz, timestamptz, text) to %I',
+        'analytics.grain(timestamptz, timestamptz, text), '
+        'analytics.changed_days(bigint) to %I',
         v_role
       );
     end if;

@@ -136,6 +136,7 @@ ANALYTICS = {"latency_bin(double precision)", "bin_ms(smallint)"} | {
     "latency_between(timestamp with time zone, timestamp with time zone)",
     "usage_steps(timestamp with time zone, timestamp with time zone, text, text)",
     "grain(timestamp with time zone, timestamp with time zone, text)",
+    "changed_days(bigint)",
 }
 WORK = {"fold(integer)", "refresh(boolean)"}
 
