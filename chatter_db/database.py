@@ -31,6 +31,8 @@ else:
 
 _READ_ONLY = "25006"
 _PASSING = ("08", "53", "57P", _READ_ONLY, "40001", "40P01", "55P03", "57014")
+# Whatever the database's own default is: who waits for a lock goes on with what it finds then.
+_ISOLATION = "READ COMMITTED"
 _ENDS = ("08", "57P")
 """Errors that end a connection, or the attempt to make one."""
 
@@ -137,6 +139,7 @@ def connect_as(kind: type[Kind], url: str, **options: Any) -> Kind:
     except psycopg.ProgrammingError as error:
         raise UsageError(f"A parameter of the database URL can't be used: {error}.") from None
     set_json_loads(_json_of, connection)
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     return connection
 
 
@@ -147,6 +150,7 @@ def sync_engine(url: str) -> Engine:
         "postgresql+psycopg://",
         creator=lambda: connect(url),
         hide_parameters=True,
+        isolation_level=_ISOLATION,
         # psycopg doesn't hear of an end before it asks.
         pool_pre_ping=True,
     )
@@ -201,6 +205,7 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
         "postgresql+chatter_asyncpg://",
         async_creator=connect_async,
         hide_parameters=True,
+        isolation_level=_ISOLATION,
         json_deserializer=_json_of,
         **options,
     )

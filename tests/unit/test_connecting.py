@@ -1,4 +1,4 @@
-"""A server that goes while a connection to it is made."""
+"""Connections: what URLs and databases say of them, and servers that go meanwhile."""
 
 import asyncio
 import ssl
@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from chatter_db import Chatter, DatabaseUnavailable, UsageError, database
+from chatter_db.models import Message
 from tests.conftest import ONE_SERVER
 
 
@@ -121,3 +122,27 @@ def test_one_of_psycopgs_too(url: str, db: psycopg.Connection[Any]) -> None:
         db.execute("select pg_terminate_backend(%s, 5000)", [ended])
         with chatter.sync_session() as session:
             assert session.scalar(select(func.pg_backend_pid())) != ended
+
+
+async def test_whatever_isolation_the_database_has_by_default(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    """Two who write into one conversation wait for each other, and none is refused."""
+    db.execute(f"alter database {db.info.dbname} set default_transaction_isolation = serializable")
+    level = select(func.current_setting("transaction_isolation"))
+    async with Chatter.connect(url) as chatter:
+        conversation = (await chatter.create_conversation()).id
+        async with chatter.session() as first, chatter.session() as second:
+            for session in (first, second):
+                assert await session.scalar(level) == "read committed"
+                session.add(Message(conversation_id=conversation, role="user", content="Hello"))
+            await first.flush()
+            waiting = asyncio.create_task(second.commit())
+            await first.commit()
+            await waiting
+    engine = database.sync_engine(url)
+    with engine.connect() as connection:
+        assert connection.scalar(level) == "read committed"
+    engine.dispose()
+    with database.connect(url) as plain:
+        assert plain.execute("show transaction_isolation").fetchall() == [("read committed",)]
