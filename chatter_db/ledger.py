@@ -150,11 +150,11 @@ class Chatter:
 
         `conversation` is your own id of it (a string), or ours (a UUID); without
         one, LangGraph's `thread_id`, else a new conversation per run. `user` is
-        your own id of the person. `workflow` defaults to the graph's name,
-        `correlation_id` to the run's id. With `content=False` the books get the
-        figures and no text. With `estimate_usage=True` a call whose provider reports
-        no usage gets tokens by a rule of thumb (LangChain's: four characters a token),
-        marked `estimated`; it is never priced.
+        your own id of the person; without one, the `user_id` of the run's metadata.
+        `workflow` defaults to the graph's name, `correlation_id` to the run's id. With
+        `content=False` the books get the figures and no text. With `estimate_usage=True` a
+        call whose provider reports no usage gets tokens by a rule of thumb (LangChain's: four
+        characters a token), marked `estimated`; it is never priced.
 
         Raises UsageError for an argument that can't be used.
         """
@@ -181,12 +181,15 @@ class Chatter:
     ) -> Recorder:
         """Books every model call of this process, in whatever thread, without any `config`.
 
-        The conversation is LangGraph's `thread_id`, else a new one per run. Runs that
+        The conversation is LangGraph's `thread_id`, else a new one per run. Without `user` each
+        run belongs to who signed in at LangGraph's server, else to the `user_id` of its
+        metadata, else of its configurable. Runs that
         call no model are not booked, and a run that is given a recorder of its own is
-        left to that one. Lasts until `uninstall()` or until this Chatter is closed.
+        left to that one. Lasts until `uninstall()` or until this Chatter is closed; to ask
+        for the same once more changes nothing.
 
-        Raises UsageError for an argument that can't be used, and if a recorder is
-        installed in this process already.
+        Raises UsageError for an argument that can't be used, and if a recorder with other
+        arguments, or of another Chatter, is installed in this process already.
         """
         recorder = Recorder(
             self._opened_writer(),
@@ -197,9 +200,8 @@ class Chatter:
             estimate_usage=estimate_usage,
             installed=True,
         )
-        install_recorder(recorder)
-        self._installed = recorder
-        return recorder
+        self._installed = install_recorder(recorder)
+        return self._installed
 
     def uninstall(self) -> None:
         """Takes `install()` back, for runs that begin from now on; no-op if there was none."""

@@ -1,11 +1,12 @@
-"""The run around a model call that wasn't told of it.
+"""The run around a model call that wasn't told of it, and whose it is.
 
 What LangGraph knows of a run goes with a node in a context variable, for whatever is invoked there.
 `generate` and `agenerate` of a model don't look at it, and who gives a call callbacks of its own
 replaces those of the run.
 """
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
@@ -25,6 +26,23 @@ def handler(kind: type[Handler]) -> Handler | None:
     callbacks = _callbacks()
     handlers = callbacks.handlers if callbacks is not None else []
     return next((each for each in handlers if isinstance(each, kind)), None)
+
+
+def user(metadata: Mapping[str, Any]) -> str | None:
+    """Whose run this is, where the recorder wasn't told: `user_id`, metadata or configurable.
+
+    Those are the word of whoever asked for the run: where LangGraph's server knows who signed
+    in, it is that one (https://docs.langchain.com/langsmith/custom-auth). What is configurable is
+    known inside of a run only, not yet when it begins.
+    """
+    config = var_child_runnable_config.get()
+    configurable: Mapping[str, Any] = (config and config.get("configurable")) or {}
+    said = (
+        configurable.get("langgraph_auth_user_id"),
+        metadata.get("user_id"),
+        configurable.get("user_id"),
+    )
+    return next((str(name) for name in said if isinstance(name, str | int | UUID) and name), None)
 
 
 def _callbacks() -> BaseCallbackManager | None:

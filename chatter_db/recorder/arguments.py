@@ -1,6 +1,7 @@
 """What a host app gives a recorder: taken, or refused when the recorder is made."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,27 @@ from chatter_db.errors import UsageError
 
 MAX_NAME = 500
 """The limit, in characters, of the names that a host app gives."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The arguments of one recorder; raises UsageError for one that can't be used."""
+
+    conversation: str | UUID | None
+    user: str | None
+    workflow: str | None
+    correlation_id: str | None
+    metadata: dict[str, Any]
+    content: bool
+    estimate_usage: bool
+
+    def __post_init__(self) -> None:
+        require_conversation(self.conversation)
+        require_name("user", self.user)
+        require_name("workflow", self.workflow)
+        require_name("correlation_id", self.correlation_id)
+        require_flag("content", self.content)
+        require_flag("estimate_usage", self.estimate_usage)
 
 
 def require_name(argument: str, value: object) -> None:

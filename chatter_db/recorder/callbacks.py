@@ -23,18 +23,12 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
 from langchain_core.utils.uuid import uuid7
+from msgspec.structs import replace
 
 from chatter_db.models import ExecutionStatus
 from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
-from chatter_db.recorder.arguments import (
-    MAX_NAME,
-    fitting,
-    json_object,
-    require_conversation,
-    require_flag,
-    require_name,
-)
+from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object
 from chatter_db.recorder.endpoints import provider_asked, url_given
 from chatter_db.recorder.records import (
     MessageRow,
@@ -106,20 +100,16 @@ class Recorder(BaseCallbackHandler):
         estimate_usage: bool = False,
         installed: bool = False,
     ) -> None:
-        require_conversation(conversation)
-        require_name("user", user)
-        require_name("workflow", workflow)
-        require_name("correlation_id", correlation_id)
-        require_flag("content", content)
-        require_flag("estimate_usage", estimate_usage)
         self._writer = writer
-        self._conversation = conversation
-        self._user = user
-        self._workflow = workflow
-        self._correlation_id = correlation_id
-        self._metadata = json_object("metadata", metadata)
-        self._content = content
-        self._estimate = estimate_usage
+        self._given = Given(
+            conversation=conversation,
+            user=user,
+            workflow=workflow,
+            correlation_id=correlation_id,
+            metadata=json_object("metadata", metadata),
+            content=content,
+            estimate_usage=estimate_usage,
+        )
         # One that hears of everything in the process leaves a run to a recorder that was
         # given for it, and books runs from their first model call on: most are none.
         self._installed = installed
@@ -135,6 +125,11 @@ class Recorder(BaseCallbackHandler):
     def __deepcopy__(self, memo: dict[int, Any]) -> "Recorder":
         # Frameworks copy a config that they change.
         return self
+
+    def books_like(self, other: "Recorder") -> bool:
+        """Whether both book everything alike, in the same books."""
+        mine, its = ((each._writer, each._given, each._installed) for each in (self, other))
+        return mine == its
 
     # -- chains: the root of a run, its nodes, subgraphs ---------------------------------
 
@@ -320,7 +315,7 @@ class Recorder(BaseCallbackHandler):
             return None
         run = self._runs.get(run_id) or (self._runs.get(parent_id) if parent_id else None)
         if run is None:
-            run = Run(id=run_id, correlation_id=self._correlation_id or str(run_id))
+            run = Run(id=run_id, correlation_id=self._given.correlation_id or str(run_id))
             start = self._start_of(run, name, metadata, asked)
         else:
             start = []
@@ -366,19 +361,19 @@ class Recorder(BaseCallbackHandler):
     ) -> list[Record]:
         """The records that a run begins with."""
         metadata = metadata or {}
-        given = self._conversation if isinstance(self._conversation, UUID) else None
-        named = self._conversation or metadata.get("thread_id") if given is None else None
+        given = self._given.conversation if isinstance(self._given.conversation, UUID) else None
+        named = self._given.conversation or metadata.get("thread_id") if given is None else None
         at = now()
         start = RunStarted(
             execution_id=run.id,
             conversation_id=given or (None if named else uuid7()),
             new_conversation=given is None and not named,
             conversation_external_id=fitting(str(named)) if named else None,
-            user_external_id=self._user,
-            workflow_name=(self._workflow or name or "workflow")[:MAX_NAME],
+            user_external_id=self._user_of(metadata),
+            workflow_name=(self._given.workflow or name or "workflow")[:MAX_NAME],
             correlation_id=run.correlation_id,
             started_at=at,
-            metadata=self._metadata,
+            metadata=self._given.metadata,
             recorder_id=self._writer.id,
         )
         turns = [
@@ -387,7 +382,7 @@ class Recorder(BaseCallbackHandler):
                 execution_id=run.id,
                 role="user",
                 kind="turn",
-                content=str(message.text) if self._content else None,
+                content=str(message.text) if self._given.content else None,
                 correlation_id=run.correlation_id,
                 metadata={},
                 created_at=at,
@@ -395,6 +390,10 @@ class Recorder(BaseCallbackHandler):
             for number, message in enumerate(asked)
         ]
         return [start, *turns]
+
+    def _user_of(self, metadata: Mapping[str, Any]) -> str | None:
+        named = self._given.user or ambient.user(metadata)
+        return fitting(named) if named else None
 
     async def _call(
         self,
@@ -424,11 +423,15 @@ class Recorder(BaseCallbackHandler):
             endpoint=provider_asked(metadata.get("ls_provider"), url_given(serialized)),
             model=model or parameters.get("model_name"),
             metadata={key: metadata[key] for key in _PLACE if key in metadata},
-            question=question if self._estimate else (),
+            question=question if self._given.estimate_usage else (),
         )
         self._watch.begin(wait, run_id, together=options.get("batch_size") or 1)
         if run.unbooked:
             unbooked, run.unbooked = run.unbooked, []
+            if isinstance(start := unbooked[0], RunStarted):
+                # Inside of the run more is known of it than when it began.
+                whose = self._user_of(metadata)
+                unbooked[0] = replace(start, user_external_id=whose or start.user_external_id)
             run.conversation_id = (await self._submit(unbooked)).conversation_id
 
     def _over(self, run_id: UUID) -> None:
@@ -457,7 +460,13 @@ class Recorder(BaseCallbackHandler):
         records: list[Record] = []
         if not run.is_passed_on(call, error):
             records.append(
-                interrupted_call(run, call, error, content=self._content, estimate=self._estimate)
+                interrupted_call(
+                    run,
+                    call,
+                    error,
+                    content=self._given.content,
+                    estimate=self._given.estimate_usage,
+                )
             )
         if call.id == run.id:
             records += self._ended(run, None, error)
@@ -477,8 +486,8 @@ class Recorder(BaseCallbackHandler):
                 message,
                 usage,
                 kind="turn" if alone else "step",
-                content=self._content,
-                estimate=self._estimate,
+                content=self._given.content,
+                estimate=self._given.estimate_usage,
             )
             records = [row, *requested_tools(run, call, message)]
             if not message.tool_calls:
@@ -507,7 +516,7 @@ class Recorder(BaseCallbackHandler):
         if tool.tool_call_id is not None:
             records.append(tool_run(run, tool, output, error))
         if isinstance(output, ToolMessage):
-            records.append(tool_result(run, run_id, output, content=self._content))
+            records.append(tool_result(run, run_id, output, content=self._given.content))
         if run_id == run.id:
             records += self._ended(run, output, error)
         else:
@@ -534,7 +543,9 @@ class Recorder(BaseCallbackHandler):
         for one in over:
             self._watch.end(one.waiting, one.id)
             self._forget(run, one.id)
-        return interrupted_below(run, calls, tools, content=self._content, estimate=self._estimate)
+        return interrupted_below(
+            run, calls, tools, content=self._given.content, estimate=self._given.estimate_usage
+        )
 
     def _ended(self, run: Run, outputs: Any, error: BaseException | None) -> list[Record]:
         """The run is over: its end, and nothing kept of it but calls that go on in threads."""

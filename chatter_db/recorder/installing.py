@@ -42,17 +42,24 @@ def hook() -> None:
             _hooked = True
 
 
-def install(recorder: Recorder) -> None:
+def install(recorder: Recorder) -> Recorder:
     """Attaches `recorder` to every run of this process that begins from now on.
 
-    A run that is given a recorder of its own is left to that one. Raises
-    UsageError if there is one installed already.
+    A run that is given a recorder of its own is left to that one. Returns the one that is
+    installed: that of before, if it books alike (a notebook's cell that is run again, two modules
+    that both see to it). Raises UsageError if that one books otherwise.
     """
     hook()
     with _lock:
-        if _installed.recorder is not None:
-            raise UsageError("A recorder is installed in this process already: uninstall it first.")
-        _installed.recorder = recorder
+        installed = _installed.recorder
+        if installed is None:
+            installed = _installed.recorder = recorder
+        elif not installed.books_like(recorder):
+            raise UsageError(
+                "A recorder with other arguments, or of other books, is installed in this process "
+                "already: uninstall it first."
+            )
+        return installed
 
 
 def uninstall(recorder: Recorder) -> bool:

@@ -108,10 +108,54 @@ async def test_a_cancelled_run_is_booked_as_such(
     assert_forgotten(run)
 
 
-async def test_there_is_one_at_a_time(chatter: Chatter, url: str) -> None:
+async def test_a_run_says_whose_it_is(chatter: Chatter, db: Database, asked: Provider) -> None:
+    """As LangGraph's server does of who signed in, and apps of whose memory they look up."""
+    graph = single(model_of(asked))
+    runs: dict[str, RunnableConfig] = {
+        "of metadata": {"metadata": {"user_id": "ada"}},
+        "of a number": {"metadata": {"user_id": 7}},
+        "of configurable": {"configurable": {"user_id": "bob"}},
+        "signed in": {
+            "metadata": {"user_id": "eve"},
+            "configurable": {"langgraph_auth_user_id": "cleo", "user_id": "eve"},
+        },
+        "of nobody": {"metadata": {"user_id": ""}},
+    }
     chatter.install()
-    with pytest.raises(UsageError, match="installed in this process already"):
+    for name, config in runs.items():
+        config["run_name"] = name
+        await graph.ainvoke(question(), config)
+    chatter.uninstall()
+    for name, recorder in {
+        "given": chatter.recorder(),
+        "told": chatter.recorder(user="fay"),
+    }.items():
+        config = {"metadata": {"user_id": "dan"}, "callbacks": [recorder], "run_name": name}
+        await graph.ainvoke(question(), config)
+    assert dict(
+        db.execute(
+            "select e.workflow_name, u.external_id from chatter.workflow_executions e"
+            " left join chatter.users u on u.id = e.user_id"
+        ).fetchall()
+    ) == {
+        "of metadata": "ada",
+        "of a number": "7",
+        "of configurable": "bob",
+        "signed in": "cleo",
+        "of nobody": None,
+        "given": "dan",
+        "told": "fay",
+    }
+
+
+async def test_there_is_one_at_a_time(chatter: Chatter, url: str) -> None:
+    first = chatter.install(metadata={"app": "shop"})
+    assert chatter.install(metadata={"app": "shop"}) is first
+    with pytest.raises(UsageError, match="with other arguments, or of other books, is installed"):
         chatter.install()
+    async with Chatter.connect(url) as other:
+        with pytest.raises(UsageError, match="of other books"):
+            other.install(metadata={"app": "shop"})
     chatter.uninstall()
     chatter.uninstall()
     async with Chatter.connect(url) as other:
