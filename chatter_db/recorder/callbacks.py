@@ -50,6 +50,7 @@ from chatter_db.recorder.rows import (
 )
 from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
 from chatter_db.recorder.turns import asked_of, shown_of
+from chatter_db.recorder.unparsed import unparsed
 from chatter_db.recorder.unreported import tell_of_unreported_usage
 from chatter_db.recorder.usage import Usage
 from chatter_db.recorder.waiting import Waiting, Watch, waiting
@@ -255,7 +256,7 @@ class Recorder(BaseCallbackHandler):
             return
         generation = _first(response)
         if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
-            call.partial = generation.message
+            call.partial = unparsed(generation.message)
         records = self._interrupted(run, call, error)
         if records:
             await self._submit(records)

@@ -64,7 +64,7 @@ def _chat_opening(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
 
 
 def _chat_closing(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
-    last = _chunk(request, {}, "tool_calls" if reply.tools else "stop")
+    last = _chunk(request, {}, _reason(reply))
     if reply.service_tier:
         last["service_tier"] = reply.service_tier
     yield event(last)
@@ -76,6 +76,10 @@ def _chat_closing(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+def _reason(reply: Reply) -> str:
+    return reply.reason or ("tool_calls" if reply.tools else "stop")
+
+
 def _completion(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
     if reply.tools:
@@ -83,7 +87,7 @@ def _completion(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
             _tool_call(index, name, arguments, False)
             for index, (name, arguments) in enumerate(reply.tools)
         ]
-    reason = "tool_calls" if reply.tools else "stop"
+    reason = _reason(reply)
     return {
         "id": f"chatcmpl-{time.time_ns()}",
         "object": "chat.completion",

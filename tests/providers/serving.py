@@ -43,6 +43,8 @@ class Reply:
     """Streams: state the usage with every piece, as it grows."""
     pause: float = 0.0
     """Seconds before each piece of the answer."""
+    reason: str | None = None
+    """Why the answer ended, where that is not its natural end: `length`, `content_filter`."""
     service_tier: str | None = None
     queries: tuple[str, ...] = ()
     """What it searches the web for on the way: OpenAI's Responses and Gemini."""

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -19,6 +20,7 @@ from langgraph.errors import GraphRecursionError
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel, field_validator
 
 from chatter_db import Chatter, Recorder
 from tests.conftest import ONE_SERVER
@@ -278,10 +280,53 @@ async def error_of_a_node(scene: Scene) -> None:
         await asked_of(graph).ainvoke(question(), scene.config)
 
 
+class Weather(BaseModel):
+    """What is asked for; the openai package checks an answer by it before LangChain sees it."""
+
+    city: str
+
+    @field_validator("city")
+    @classmethod
+    def known(cls, city: str) -> str:
+        if city == "Nowhere":
+            raise ValueError("there is no such city")
+        return city
+
+
+async def structured(scene: Scene, reply: Reply, error: str, **options: Any) -> None:
+    scene.provider.script = [reply]
+    model = model_of(scene.provider, **options).with_structured_output(Weather)
+    with pytest.raises(Exception, match=error):
+        await model.ainvoke("Rain?", scene.config)
+
+
+CUT_OFF = '{"city": "Ro'
+NOWHERE = '{"city": "Nowhere"}'
+
+
+async def cut_off_at_the_token_limit(scene: Scene) -> None:
+    await structured(scene, Reply(CUT_OFF, reason="length"), "length limit was reached")
+
+
+async def filtered(scene: Scene) -> None:
+    await structured(scene, Reply("", reason="content_filter"), "content filter")
+
+
+async def refused_by_a_validator(scene: Scene) -> None:
+    await structured(scene, Reply(NOWHERE), "no such city")
+
+
+async def refused_by_a_validator_of_responses(scene: Scene) -> None:
+    await structured(
+        scene, Reply(NOWHERE, queries=("rain",)), "no such city", use_responses_api=True
+    )
+
+
 HALF = "half an answer "
 REPORTED = ("step", "completed", "reported", 10, 5)
 CANCELLED = ("step", "cancelled", "unknown", None, None)
 FAILED = ("step", "failed", "unknown", None, None)
+REFUSED = ("step", "failed", "reported", 10, 5)
 
 # The run's status and error, and its model calls.
 ENDINGS: list[tuple[Ending, str, str | None, list[tuple[Any, ...]]]] = [
@@ -313,6 +358,10 @@ ENDINGS: list[tuple[Ending, str, str | None, list[tuple[Any, ...]]]] = [
     (recursion_limit, "failed", "GraphRecursionError", [(*REPORTED, ""), (*REPORTED, "")]),
     (keyboard_interrupt, "cancelled", None, [(*REPORTED, "All right.")]),
     (error_of_a_node, "failed", "RuntimeError", [(*REPORTED, "All right.")]),
+    (cut_off_at_the_token_limit, "failed", "LengthFinishReasonError", [(*REFUSED, CUT_OFF)]),
+    (filtered, "failed", "ContentFilterFinishReasonError", [(*REFUSED, "")]),
+    (refused_by_a_validator, "failed", "ValidationError", [(*REFUSED, NOWHERE)]),
+    (refused_by_a_validator_of_responses, "failed", "ValidationError", [(*REFUSED, NOWHERE)]),
 ]
 
 
@@ -364,6 +413,17 @@ async def test_what_was_used_by_then_is_kept(
         assert all(same), (row, expected)
     assert_forgotten(scene.run)
     books_hold()
+
+
+async def test_what_was_refused_costs_what_it_was_billed(scene: Scene, db: Database) -> None:
+    await refused_by_a_validator(scene)
+    await refused_by_a_validator_of_responses(scene)
+    rows = db.execute(
+        "select finish_reason, cost from chatter.messages where model_call order by created_at"
+    )
+    (reason, cost), (_, with_a_search) = rows.fetchall()
+    assert (reason, cost) == ("stop", Decimal("0.0000045"))
+    assert with_a_search > cost + Decimal("0.009")
 
 
 RUNNING = "select from chatter.workflow_executions where status = 'running'"
