@@ -284,6 +284,9 @@ def test_nonsense_in_a_whole_answer(
             (43, 7, 50, {"cache_creation": 0, "ephemeral_5m_input_tokens": 40}, {}),
             (43, 7, 50, 0, 40),
         ),
+        # Older packages of Google leave out the prompts of tools, or what it thought.
+        ("google_genai", (15, 20, 323, {"cache_read": 0}, {}), (303, 20, 323, 0, None)),
+        ("google_genai", (5, 10, 45, {}, {"reasoning": 30}), (5, 40, 45, None, None)),
         ("anthropic", (0, 7, 7, {"cache_read": 0}, {}), (None, 7, None, None, None)),
         ("openai", (9, 0, 9, {}, {}), (9, None, None, None, None)),
         ("openai", (0, 0, 0, {}, {}), (None, None, None, None, None)),

@@ -39,9 +39,8 @@ _TIERS = ("flex", "priority")
 _FINISHED = ("finish_reason", "stop_reason", "done_reason", "prompt_feedback", "status")
 
 # They count what each chunk adds; everybody else passes on what the server repeats.
-_COUNT_DIFFERENCES = frozenset(
-    {"google_genai", "google-genai", "google_vertexai", "vertexai", "perplexity"}
-)
+_GOOGLES = frozenset({"google_genai", "google-genai", "google_vertexai", "vertexai"})
+_COUNT_DIFFERENCES = _GOOGLES | {"perplexity"}
 # langchain-aws says 0 of a cache that the older models it invokes say nothing of.
 _CACHE_ZEROS_INVENTED = frozenset({"bedrock", "amazon_bedrock", "anthropic_bedrock"})
 
@@ -163,6 +162,9 @@ def _read(metadata: Mapping[str, Any], provider: str | None) -> Usage:
     elif is_anthropic(provider):
         # Beside the input and added to it: known as soon as the input is, and 0 if left out.
         read, written = (read or 0, written or 0) if prompt is not None else (None, None)
+    if provider in _GOOGLES and prompt is not None and completion is not None:
+        # Older packages leave out the prompts of its tools; what is in the total was billed.
+        prompt = max(prompt, (total or 0) - completion)
     if provider in _COUNT_DIFFERENCES and completion is not None:
         # Protobuf leaves zeros out, and langchain-google-genai with it.
         reasoning = reasoning or 0
