@@ -1,6 +1,7 @@
 """sql/checks: each check finds what it is for, says where, and its own advice mends it."""
 
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -37,6 +38,8 @@ def test_every_check_has_a_test() -> None:
         "conversation_totals",
         "dearest_conversations",
         "execution_totals",
+        "latency_rollups",
+        "live_views",
         "message_parents",
         "message_total_tokens",
         "tool_rollups",
@@ -199,6 +202,60 @@ def test_usage_rollups(own_books: Books) -> None:
             ("usage_user_day", day, None, "", "", None, user, None, told % 0),
         ]
     }
+    for statement in mends(own_books, "usage_rollups"):
+        run(own_books, statement)
+    assert own_books.findings() == {}
+
+
+def a_call(books: Books) -> None:
+    books.message(
+        books.conversation(user_id=books.user("ada")),
+        role="assistant",
+        model_used="m",
+        response_time_ms=20.0,
+        created_at="2026-05-04 12:34:00+00",
+    )
+    books.connection.execute("set time zone 'UTC'")
+    books.value("select analytics.fold()")
+
+
+def test_latency_rollups(own_books: Books) -> None:
+    a_call(own_books)
+    run(own_books, "update analytics.latency_hour set calls = 3")
+    run(own_books, "delete from analytics.latency_day")
+    bin_, hour, day = 34, *(datetime(2026, 5, 4, hour, tzinfo=UTC) for hour in (12, 0))
+    assert own_books.findings() == {
+        "latency_rollups": [
+            ("latency_day", day, "", "m", "response", bin_, 0, 1),
+            ("latency_hour", hour, "", "m", "response", bin_, 3, 1),
+        ]
+    }
+    for statement in mends(own_books, "latency_rollups"):
+        run(own_books, statement)
+    assert own_books.findings() == {}
+
+
+def test_live_views(own_books: Books) -> None:
+    a_call(own_books)
+    run(own_books, "select analytics.refresh()")
+    # As a fold would leave it that forgot to say which days it changed.
+    run(own_books, "update analytics.latency_day set calls = 2")
+    run(own_books, "update analytics.usage_user_day set cost = 1")
+    found = own_books.findings()
+    assert set(found) == {"latency_rollups", "live_views", "usage_rollups"}
+    # A day and its week; the one day, model and measure.
+    assert Counter(
+        (view, told.get("cost", told.get("calls")), finding)
+        for view, told, finding in found["live_views"]
+    ) == {
+        ("active_users", 0, "told, and not so"): 2,
+        ("active_users", 1, "so, and not told"): 2,
+        ("latency_by_model", 1, "told, and not so"): 1,
+        ("latency_by_model", 2, "so, and not told"): 1,
+    }
+    for statement in mends(own_books, "live_views"):
+        run(own_books, statement)
+    assert "live_views" not in own_books.findings()
     for statement in mends(own_books, "usage_rollups"):
         run(own_books, statement)
     assert own_books.findings() == {}
