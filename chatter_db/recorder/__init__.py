@@ -4,8 +4,9 @@ callbacks -> turns, rows -> usage, pricing -> records -> writer -> spool, read i
 that order.
 """
 
-from chatter_db.recorder.callbacks import Recorder, RunOutcome
+from chatter_db.recorder.callbacks import Recorder
 from chatter_db.recorder.installing import hook, install, uninstall
+from chatter_db.recorder.runs import RunOutcome
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 

@@ -1,14 +1,12 @@
 """The recorder as a LangChain callback handler: attach it to any graph, unmodified.
 
 Callbacks arrive from LangChain in the order of the run, on any thread or event
-loop. The async ones wait until their row is durable before the graph goes on;
-the sync paths of LangChain run them to the end as well.
+loop, and return when their row is durable: the graph goes on then.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 from weakref import WeakKeyDictionary
@@ -29,6 +27,7 @@ from chatter_db.models import ExecutionStatus
 from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object
+from chatter_db.recorder.doors import callback, durable
 from chatter_db.recorder.endpoints import provider_asked, url_given
 from chatter_db.recorder.records import (
     MessageRow,
@@ -48,7 +47,7 @@ from chatter_db.recorder.rows import (
     tool_result,
     tool_run,
 )
-from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
+from chatter_db.recorder.runs import ModelCall, Run, RunOutcome, ToolExecution, now
 from chatter_db.recorder.turns import asked_of, shown_of
 from chatter_db.recorder.unparsed import unparsed
 from chatter_db.recorder.unreported import tell_of_unreported_usage
@@ -61,17 +60,6 @@ _PLACE = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns")
 
 # Which recorder of a writer books what runs now: of several on one run, only one.
 _OWNERS: "WeakKeyDictionary[Writer, dict[UUID, Recorder]]" = WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """What became of one run: its rows in the books."""
-
-    execution_id: UUID
-    conversation_id: UUID | None
-    status: ExecutionStatus
-    message_id: UUID | None
-    """The reply that was shown; None if there was none."""
 
 
 class Recorder(BaseCallbackHandler):
@@ -134,6 +122,7 @@ class Recorder(BaseCallbackHandler):
 
     # -- chains: the root of a run, its nodes, subgraphs ---------------------------------
 
+    @callback
     async def on_chain_start(
         self,
         serialized: dict[str, Any] | None,
@@ -146,12 +135,15 @@ class Recorder(BaseCallbackHandler):
     ) -> None:
         await self._begin(run_id, parent_run_id, kwargs.get("name"), metadata, asked_of(inputs))
 
+    @callback
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         await self._leave(run_id, outputs, None)
 
+    @callback
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         await self._leave(run_id, None, error)
 
+    @callback
     async def on_retriever_start(
         self,
         serialized: dict[str, Any] | None,
@@ -165,9 +157,11 @@ class Recorder(BaseCallbackHandler):
         # Some ask a model what to look for.
         await self._begin(run_id, parent_run_id, kwargs.get("name"), metadata, [])
 
+    @callback
     async def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         await self._leave(run_id, None, None)
 
+    @callback
     async def on_retriever_error(
         self, error: BaseException, *, run_id: UUID, **kwargs: Any
     ) -> None:
@@ -175,6 +169,7 @@ class Recorder(BaseCallbackHandler):
 
     # -- model calls -----------------------------------------------------------------------
 
+    @callback
     async def on_chat_model_start(
         self,
         serialized: dict[str, Any] | None,
@@ -188,6 +183,7 @@ class Recorder(BaseCallbackHandler):
         question = messages[0] if messages else []
         await self._call(run_id, parent_run_id, serialized, metadata, kwargs, question)
 
+    @callback
     async def on_llm_start(
         self,
         serialized: dict[str, Any] | None,
@@ -228,6 +224,7 @@ class Recorder(BaseCallbackHandler):
         if call is not None and call.first_token is None and "delta" in str(event.get("event")):
             call.first_token = time.perf_counter()
 
+    @callback
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         run, call = self._close_call(run_id)
         if run is None or call is None:
@@ -243,6 +240,7 @@ class Recorder(BaseCallbackHandler):
             usage_of.of_result(response, call.chunks, provider=call.provider),
         )
 
+    @callback
     async def on_llm_error(
         self,
         error: BaseException,
@@ -259,10 +257,11 @@ class Recorder(BaseCallbackHandler):
             call.partial = unparsed(generation.message)
         records = self._interrupted(run, call, error)
         if records:
-            await self._submit(records)
+            await self._booked(records)
 
     # -- tools -----------------------------------------------------------------------------
 
+    @callback
     async def on_tool_start(
         self,
         serialized: dict[str, Any] | None,
@@ -290,11 +289,13 @@ class Recorder(BaseCallbackHandler):
         run.tools[run_id] = tool
         self._watch.begin(wait, run_id)
         if tool.tool_call_id is not None and not run.unbooked:
-            await self._submit([tool_begin(run, tool)])
+            await self._booked([tool_begin(run, tool)])
 
+    @callback
     async def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         await self._end_tool(run_id, output, None)
 
+    @callback
     async def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         await self._end_tool(run_id, None, error)
 
@@ -327,8 +328,8 @@ class Recorder(BaseCallbackHandler):
             run.unbooked.extend(start)
         elif start:
             try:
-                run.conversation_id = (await self._submit(start)).conversation_id
-            except asyncio.CancelledError as error:
+                run.conversation_id = (await self._booked(start)).conversation_id
+            except CANCELLED as error:
                 # What was about to begin never does, and LangChain tells of no end of it.
                 self._writer.submit(self._ended(run, None, error))
                 raise
@@ -433,7 +434,7 @@ class Recorder(BaseCallbackHandler):
                 # Inside of the run more is known of it than when it began.
                 whose = self._user_of(metadata)
                 unbooked[0] = replace(start, user_external_id=whose or start.user_external_id)
-            run.conversation_id = (await self._submit(unbooked)).conversation_id
+            run.conversation_id = (await self._booked(unbooked)).conversation_id
 
     def _over(self, run_id: UUID) -> None:
         """A call or tool was cancelled."""
@@ -499,12 +500,12 @@ class Recorder(BaseCallbackHandler):
         if alone:
             records += self._ended(run, message, None)
         if records:
-            await self._submit(records)
+            await self._booked(records)
 
     async def _end_tool(self, run_id: UUID, output: Any, error: BaseException | None) -> None:
         records = self._tool_ended(run_id, output, error)
         if records:
-            await self._submit(records)
+            await self._booked(records)
 
     def _tool_ended(self, run_id: UUID, output: Any, error: BaseException | None) -> list[Record]:
         run = self._runs.get(run_id)
@@ -535,7 +536,7 @@ class Recorder(BaseCallbackHandler):
         else:
             self._forget(run, run_id)
         if records:
-            await self._submit(records)
+            await self._booked(records)
 
     def _below(self, run: Run, run_id: UUID) -> list[Record]:
         """Rows of what is over with `run_id`."""
@@ -583,10 +584,8 @@ class Recorder(BaseCallbackHandler):
         if self._owners.get(run_id) is self:
             del self._owners[run_id]
 
-    async def _submit(self, records: Sequence[Record]) -> Booked:
-        future = self._writer.submit(records)
-        # To wait for one that is done would take a turn of the loop.
-        return future.result() if future.done() else await asyncio.wrap_future(future)
+    async def _booked(self, records: Sequence[Record]) -> Booked:
+        return await durable(self._writer.submit(records))
 
 
 def _first(result: LLMResult | None) -> Any:

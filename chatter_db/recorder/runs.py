@@ -1,4 +1,4 @@
-"""What the recorder keeps in mind of runs that have not ended."""
+"""What the recorder keeps in mind of runs that have not ended, and of the one that ended last."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
+from chatter_db.models import ExecutionStatus
 from chatter_db.recorder.records import Record
 from chatter_db.recorder.waiting import Waiting
 
@@ -105,3 +106,14 @@ class Run:
 def now() -> datetime:
     """The time, UTC."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What became of one run: its rows in the books."""
+
+    execution_id: UUID
+    conversation_id: UUID | None
+    status: ExecutionStatus
+    message_id: UUID | None
+    """The reply that was shown; None if there was none."""

@@ -24,11 +24,10 @@ _AWAITED = frozenset(
 )
 # Generators: who starts one need not be who ends it, but its end is told.
 _STREAMED = frozenset({("langchain_core.language_models.chat_models", "astream")})
-# The sync callback managers run an async handler to its end on a loop of its own; the
-# newest streams are read by a task of their own. Nobody who waits can end these.
+# Sync code goes on whoever waits for it; the newest streams are read by a task of their own.
 _ON_ITS_OWN = frozenset(
     {
-        (_MANAGER, "_run_coros"),
+        (_MANAGER, "handle_event"),
         ("langchain_core.language_models.chat_models", "ensure_started"),
     }
 )

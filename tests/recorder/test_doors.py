@@ -1,0 +1,67 @@
+"""Sync code: as good as the async, and no event loop is made for it."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from langchain_core.callbacks import manager
+from langchain_core.runnables import RunnableConfig
+
+from chatter_db import Chatter
+from tests.providers.openai import Provider
+from tests.recorder.graphs import model_of, single
+
+QUESTION = {"messages": [("user", "Will it rain?")]}
+SEEN = "select status, model_calls from chatter.workflow_executions"
+
+
+async def in_a_thread(run: Callable[[], Any]) -> None:
+    await asyncio.to_thread(run)
+
+
+async def where_a_loop_runs(run: Callable[[], Any]) -> None:
+    run()
+
+
+@pytest.mark.parametrize("place", [in_a_thread, where_a_loop_runs])
+async def test_no_event_loop_is_made(
+    place: Callable[[Callable[[], Any]], Any],
+    chatter: Chatter,
+    db: psycopg.Connection[Any],
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(manager, "_run_coros", made.append)
+    graph = single(model_of(provider))
+    config: RunnableConfig = {"callbacks": [chatter.recorder()]}
+    await place(lambda: graph.invoke(QUESTION, config))
+    assert made == []
+    assert db.execute(SEEN).fetchall() == [("completed", 1)]
+
+
+def test_interrupted_while_it_begins(
+    url: str, db: psycopg.Connection[Any], provider: Provider
+) -> None:
+    def interrupt() -> None:
+        waits = "select from pg_locks where not granted"
+        with psycopg.connect(url, autocommit=True) as watching:
+            while watching.execute(waits).fetchone() is None:
+                pass
+        signal.pthread_kill(main, signal.SIGINT)
+
+    main = threading.get_ident()
+    with Chatter.connect(url) as chatter:
+        graph = single(model_of(provider))
+        config: RunnableConfig = {"callbacks": [chatter.recorder()]}
+        with psycopg.connect(url) as holder:
+            holder.execute("lock table chatter.workflow_executions in access exclusive mode")
+            threading.Thread(target=interrupt).start()
+            with pytest.raises(KeyboardInterrupt):
+                graph.invoke(QUESTION, config)
+    assert provider.requests == []
+    assert db.execute(SEEN).fetchall() == [("cancelled", 0)]
