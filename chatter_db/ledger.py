@@ -296,7 +296,7 @@ class Chatter:
             if external_id is not None and await session.scalar(
                 select(Conversation.id).where(
                     Conversation.external_id == external_id,
-                    Conversation.user_id.is_not_distinct_from(owner),
+                    Conversation.user_id == owner,
                 )
             ):
                 raise UsageError(f"There is already a conversation {external_id!r} of this user.")

@@ -20,7 +20,10 @@ from (
   group by v.user_id
   having count(*) >= 5
 ) as usual
-  join chatter.conversations as c on c.user_id is not distinct from usual.user_id
+  -- Those of nobody have each other for usual; by `is not distinct from` all would meet all.
+  join chatter.conversations as c
+    on coalesce(c.user_id, uuid '00000000-0000-0000-0000-000000000000')
+      = coalesce(usual.user_id, uuid '00000000-0000-0000-0000-000000000000')
   left join chatter.users as p on p.id = c.user_id
 where c.total_cost > 10 * usual.median::numeric
 order by times_usual desc, c.id

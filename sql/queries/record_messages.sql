@@ -1,7 +1,8 @@
 -- Messages, under their execution's conversation. The left join is meant: a row
 -- whose execution is missing must fail (conversation_id is not null), not vanish. A price of
 -- one's own at the time of the call comes before the price list's; what the provider stated
--- comes before both.
+-- comes before both. Of a hundred records, as it takes an array to have, a planner reads small
+-- tables whole; of those of one type it expects few, and goes by key (so in all record_* queries).
 insert into chatter.messages (
   id, conversation_id, execution_id, role, kind, content, tool_calls, tool_call_id, provider_used,
   model_used, prompt_tokens, completion_tokens, total_tokens, cache_read_tokens,
@@ -18,6 +19,7 @@ select
   case when p.cost is null then r.metadata else r.metadata || jsonb_build_object('price', p.details) end,
   r.created_at
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (
+    type text,
     id uuid,
     execution_id uuid,
     role text,
@@ -57,4 +59,5 @@ from jsonb_to_recordset(cast(:rows as jsonb)) as r (
     from chatter.price_at(coalesce(r.provider_used, ''), r.model_used, r.created_at) as x
     where r.usage_status = 'reported' and r.cost_source is distinct from 'provider'
   ) as p on true
+where r.type = 'MessageRow'
 on conflict (id) do nothing

@@ -6,11 +6,13 @@ set status = r.status,
     error_type = r.error_type,
     error_message = r.error_message
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (
+    type text,
     execution_id uuid,
     status text,
     finished_at timestamptz,
     error_type text,
     error_message text
   )
-where e.id = r.execution_id
+where r.type = 'RunEnded'
+  and e.id = r.execution_id
   and e.status in ('running', 'abandoned')

@@ -7,6 +7,7 @@ set status = r.status,
     error_type = r.error_type,
     error_message = r.error_message
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (
+    type text,
     id uuid,
     execution_id uuid,
     tool_call_id text,
@@ -16,7 +17,8 @@ from jsonb_to_recordset(cast(:rows as jsonb)) as r (
     error_type text,
     error_message text
   )
-where t.id = case
+where r.type = 'ToolRun'
+  and t.id = case
     when r.tool_call_id is null then r.id
     else (
       select asked.id
