@@ -8,18 +8,49 @@
 \if :{?until} \else \set until tomorrow \endif
 \if :{?time_zone} \else \set time_zone UTC \endif
 
+-- All calls are counted in the rollups, to the quarter of an hour; the failed ones, few of them,
+-- are looked up.
+with calls as (
+  select u.provider, u.model, sum(u.calls)::bigint as calls
+  from analytics.usage_between(
+      (:'since'::timestamp at time zone :'time_zone'),
+      (:'until'::timestamp at time zone :'time_zone')
+    ) as u
+  group by u.provider, u.model
+),
+
+failures as (
+  select
+    coalesce(m.provider_used, '') as provider,
+    coalesce(m.model_used, '') as model,
+    count(*) filter (where m.status = 'failed') as failed,
+    count(*) filter (where m.status = 'cancelled') as cancelled,
+    sum(m.cost) as cost,
+    count(*) filter (where m.cost is null) as unknown_cost
+  from chatter.messages as m
+  where m.model_call
+    and m.status <> 'completed'
+    and m.created_at >= (
+      analytics.quarter_hour(
+        (:'since'::timestamp at time zone :'time_zone') + interval '15 minutes' - interval '1 microsecond'
+      )
+    )
+    and m.created_at < (
+      analytics.quarter_hour(
+        (:'until'::timestamp at time zone :'time_zone') + interval '15 minutes' - interval '1 microsecond'
+      )
+    )
+  group by 1, 2
+)
+
 select
-  coalesce(m.provider_used, '') as provider,
-  coalesce(m.model_used, '') as model,
-  count(*) as calls,
-  count(*) filter (where m.status = 'failed') as failed,
-  count(*) filter (where m.status = 'cancelled') as cancelled,
-  round(avg((m.status <> 'completed')::integer), 4) as share,
-  trim_scale(coalesce(sum(m.cost) filter (where m.status <> 'completed'), 0)) as cost_of_failures,
-  count(*) filter (where m.status <> 'completed' and m.cost is null) as failures_of_unknown_cost
-from chatter.messages as m
-where m.model_call
-  and m.created_at >= (:'since'::timestamp at time zone :'time_zone')
-  and m.created_at < (:'until'::timestamp at time zone :'time_zone')
-group by 1, 2
+  c.provider, c.model, c.calls,
+  coalesce(f.failed, 0) as failed,
+  coalesce(f.cancelled, 0) as cancelled,
+  round(coalesce(f.failed + f.cancelled, 0)::numeric / c.calls, 4) as share,
+  trim_scale(coalesce(f.cost, 0)) as cost_of_failures,
+  coalesce(f.unknown_cost, 0) as failures_of_unknown_cost
+from calls as c
+  left join failures as f on f.provider = c.provider and f.model = c.model
+where c.calls > 0
 order by share desc, calls desc, provider, model;

@@ -59,6 +59,10 @@ create index workflow_executions_correlation_id_idx
 create index workflow_executions_running_idx
   on chatter.workflow_executions (started_at)
   where status = 'running';
+-- What came to nothing: few again.
+create index workflow_executions_failed_idx
+  on chatter.workflow_executions (started_at)
+  where status in ('failed', 'cancelled', 'abandoned');
 
 -- Who ends a run without saying when, ended it now.
 create function chatter.tg_workflow_executions__finish() returns trigger
@@ -106,6 +110,7 @@ comment on index chatter.workflow_executions_user_id_started_at_idx is 'A user''
 comment on index chatter.workflow_executions_started_at_idx is 'The newest runs.';
 comment on index chatter.workflow_executions_correlation_id_idx is 'The story of a request.';
 comment on index chatter.workflow_executions_running_idx is 'What runs now.';
+comment on index chatter.workflow_executions_failed_idx is 'What came to nothing, by time.';
 comment on function chatter.tg_workflow_executions__finish() is
   'Fills finished_at of a run that ended without saying when.';
 comment on trigger _100_finish on chatter.workflow_executions is

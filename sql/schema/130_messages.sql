@@ -87,6 +87,9 @@ create index messages_execution_id_idx
 create index messages_correlation_id_idx
   on chatter.messages (correlation_id)
   where correlation_id is not null and execution_id is null;
+-- Failed calls, few of many.
+create index messages_failed_idx on chatter.messages (created_at)
+  where status <> 'completed';
 
 -- Rows that leave the derived columns open get them filled. The WHEN clause
 -- spares the call for writers that say everything, as the recorder does.
@@ -183,6 +186,7 @@ comment on column chatter.messages.model_call is 'Derived: whether the row is a 
 comment on index chatter.messages_conversation_id_created_at_idx is 'A conversation''s history in order.';
 comment on index chatter.messages_execution_id_idx is 'The rows of a run.';
 comment on index chatter.messages_correlation_id_idx is 'The story of a request, as far as it is outside a run.';
+comment on index chatter.messages_failed_idx is 'Failed and cancelled calls by time.';
 comment on function chatter.tg_messages__complete() is 'Fills total_tokens and usage_status where a writer left them open.';
 comment on function chatter.tg_messages__retotal() is 'Keeps total_tokens the sum of its parts where it was their sum before.';
 comment on trigger _100_complete on chatter.messages is 'Fills total_tokens and usage_status where a writer left them open.';

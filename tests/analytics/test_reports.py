@@ -123,6 +123,38 @@ def test_a_period_is_of_its_time_zone(reader: str, db: psycopg.Connection[Any]) 
         assert sum(Decimal(row["cost"]) for row in rows) == Decimal(recount[1])
 
 
+def test_failed_calls_are_those_of_the_period(reader: str, db: psycopg.Connection[Any]) -> None:
+    db.execute(
+        "insert into chatter.messages (conversation_id, role, model_used, status, cost, created_at)"
+        " select c.id, 'assistant', 'failing', s.status, s.cost, t.at"
+        " from (select id from chatter.conversations limit 1) as c,"
+        " (values ('completed', 1), ('failed', 2), ('failed', null), ('cancelled', 4))"
+        " as s (status, cost),"
+        " (values (timestamptz '2025-03-07 23:59:59.999999+00'), ('2025-03-08 00:00+00'),"
+        " ('2025-03-08 12:07+00'), ('2025-03-08 23:59:59+00'), ('2025-03-09 00:00+00')) as t (at)"
+    )
+    (row,) = (
+        row
+        for row in psql(
+            reader,
+            FILES[0].with_name("error_rates.sql"),
+            since="2025-03-08",
+            until="2025-03-09",
+        )
+        if row["model"] == "failing"
+    )
+    assert row == {
+        "provider": "",
+        "model": "failing",
+        "calls": "12",
+        "failed": "6",
+        "cancelled": "3",
+        "share": "0.7500",
+        "cost_of_failures": "18",
+        "failures_of_unknown_cost": "3",
+    }
+
+
 def test_readers_read_figures_and_nothing_else(reader: str) -> None:
     with psycopg.connect(reader, autocommit=True) as connection:
         for refused in (

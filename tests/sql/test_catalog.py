@@ -14,7 +14,11 @@ INLINED = {"bell()", "clock()", "conversation_payload(conversations)", "uuid7()"
     "price_details(prices)",
 }
 # A second, partial index on the columns of another one.
-NAMED_BY_PREDICATE = {"workflow_executions_running_idx"}
+NAMED_BY_PREDICATE = {
+    "messages_failed_idx",
+    "workflow_executions_failed_idx",
+    "workflow_executions_running_idx",
+}
 # Its first part is an expression, which has no column's name.
 NAMED_BY_EXPRESSION = {"security_events_api_key_id_event_type_created_at_idx"}
 # Reads alone, or not even that.
