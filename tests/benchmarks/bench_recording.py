@@ -106,6 +106,19 @@ def graph_of(model: BaseChatModel, calls: int = CALLS) -> Graph:
             answer = await model.ainvoke(state["messages"][:1])
         return {"messages": [answer]}
 
+    return compiled(ask)
+
+
+def sync_graph_of(model: BaseChatModel) -> Graph:
+    def ask(state: MessagesState) -> dict[str, Any]:
+        for _ in range(CALLS):
+            answer = model.invoke(state["messages"][:1])
+        return {"messages": [answer]}
+
+    return compiled(ask)
+
+
+def compiled(ask: Any) -> Graph:
     graph = StateGraph(MessagesState)
     graph.add_node("ask", ask)
     graph.add_edge(START, "ask")
@@ -148,6 +161,21 @@ async def added(
         Result(f"{case}: added to a call", ours - bare, "ms", bare, target),
         Result(f"{case}: p99 of the loop's delay", delays[1], "ms", delays[0]),
     ]
+
+
+def added_to_sync_code(handlers: Handlers, who: str, rounds: int) -> Result:
+    """The same for code without an event loop."""
+    graph = sync_graph_of(Offline())
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for round_ in range(-2, rounds):
+        for recorded in (False, True):
+            config: RunnableConfig = {"callbacks": handlers()} if recorded else {}
+            begin = time.perf_counter()
+            graph.invoke({"messages": [HumanMessage("How is it?")]}, config)
+            if round_ >= 0:
+                times[recorded].append((time.perf_counter() - begin) / CALLS * 1000)
+    bare, ours = (statistics.median(times[recorded]) for recorded in (False, True))
+    return Result(f"model of 0 ms, sync, {who}: added to a call", ours - bare, "ms", bare)
 
 
 def rested_commit(url: str, seconds: float, rounds: int) -> Result:
@@ -240,6 +268,15 @@ async def measure(url: str, rounds: int, runs: int) -> list[Result]:
                     few,
                     target if seconds == 0.02 else "",
                 )
+                if seconds == 0:
+                    results.append(
+                        await asyncio.to_thread(
+                            added_to_sync_code,
+                            recorder(chatter),
+                            f"waiting for the {durability}",
+                            few,
+                        )
+                    )
                 if durability == "database":
                     results.append(rested_commit(url, seconds, few))
             if durability == "database":
