@@ -15,15 +15,15 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from langchain_core.callbacks.manager import handle_event
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _blocking = ContextVar("chatter_db_blocking", default=False)
 
 
-def callback(method: Callable[Given, Coroutine[Any, Any, None]]) -> Callable[Given, Any]:
+def callback(method: Callable[Arguments, Coroutine[Any, Any, None]]) -> Callable[Arguments, Any]:
     """A handler's method that waits for nothing but `durable()`, for both kinds of callers."""
-    return cast("Callable[Given, Any]", _Callback(method))
+    return cast("Callable[Arguments, Any]", _Callback(method))
 
 
 async def durable(future: "Future[Result]") -> Result:
