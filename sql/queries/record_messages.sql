@@ -2,7 +2,7 @@
 -- whose execution is missing must fail (conversation_id is not null), not vanish. A price of
 -- one's own at the time of the call comes before the price list's; what the provider stated
 -- comes before both. Of a hundred records, as it takes an array to have, a planner reads small
--- tables whole; of those of one type it expects few, and goes by key (so in all record_* queries).
+-- tables whole; of those of one type it expects few, and goes by key (so in every record_* query that looks up).
 insert into chatter.messages (
   id, conversation_id, execution_id, role, kind, content, tool_calls, tool_call_id, provider_used,
   model_used, prompt_tokens, completion_tokens, total_tokens, cache_read_tokens,

@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from chatter_db import Chatter
 from tests.providers.openai import Provider
 from tests.recorder.graphs import model_of, single
+from tests.recorder.test_writer import wait_until
 
 QUESTION = {"messages": [("user", "Will it rain?")]}
 SEEN = "select status, model_calls from chatter.workflow_executions"
@@ -59,8 +60,7 @@ def test_interrupted_while_it_begins(
     def interrupt() -> None:
         waits = "select from pg_locks where not granted"
         with psycopg.connect(url, autocommit=True) as watching:
-            while watching.execute(waits).fetchone() is None:
-                pass
+            wait_until(lambda: watching.execute(waits).fetchone() is not None)
         signal.pthread_kill(main, signal.SIGINT)
 
     main = threading.get_ident()
