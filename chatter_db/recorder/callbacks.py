@@ -17,7 +17,6 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     HumanMessage,
-    ToolMessage,
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
 from langchain_core.utils.uuid import uuid7
@@ -43,6 +42,7 @@ from chatter_db.recorder.rows import (
     is_pause,
     reply,
     requested_tools,
+    tool_answer,
     tool_begin,
     tool_result,
     tool_run,
@@ -492,11 +492,11 @@ class Recorder(BaseCallbackHandler):
                 estimate=self._given.estimate_usage,
             )
             records = [row, *requested_tools(run, call, message)]
+            if message.id:
+                run.replies[message.id] = call.id
             if not message.tool_calls:
                 run.last_reply = call.id
                 run.texts[str(message.text)] = call.id
-                if message.id:
-                    run.replies[message.id] = call.id
         if alone:
             records += self._ended(run, message, None)
         if records:
@@ -515,10 +515,11 @@ class Recorder(BaseCallbackHandler):
         self._watch.end(tool.waiting, run_id)
         booked = not run.unbooked
         records: list[Record] = self._below(run, run_id)
+        answer = tool_answer(tool, output)
         if tool.tool_call_id is not None:
-            records.append(tool_run(run, tool, output, error))
-        if isinstance(output, ToolMessage):
-            records.append(tool_result(run, run_id, output, content=self._given.content))
+            records.append(tool_run(run, tool, answer, error))
+        if answer is not None:
+            records.append(tool_result(run, run_id, answer, content=self._given.content))
         if run_id == run.id:
             records += self._ended(run, output, error)
         else:

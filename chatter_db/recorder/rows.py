@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
 from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.types import Command
 
 from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
@@ -189,11 +190,39 @@ def tool_begin(run: Run, tool: ToolExecution) -> ToolRun:
     )
 
 
-def tool_run(run: Run, tool: ToolExecution, output: Any, error: BaseException | None) -> ToolRun:
-    failed = error is not None or (isinstance(output, ToolMessage) and output.status == "error")
+def tool_answer(tool: ToolExecution, output: Any) -> ToolMessage | None:
+    """What the model is told of a tool's output.
+
+    The output itself, or in what it has LangGraph do: a tool may return a `Command` that
+    updates the state, or a list of both
+    (https://docs.langchain.com/oss/python/langgraph/use-graph-api#use-inside-tools).
+    """
+    if isinstance(output, ToolMessage):
+        return output
+    for message in _told(output if isinstance(output, list) else [output]):
+        if isinstance(message, ToolMessage) and message.tool_call_id == tool.tool_call_id:
+            return message
+    return None
+
+
+def _told(outputs: list[Any]) -> Iterator[Any]:
+    for output in outputs:
+        if not isinstance(output, Command):
+            yield output
+        elif isinstance(output.update, Mapping):
+            for value in output.update.values():
+                yield from value if isinstance(value, list) else [value]
+        elif isinstance(output.update, list):
+            yield from output.update
+
+
+def tool_run(
+    run: Run, tool: ToolExecution, answer: ToolMessage | None, error: BaseException | None
+) -> ToolRun:
+    failed = error is not None or (answer is not None and answer.status == "error")
     described = error_columns(None if is_pause(error) else error)
-    if failed and isinstance(output, ToolMessage):
-        described = {"error_type": "ToolError", "error_message": str(output.text)}
+    if failed and answer is not None:
+        described = {"error_type": "ToolError", "error_message": str(answer.text)}
     return ToolRun(
         id=tool.row_id or tool.id,
         execution_id=run.id,
@@ -214,17 +243,17 @@ def _tool_status(error: BaseException | None, *, failed: bool) -> ToolCallStatus
     return "failed" if failed else "completed"
 
 
-def tool_result(run: Run, run_id: UUID, output: ToolMessage, *, content: bool) -> MessageRow:
+def tool_result(run: Run, run_id: UUID, answer: ToolMessage, *, content: bool) -> MessageRow:
     return MessageRow(
         id=run_id,
         execution_id=run.id,
         role="tool",
         kind="step",
-        content=str(output.text) if content else None,
-        tool_call_id=output.tool_call_id,
-        status="failed" if output.status == "error" else "completed",
+        content=str(answer.text) if content else None,
+        tool_call_id=answer.tool_call_id,
+        status="failed" if answer.status == "error" else "completed",
         correlation_id=run.correlation_id,
-        metadata={"tool_name": output.name} if output.name else {},
+        metadata={"tool_name": answer.name} if answer.name else {},
         created_at=now(),
     )
 

@@ -64,9 +64,11 @@ class Run:
     tools: dict[UUID, ToolExecution] = field(default_factory=dict)
     requested: dict[str, UUID] = field(default_factory=dict)
     replies: dict[str, UUID] = field(default_factory=dict)
-    """Replies that may be the answer: LangChain's message id to our row's id."""
+    """LangChain's message id to our row's id."""
     texts: dict[str, UUID] = field(default_factory=dict)
+    """The same by text, of replies that asked for no tool."""
     last_reply: UUID | None = None
+    """The last reply that asked for no tool."""
     told: dict[int, tuple[object, float]] = field(default_factory=dict)
     """Replies and errors by identity, and when the calls that ended in them started."""
     unbooked: list[Record] = field(default_factory=list)

@@ -9,16 +9,21 @@ from typing import Annotated, Any, TypedDict
 from uuid import UUID, uuid4
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
-from langchain_core.tools import tool
+from langchain_core.tools import InjectedToolCallId, tool
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
-from pydantic import SecretStr
+from langgraph.types import Command
+from pydantic import BaseModel, SecretStr
 from sqlalchemy import select
 
 from chatter_db import Chatter, Conversation, Message, Recorder, ToolCall, UsageError, User
@@ -331,6 +336,56 @@ async def test_a_failing_tool_is_on_its_row(chatter: Chatter, provider: Provider
     call: ToolCall = await only(chatter, ToolCall)
     assert (call.status, call.error_type) == ("failed", "ValueError")
     assert (await only(chatter, Execution)).status == "failed"
+
+
+@pytest.mark.parametrize("several", [False, True])
+async def test_what_a_tool_answers_by_a_command(
+    chatter: Chatter, provider: Provider, several: bool
+) -> None:
+    @tool
+    def remember(city: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Any:
+        """Remembers a city."""
+        told = ToolMessage(f"{city} is remembered.", tool_call_id=tool_call_id)
+        # The state may bring the answers of other calls along.
+        command: Any = Command(update={"messages": [ToolMessage("Rain.", tool_call_id="x"), told]})
+        return [Command(update={"cities": city}), command] if several else command
+
+    provider.script = [Reply(tools=(("remember", {"city": "Rome"}),)), Reply("I will.")]
+    run = chatter.recorder()
+    await ainvoke(create_agent(model_of(provider), [remember]), run)
+    [answer] = await rows(chatter, role="tool")
+    assert answer.content == "Rome is remembered."
+    call = await only(chatter, ToolCall)
+    assert (call.status, call.tool_call_id) == ("completed", answer.tool_call_id)
+
+
+async def test_an_answer_in_a_schema_is_a_turn_however_the_model_fills_it_in(
+    chatter: Chatter, provider: Provider
+) -> None:
+    class Forecast(BaseModel):
+        rain: bool
+
+    filled_in, by_tool = '{"rain": true}', (("Forecast", {"rain": True}),)
+    provider.script = [Reply(filled_in), Reply(tools=by_tool), Reply(tools=(("weather", {}),))]
+    run = chatter.recorder(conversation="schemas")
+    for how in ProviderStrategy, ToolStrategy:
+        graph = create_agent(model_of(provider), [weather], response_format=how(Forecast))
+        await ainvoke(graph, run)
+    # Whoever is asked whether a tool may run has not been answered yet.
+    asking = create_agent(
+        model_of(provider),
+        [weather],
+        response_format=ToolStrategy(Forecast),
+        middleware=[HumanInTheLoopMiddleware(interrupt_on={"weather": True})],
+        checkpointer=InMemorySaver(),
+    )
+    config: RunnableConfig = {"callbacks": [run], "configurable": {"thread_id": "schemas"}}
+    asking.update_state(config, {"structured_response": Forecast(rain=False)}, as_node="model")
+    await asking.ainvoke({"messages": [HumanMessage("Rain?")]}, config)
+    replies = await rows(chatter, role="assistant")
+    assert [reply.kind for reply in replies] == ["turn", "turn", "step"]
+    conversation = await only(chatter, Conversation)
+    assert conversation.message_count == 5
 
 
 async def test_a_model_alone_is_a_run(chatter: Chatter, provider: Provider) -> None:
