@@ -18,8 +18,8 @@ select
   count(*) filter (where m.model_call and m.cost is null) as unpriced_calls
 from chatter.messages as m
   join chatter.conversations as c on c.id = m.conversation_id
-where m.created_at >= (:'since'::timestamp at time zone :'time_zone')
-  and m.created_at < (:'until'::timestamp at time zone :'time_zone')
+where m.created_at >= (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')
+  and m.created_at < (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
 group by m.conversation_id, c.external_id
 order by cost desc, calls desc, m.conversation_id
 limit :'limit'::bigint;

@@ -13,8 +13,8 @@ select
   sum(u.total_tokens)::bigint as total_tokens,
   trim_scale(sum(u.cost)) as cost
 from analytics.usage_steps(
-    (:'since'::timestamp at time zone :'time_zone'),
-    (:'until'::timestamp at time zone :'time_zone'),
+    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
+    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone'),
     :'time_zone', 'hour'
   ) as u
 group by 1

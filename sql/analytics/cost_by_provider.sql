@@ -14,8 +14,8 @@ select
   trim_scale(sum(u.cost)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_between(
-    (:'since'::timestamp at time zone :'time_zone'),
-    (:'until'::timestamp at time zone :'time_zone')
+    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
+    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
   ) as u
 group by u.provider
 having sum(u.calls) <> 0

@@ -17,8 +17,8 @@ select
   trim_scale(sum(u.cost)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.user_totals(
-    (:'since'::timestamp at time zone :'time_zone'),
-    (:'until'::timestamp at time zone :'time_zone')
+    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
+    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
   ) as u
   left join chatter.users as p on p.id = u.user_id
 group by u.user_id, p.external_id

@@ -15,8 +15,8 @@ select
   sum(u.total_tokens)::bigint as total_tokens,
   trim_scale(sum(u.cost)) as cost
 from analytics.usage_between(
-    (:'since'::timestamp at time zone :'time_zone'),
-    (:'until'::timestamp at time zone :'time_zone')
+    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
+    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
   ) as u
 group by u.workflow_name
 order by cost desc, calls desc, u.workflow_name;

@@ -14,7 +14,7 @@ select
   trim_scale(sum(e.total_cost)) as cost
 from chatter.workflow_executions as e
 where e.status in ('failed', 'cancelled', 'abandoned')
-  and e.started_at >= (:'since'::timestamp at time zone :'time_zone')
-  and e.started_at < (:'until'::timestamp at time zone :'time_zone')
+  and e.started_at >= (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')
+  and e.started_at < (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
 group by 1, 2, 3
 order by cost desc, executions desc, 1, 2, 3;

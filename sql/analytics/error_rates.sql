@@ -13,8 +13,8 @@
 with calls as (
   select u.provider, u.model, sum(u.calls)::bigint as calls
   from analytics.usage_between(
-      (:'since'::timestamp at time zone :'time_zone'),
-      (:'until'::timestamp at time zone :'time_zone')
+      (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
+      (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
     ) as u
   group by u.provider, u.model
 ),
@@ -32,12 +32,14 @@ failures as (
     and m.status <> 'completed'
     and m.created_at >= (
       analytics.quarter_hour(
-        (:'since'::timestamp at time zone :'time_zone') + interval '15 minutes' - interval '1 microsecond'
+        (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')
+          + interval '15 minutes' - interval '1 microsecond'
       )
     )
     and m.created_at < (
       analytics.quarter_hour(
-        (:'until'::timestamp at time zone :'time_zone') + interval '15 minutes' - interval '1 microsecond'
+        (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+          + interval '15 minutes' - interval '1 microsecond'
       )
     )
   group by 1, 2

@@ -18,8 +18,8 @@ select
   trim_scale(sum(u.cost)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_steps(
-    (:'since'::timestamp at time zone :'time_zone'),
-    (:'until'::timestamp at time zone :'time_zone'),
+    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
+    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone'),
     :'time_zone', :'step'
   ) as u
 group by 1, u.model

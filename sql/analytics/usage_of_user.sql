@@ -18,7 +18,7 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_user_day_live as u
 where u.user_id = :'user_id'::uuid
-  and u.day >= :'since'::date
-  and u.day < :'until'::date
+  and u.day >= analytics.local_time(:'since', 'UTC')::date
+  and u.day < analytics.local_time(:'until', 'UTC')::date
 group by u.day, u.model
 order by u.day, cost desc, u.model;

@@ -227,6 +227,23 @@ where e.status = 'running';
 comment on view analytics.running_executions_live is
   'Executions that run at this moment, with elapsed time, tokens and cost so far.';
 
+-- Not by casting: today is the session's there, and in Tokyo it is tomorrow from 15:00 UTC on.
+create function analytics.local_time(p_time text, p_time_zone text) returns timestamp
+language sql stable
+as $$
+  select
+    case lower(p_time)
+      when 'now' then now() at time zone p_time_zone
+      when 'today' then date_trunc('day', now() at time zone p_time_zone)
+      when 'yesterday' then date_trunc('day', now() at time zone p_time_zone) - interval '1 day'
+      when 'tomorrow' then date_trunc('day', now() at time zone p_time_zone) + interval '1 day'
+      else p_time::timestamp
+    end
+$$;
+
+comment on function analytics.local_time(text, text) is
+  'A local time of a time zone: now, today, yesterday, tomorrow there, or a time as it is written.';
+
 -- What the dashboard and sql/analytics stand on. Rows of a period, not summed up (whoever asks
 -- sums once, over the columns that are asked for), each from the coarsest rollup that is
 -- exact there, and from the deltas that wait. Plain SQL without a SET clause, so that
@@ -304,6 +321,8 @@ as $$
         least(k.last + 1, (p_until at time zone 'UTC')::date + 1)::timestamp,
         interval '1 day'
       ) as midnight
+    -- Of empty books they would be all midnights of the period.
+    where k.first is not null
   ) as b
 $$;
 
@@ -378,6 +397,7 @@ as $$
           select d.day::timestamp at time zone 'UTC' as starts, (d.day + 1)::timestamp at time zone 'UTC' as ends
         ) as x
       ) as c
+    where k.first is not null
   ),
 
   -- Where a day counts, and what is moved from there to where: nothing, if the zone's midnight

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import func, select
 
-from chatter_db import Chatter
+from chatter_db import Chatter, Conversation, Message, User
 from chatter_db.analytics import definitions, reports, run_report
 from chatter_db.database import sync_engine
 from chatter_db.errors import UsageError
@@ -121,6 +123,50 @@ def test_a_period_is_of_its_time_zone(reader: str, db: psycopg.Connection[Any]) 
         rows = psql(reader, FILES[0].with_name(f"{name}.sql"), **bounds)
         assert sum(int(row["calls"]) for row in rows) == recount[0] > 0
         assert sum(Decimal(row["cost"]) for row in rows) == Decimal(recount[1])
+
+
+ZONES = ("UTC", "Etc/GMT-14", "Etc/GMT+12")
+
+
+@pytest.mark.parametrize("session_zone", ZONES)
+async def test_today_is_that_of_the_time_zone(url: str, session_zone: str) -> None:
+    """At least one of these zones has another date than UTC, at any time."""
+    async with Chatter.connect(url) as chatter, chatter.session() as session, session.begin():
+        await session.execute(select(func.set_config("timezone", session_zone, False)))
+        ada, talk = uuid4(), uuid4()
+        session.add(User(id=ada, external_id="ada"))
+        await session.flush()
+        session.add(Conversation(id=talk, user_id=ada))
+        await session.flush()
+        session.add(
+            Message(
+                conversation_id=talk,
+                role="assistant",
+                model_used="gpt-4o",
+                cost=Decimal(1),
+                created_at=func.now(),
+            )
+        )
+        await session.flush()
+        for zone in ZONES:
+            today = {"since": "today", "time_zone": zone}
+            for name in ("cost_by_provider", "cost_by_user", "cost_by_day", "usage_by_time"):
+                assert (await run_report(session, name, **today)).rows, (name, zone)
+                assert (await run_report(session, name, time_zone=zone)).rows, (name, zone)
+                before = {"since": "yesterday", "until": "today", "time_zone": zone}
+                assert not (await run_report(session, name, **before)).rows, (name, zone)
+        own = await run_report(session, "usage_of_user", user_id=str(ada), since="today")
+        assert own.rows
+
+
+@pytest.mark.parametrize("step", ["hour", "day"])
+def test_a_chart_of_empty_books_takes_no_steps(db: psycopg.Connection[Any], step: str) -> None:
+    db.execute("set statement_timeout = '3s'")
+    rows = db.execute(
+        "select * from analytics.usage_steps('1970-01-01', '9999-12-31', 'UTC', %s)",
+        [step],
+    )
+    assert rows.fetchall() == []
 
 
 def test_failed_calls_are_those_of_the_period(reader: str, db: psycopg.Connection[Any]) -> None:
