@@ -41,7 +41,8 @@ EventType = Literal[
     "alert_raised",
     "analytics_refreshed",
 ]
-"""The kinds of event that this version writes."""
+"""The kinds of event there are. Two of them, brute_force_attempt and password_reset_requested,
+are for host apps, which may write security_events of their own."""
 
 CATEGORIES: tuple[str, ...] = get_args(Category)
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)

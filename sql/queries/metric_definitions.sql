@@ -10,8 +10,8 @@ from pg_catalog.pg_class as c
   join pg_catalog.pg_attribute as a
     on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 where c.relnamespace = 'analytics'::regnamespace
-  and c.relname not in ('days', 'deltas', 'former_parents', 'state', 'usage_recounted', 'views')
-  and c.relname !~ '_computed$'
+  and c.relname not in ('days', 'former_parents', 'state', 'views')
+  and c.relname !~ '(^|_)(deltas|recounted|candidates|computed)$'
   and (
     c.relkind in ('r', 'm')
     -- A twin is told with its view.

@@ -13,6 +13,7 @@
 --   190 prices      prices of one's own, and pricing afterwards
 --   2xx events      the outbox, its triggers, the cursor; security events, accounts
 --   3xx analytics   deltas, rollups, live and materialized views
+--   400 isolation   whose rows a login sees that acts for a user
 --   900 roles       who may do what
 --
 -- Conventions: lower case, every name qualified, constraints
