@@ -61,10 +61,12 @@ class Repriced:
 
     id: UUID | None
     models: dict[tuple[str, str], OfModel] = field(default_factory=dict)
+    changed_meanwhile: int = 0
+    """Calls that others changed after they were read: they are left alone."""
 
     @property
     def priced(self) -> int:
-        return sum(model.priced for model in self.models.values())
+        return sum(model.priced for model in self.models.values()) - self.changed_meanwhile
 
 
 def prices(connection: Connection) -> list[dict[str, Any]]:
@@ -163,9 +165,10 @@ def reprice(
                     }
                 )
         if costs and outcome.id is not None:
-            connection.execute(
+            changed = connection.scalar(
                 query("reprice_apply"), {"repricing": outcome.id, "costs": json.dumps(costs)}
             )
+            outcome.changed_meanwhile += len(costs) - changed
         connection.commit()
         looked_at += len(page)
         progress(looked_at)
@@ -183,6 +186,8 @@ def undo(
     connection: Connection, repricing: UUID, progress: Callable[[int], None] = lambda _: None
 ) -> int:
     """Puts back what a repricing changed; the number of calls. Safe to repeat.
+
+    What was changed again since then stays as it is.
 
     Raises UsageError if there is no such repricing.
     """

@@ -147,6 +147,29 @@ create trigger _110_retotal
   )
   execute function chatter.tg_messages__retotal();
 
+-- Usage that becomes known later, by a correction or an adoption, is reported, or no price
+-- would be computed of it.
+create function chatter.tg_messages__reported() returns trigger
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  new.usage_status := 'reported';
+  return new;
+end
+$$;
+
+create trigger _120_reported
+  before update on chatter.messages
+  for each row
+  when (
+    old.usage_status = 'unknown'
+    and new.usage_status = 'unknown'
+    and old.total_tokens is null
+    and new.total_tokens is not null
+  )
+  execute function chatter.tg_messages__reported();
+
 comment on table chatter.messages is
   'The ledger: one row per turn and per model call, with its raw tokens and cost. All totals follow from these rows.';
 comment on column chatter.messages.id is 'UUIDv7; the run id of the model call where the recorder wrote the row.';
@@ -189,5 +212,7 @@ comment on index chatter.messages_correlation_id_idx is 'The story of a request,
 comment on index chatter.messages_failed_idx is 'Failed and cancelled calls by time.';
 comment on function chatter.tg_messages__complete() is 'Fills total_tokens and usage_status where a writer left them open.';
 comment on function chatter.tg_messages__retotal() is 'Keeps total_tokens the sum of its parts where it was their sum before.';
+comment on function chatter.tg_messages__reported() is 'Says reported of usage that was unknown and is filled in.';
 comment on trigger _100_complete on chatter.messages is 'Fills total_tokens and usage_status where a writer left them open.';
 comment on trigger _110_retotal on chatter.messages is 'Keeps total_tokens the sum of its parts where it was their sum before.';
+comment on trigger _120_reported on chatter.messages is 'Says reported of usage that was unknown and is filled in.';

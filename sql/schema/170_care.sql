@@ -33,11 +33,25 @@ begin
     return false;
   end if;
 
+  -- Of the metadata what prices are computed by: without it a later price would be wrong.
   update chatter.messages as m
-  set content = null, tool_calls = null, error_message = null, metadata = '{}'
-  where m.conversation_id = p_conversation_id
+  set content = null, tool_calls = null, error_message = null, metadata = k.figures
+  from (
+    select
+      o.id,
+      jsonb_strip_nulls(jsonb_build_object(
+        'price', case when o.metadata #> '{price, price_list}' is not null then o.metadata -> 'price' end,
+        'usage_kinds',
+        case when jsonb_typeof(o.metadata -> 'usage_kinds') = 'object' then o.metadata -> 'usage_kinds' end,
+        'usage_terms',
+        case when jsonb_typeof(o.metadata -> 'usage_terms') = 'object' then o.metadata -> 'usage_terms' end
+      )) as figures
+    from chatter.messages as o
+    where o.conversation_id = p_conversation_id
+  ) as k
+  where m.id = k.id
     and (m.content, m.tool_calls, m.error_message, m.metadata)
-      is distinct from (null::text, null::jsonb, null::text, '{}'::jsonb);
+      is distinct from (null::text, null::jsonb, null::text, k.figures);
 
   update chatter.tool_calls as t
   set error_message = null

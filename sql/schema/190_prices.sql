@@ -185,7 +185,8 @@ end
 $$;
 
 -- Puts back what a repricing changed, a batch at a time: call it until it returns 0. A message
--- that was changed again since then stays as it is.
+-- that was changed again since then stays as it is; if it was priced again, that repricing
+-- puts back from now on what was before this one. So the order doesn't matter.
 create function chatter.undo_repricing(p_repricing_id uuid, p_limit integer default 1000)
 returns bigint
 language plpgsql volatile
@@ -193,44 +194,80 @@ set search_path = ''
 as $$
 declare
   v_messages uuid[];
+  v_changed bigint;
 begin
-  select array_agg(r.message_id) into v_messages
-  from (
-    select x.message_id
+  loop
+    select array_agg(r.message_id) into v_messages
+    from (
+      select x.message_id
+      from chatter.repriced_messages as x
+        join chatter.messages as m on m.id = x.message_id
+      where x.repricing_id = p_repricing_id
+        and not x.undone
+        and m.cost = x.cost
+        and m.cost_source = 'computed'
+        and m.metadata -> 'price' is not distinct from x.price
+      order by x.message_id
+      limit p_limit
+    ) as r;
+    exit when v_messages is null;
+
+    perform chatter.lock_conversations(variadic array(
+      select m.conversation_id from chatter.messages as m where m.id = any(v_messages)
+    ));
+    with put_back as (
+      update chatter.messages as m
+      set cost = r.old_cost,
+          cost_source = r.old_cost_source,
+          metadata = case
+            when r.old_price is null then m.metadata - 'price'
+            else m.metadata || jsonb_build_object('price', r.old_price)
+          end
+      from chatter.repriced_messages as r
+      where r.repricing_id = p_repricing_id
+        and r.message_id = any(v_messages)
+        and m.id = r.message_id
+        and m.cost = r.cost
+        and m.cost_source = 'computed'
+        and m.metadata -> 'price' is not distinct from r.price
+      returning m.id
+    )
+
+    update chatter.repriced_messages as r
+    set undone = true
+    from put_back as b
+    where r.repricing_id = p_repricing_id and r.message_id = b.id;
+    get diagnostics v_changed = row_count;
+    -- None if others changed them all before we had the lock: look again.
+    if v_changed > 0 then
+      return v_changed;
+    end if;
+  end loop;
+
+  with handed_on as (
+    update chatter.repriced_messages as y
+    set old_cost = x.old_cost, old_cost_source = x.old_cost_source, old_price = x.old_price
     from chatter.repriced_messages as x
-    where x.repricing_id = p_repricing_id and not x.undone
-    order by x.message_id
-    limit p_limit
-  ) as r;
+    where x.repricing_id = p_repricing_id
+      and not x.undone
+      and y.message_id = x.message_id
+      -- Later ones: ids are in the order of time.
+      and y.repricing_id > p_repricing_id
+      and not y.undone
+      and y.old_cost = x.cost
+      and y.old_cost_source = 'computed'
+      and y.old_price is not distinct from x.price
+    returning y.message_id
+  )
 
-  if v_messages is null then
-    update chatter.repricings as x
-    set undone_at = chatter.clock(), undone_by = session_user
-    where x.id = p_repricing_id and x.undone_at is null;
-    return 0;
-  end if;
-
-  perform chatter.lock_conversations(variadic array(
-    select m.conversation_id from chatter.messages as m where m.id = any(v_messages)
-  ));
-  update chatter.messages as m
-  set cost = r.old_cost,
-      cost_source = r.old_cost_source,
-      metadata = case
-        when r.old_price is null then m.metadata - 'price'
-        else m.metadata || jsonb_build_object('price', r.old_price)
-      end
-  from chatter.repriced_messages as r
-  where r.repricing_id = p_repricing_id
-    and r.message_id = any(v_messages)
-    and m.id = r.message_id
-    and m.cost = r.cost
-    and m.cost_source = 'computed'
-    and m.metadata -> 'price' is not distinct from r.price;
   update chatter.repriced_messages as r
   set undone = true
-  where r.repricing_id = p_repricing_id and r.message_id = any(v_messages);
-  return cardinality(v_messages);
+  from handed_on as h
+  where r.repricing_id = p_repricing_id and r.message_id = h.message_id;
+  update chatter.repricings as x
+  set undone_at = chatter.clock(), undone_by = session_user
+  where x.id = p_repricing_id and x.undone_at is null;
+  return 0;
 end
 $$;
 
@@ -271,8 +308,9 @@ comment on column chatter.repriced_messages.old_cost_source is 'Its cost_source 
 comment on column chatter.repriced_messages.old_price is 'What its metadata said of the price before.';
 comment on column chatter.repriced_messages.cost is 'Its cost after, in US dollars.';
 comment on column chatter.repriced_messages.price is 'The price list and unit prices it was computed by.';
-comment on column chatter.repriced_messages.undone is 'Whether it was put back, or had been changed by others.';
+comment on column chatter.repriced_messages.undone is
+  'Whether it was put back, here or by handing it on to a later repricing; not if others changed the message.';
 comment on function chatter.apply_prices(uuid, jsonb) is
   'Books new costs for a batch of messages under a repricing; for the owner. Returns how many it changed.';
 comment on function chatter.undo_repricing(uuid, integer) is
-  'Puts back a batch of what a repricing changed; for the owner, until it returns 0.';
+  'Puts back a batch of what a repricing changed and returns how many; for the owner, until it returns 0.';

@@ -290,6 +290,7 @@ declare
   v_before text := coalesce(pg_catalog.current_setting('chatter.maintenance', true), '');
   v_events bigint;
   v_alerts bigint;
+  v_sessions bigint;
 begin
   if p_before is null or p_before > chatter.clock() - interval '1 day' then
     raise exception 'chatter.prune_security() keeps at least the last day; it was asked to remove all before %',
@@ -304,7 +305,10 @@ begin
     and (a.blocked_until is null or a.blocked_until < chatter.clock());
   get diagnostics v_alerts = row_count;
   perform pg_catalog.set_config('chatter.maintenance', v_before, true);
-  return v_events + v_alerts;
+  -- With addresses and browsers of people, which aren't kept for ever.
+  delete from chatter.browser_sessions as b where least(b.expires_at, b.revoked_at) < p_before;
+  get diagnostics v_sessions = row_count;
+  return v_events + v_alerts + v_sessions;
 end
 $$;
 
@@ -356,4 +360,4 @@ comment on function chatter.tg_refuse_change() is 'Refuses UPDATE, DELETE and TR
 comment on trigger _000_refuse_change on chatter.security_events is 'Refuses UPDATE, DELETE and TRUNCATE.';
 comment on trigger _000_refuse_change on chatter.alerts is 'Refuses UPDATE, DELETE and TRUNCATE.';
 comment on function chatter.prune_security(timestamptz) is
-  'Removes security events and alerts before a time at least a day ago; returns how many.';
+  'Removes security events, alerts and sessions that were over before a time at least a day ago; returns how many.';

@@ -222,11 +222,54 @@ def test_computed_costs_follow_a_new_price_when_asked(connection: Connection, bo
     assert books.field("messages", message, "cost") == Decimal("0.004")
     # What was changed again since then stays as it is.
     assert first is not None and second.id is not None
-    undo(connection, first)
+    assert undo(connection, first) == 0
     assert books.field("messages", message, "cost") == Decimal("0.004")
-    undo(connection, second.id)
-    assert books.field("messages", message, "cost") == Decimal("0.003")
+    # What was put back already doesn't come again.
+    assert undo(connection, second.id) == 1
+    assert books.field("messages", message, "cost") is None
     assert books.findings() == {}
+
+
+def test_what_others_changed_is_not_put_back(
+    connection: Connection, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = books.conversation()
+    own_price(connection)
+    kept, changed = call(books, conversation), call(books, conversation)
+    outcome = reprice(connection, Selection(), reason="all")
+    assert outcome.id is not None and outcome.priced == 2
+    books.connection.execute("update chatter.messages set cost = 9 where id = %s", [changed])
+    assert undo(connection, outcome.id) == 1
+    assert books.field("messages", kept, "cost") is None
+    assert books.field("messages", changed, "cost") == 9
+
+    # And what they change while it is priced is theirs, and not counted.
+    read = repricing._price
+
+    def price(row: Any) -> Any:
+        books.connection.execute("update chatter.messages set cost = 7 where id = %s", [row.id])
+        return read(row)
+
+    monkeypatch.setattr(repricing, "_price", price)
+    late = reprice(connection, Selection(), reason="late")
+    assert (late.priced, late.changed_meanwhile) == (0, 1)
+    assert books.field("messages", kept, "cost") == 7
+
+
+def test_an_erased_conversation_can_be_priced_and_put_back(
+    connection: Connection, books: Books
+) -> None:
+    conversation = books.conversation()
+    own_price(connection)
+    terms = {"usage_terms": {"service_tier": "flex"}, "usage_kinds": {"web_searches": 2}}
+    message = call(books, conversation, metadata={"text": "secret", "price": "secret"} | terms)
+    books.erase(conversation)
+    assert books.field("messages", message, "metadata") == terms
+    outcome = reprice(connection, Selection(), reason="all")
+    assert outcome.id is not None and outcome.priced == 1
+    books.erase(conversation)
+    assert undo(connection, outcome.id) == 1
+    assert books.field("messages", message, "cost") is None
 
 
 def test_only_what_was_selected(connection: Connection, books: Books) -> None:

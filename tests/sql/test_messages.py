@@ -95,6 +95,10 @@ def test_total_tokens_follow_a_correction(
         ({"role": "user", "prompt_tokens": 3}, {"role": "assistant"}, "reported"),
         ({"prompt_tokens": 3}, {"usage_status": None}, "reported"),
         ({"prompt_tokens": 3}, {"usage_status": "estimated"}, "estimated"),
+        ({}, {"prompt_tokens": 3}, "reported"),
+        ({}, {"prompt_tokens": 3, "total_tokens": 9}, "reported"),
+        ({}, {"prompt_tokens": 3, "usage_status": "estimated"}, "estimated"),
+        ({"prompt_tokens": 3, "usage_status": "unknown"}, {"prompt_tokens": 4}, "unknown"),
     ],
     ids=repr,
 )

@@ -173,6 +173,26 @@ def test_pruning_leaves_what_counts(books: Books) -> None:
         books.connection.execute("delete from chatter.security_events")
 
 
+def test_pruning_takes_sessions_that_were_over(books: Books) -> None:
+    user = books.user("ada")
+    for name, expires, revoked in (
+        ("over", "2026-05-01", None),
+        ("signed out", "2026-06-01", "2026-05-01"),
+        ("over since", "2026-05-03", None),
+        ("good", "2026-06-01", None),
+    ):
+        books.connection.execute(
+            "insert into chatter.browser_sessions"
+            " (user_id, hash, expires_at, revoked_at, user_agent)"
+            " values (%s, sha256(%s::bytea), %s, %s, %s)",
+            [user, name, expires, revoked, name],
+        )
+    at(books, "2026-05-04 12:00:00+00")
+    assert books.value("select chatter.prune_security('2026-05-02')") == 2
+    left = books.rows("select user_agent from chatter.browser_sessions order by 1")
+    assert left == [("good",), ("over since",)]
+
+
 def test_pruning_keeps_a_block_that_holds(books: Books) -> None:
     books.connection.execute(
         "update chatter.security_rules set block_for = '30 days' where subject = 'ip_address'"
