@@ -45,6 +45,35 @@ async def test_a_chat_changes_the_figures_without_a_reload(browser: Browser, sit
         await expect(page.locator(".trace")).to_contain_text("tool call calculate")
 
 
+async def test_the_newest_is_shown_and_the_rest_is_a_click_away(
+    browser: Browser, site: Site, url: str
+) -> None:
+    await people(site, "ada")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "with c as (insert into chatter.conversations (user_id, title) "
+            "  select u.id, 'Talk ' || n from chatter.users as u, generate_series(1, 120) as n "
+            "  where u.external_id = 'ada' order by n returning id, title) "
+            "insert into chatter.messages (conversation_id, role, content, created_at) "
+            "select c.id, 'user', 'Line ' || n, now() - n * interval '1 second' "
+            "from c, generate_series(1, 250) as n where c.title = 'Talk 120'"
+        )
+    async with signed_in(browser, site.address, "ada") as page:
+        await page.goto(f"{site.address}/#/chat")
+        listed, said = page.locator(".list a"), page.locator(".said li")
+        await expect(listed).to_have_count(100)
+        await page.get_by_role("button", name="Older conversations").click()
+        await expect(listed).to_have_count(120)
+        await page.get_by_role("link", name="Talk 120").click()
+        await expect(said).to_have_count(200)
+        await expect(said.last).to_contain_text("Line 1")
+        await expect(listed).to_have_count(120)
+        await page.get_by_role("button", name="Earlier messages").click()
+        await expect(said).to_have_count(250)
+        await expect(said.first).to_contain_text("Line 250")
+        await expect(page.get_by_role("button", name="Earlier messages")).to_be_hidden()
+
+
 async def test_a_restart_of_the_server_is_survived_and_nothing_missed(
     browser: Browser, chatter: Chatter, url: str
 ) -> None:

@@ -206,20 +206,22 @@ async def test_lists_come_in_pages(ada: Person) -> None:
     assert seen == made[::-1]
 
 
-async def test_messages_come_in_pages(ada: Person) -> None:
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_messages_come_in_pages(ada: Person, newest_first: bool) -> None:
     path = f"/api/conversations/{await conversation(ada)}/messages"
     await ada.http.post(path, json=QUESTION)
     whole = (await ada.http.get(path, params={"steps": True})).json()["items"]
     seen: list[Any] = []
     after = None
     while True:
-        query = {"steps": True, "limit": 1, **({"after": after} if after else {})}
+        query = {"steps": True, "limit": 1, "newest_first": newest_first}
+        query |= {"after": after} if after else {}
         page = (await ada.http.get(path, params=query)).json()
         seen += page["items"]
         after = page["next"]
         if after is None:
             break
-    assert seen == whole and len(seen) == 4
+    assert seen == (whole[::-1] if newest_first else whole) and len(seen) == 4
 
 
 async def test_erasing_keeps_the_cost(ada: Person) -> None:

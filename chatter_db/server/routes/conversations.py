@@ -175,18 +175,20 @@ async def messages(
     limit: Limit = 50,
     after: After = None,
     steps: bool = False,
+    newest_first: bool = False,
 ) -> Page[MessageShown]:
-    """The turns of a conversation, oldest first; with `steps` every row."""
+    """The turns of a conversation, oldest first unless said otherwise; with `steps` every row."""
     await _own(chatter, identity, conversation_id)
     wanted = select(Message).where(Message.conversation_id == conversation_id)
     if not steps:
         wanted = wanted.where(Message.kind == "turn")
     if (key := position(after, moment, UUID)) is not None:
-        wanted = wanted.where(tuple_(Message.created_at, Message.id) > tuple_(*key))
+        place = tuple_(Message.created_at, Message.id)
+        wanted = wanted.where(place < tuple_(*key) if newest_first else place > tuple_(*key))
+    order = (Message.created_at, Message.id)
+    wanted = wanted.order_by(*(column.desc() if newest_first else column for column in order))
     async with chatter.session(acting_for=identity.acts_for) as session:
-        rows = (
-            await session.scalars(wanted.order_by(Message.created_at, Message.id).limit(limit + 1))
-        ).all()
+        rows = (await session.scalars(wanted.limit(limit + 1))).all()
     shown = [MessageShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
     last = cursor(shown[-1].created_at.isoformat(), shown[-1].id) if len(rows) > limit else None
     return Page(items=shown, next=last)

@@ -5,6 +5,9 @@ import { el, table } from "./dom.js";
 import { brief, milliseconds, moment, money, number } from "./format.js";
 import { listen, throttled } from "./live.js";
 
+// How many pages of the list are shown; it stays when another conversation is opened.
+let listed = 1;
+
 export function chat(root, id) {
   const list = el("nav", { class: "card list", "aria-label": "Conversations" });
   const page = el("section", { class: "card", "aria-label": "Conversation" });
@@ -26,15 +29,28 @@ function hint(page) {
 
 async function drawList(list, id) {
   try {
-    const { items } = await ask("/api/conversations?limit=100");
-    list.replaceChildren(...items.map((item) =>
+    const { rows, more } = await pages("/api/conversations?limit=100", listed);
+    list.replaceChildren(...rows.map((item) =>
       el("a", { href: `#/chat/${item.id}`, "aria-current": item.id === id ? "page" : null },
         el("b", {}, item.title || item.external_id || `Conversation of ${moment(item.created_at)}`),
         el("small", {}, `${number(item.message_count)} messages · ${money(item.total_cost)}`))));
-    if (!items.length) list.replaceChildren(el("p", { class: "empty" }, "No conversations yet."));
+    if (more) list.append(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, id); } }, "Older conversations"));
+    if (!rows.length) list.replaceChildren(el("p", { class: "empty" }, "No conversations yet."));
   } catch (error) {
     list.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
   }
+}
+
+// The first `wanted` pages of a list, and whether there are more.
+async function pages(path, wanted) {
+  const rows = [];
+  let after = null;
+  for (let read = 0; read < wanted && (after || !read); read += 1) {
+    const page = await ask(after ? `${path}&after=${encodeURIComponent(after)}` : path);
+    rows.push(...page.items);
+    after = page.next;
+  }
+  return { rows, more: after !== null };
 }
 
 function conversation(page, id) {
@@ -44,17 +60,23 @@ function conversation(page, id) {
   const text = el("textarea", { rows: 1, required: true, maxlength: 100000, "aria-label": "Your message", placeholder: "Ask something: What is 12 * (3 + 4) / 7?" });
   const send = el("button", { class: "strong" }, "Send");
   const form = el("form", { class: "ask" }, text, send);
-  page.append(el("header", {}, totals), said, problem, form);
+  const earlier = el("button", { type: "button", hidden: true, onclick: () => { shownPages += 1; load(); } }, "Earlier messages");
+  page.append(el("header", {}, totals), earlier, said, problem, form);
   let busy = false;
+  let shownPages = 1;
 
   const fail = (error) => { problem.textContent = error.message; problem.hidden = false; };
   const load = async () => {
     if (busy) return;
     if (!id) return totals.replaceChildren("A new conversation: it begins with your first message.");
     try {
-      const [shown, rows] = await Promise.all([ask(`/api/conversations/${id}`), everyMessage(id)]);
+      const [shown, { rows, more }] = await Promise.all([
+        ask(`/api/conversations/${id}`),
+        pages(`/api/conversations/${id}/messages?steps=true&newest_first=true&limit=200`, shownPages),
+      ]);
       drawTotals(totals, shown);
-      said.replaceChildren(...rows.map((row) => message(row)));
+      said.replaceChildren(...rows.reverse().map((row) => message(row)));
+      earlier.hidden = !more;
     } catch (error) { fail(error); }
   };
   text.addEventListener("keydown", (event) => {
@@ -94,18 +116,6 @@ function conversation(page, id) {
   return listen((type, event) => (type === "reset" || event.conversation_id === id) && soon());
 }
 
-async function everyMessage(id) {
-  const rows = [];
-  let after = null;
-  do {
-    const next = after ? `&after=${encodeURIComponent(after)}` : "";
-    const page = await ask(`/api/conversations/${id}/messages?steps=true&limit=200${next}`);
-    rows.push(...page.items);
-    after = page.next;
-  } while (after && rows.length < 1000);
-  return rows;
-}
-
 function drawTotals(totals, shown) {
   totals.replaceChildren(
     part("messages", number(shown.message_count)), part("prompt tokens", number(shown.prompt_tokens)),
@@ -127,6 +137,7 @@ function message(row) {
       el("span", {}, row.usage_status === "unknown" ? "tokens unknown" : `${brief(row.prompt_tokens)} + ${brief(row.completion_tokens)} tokens`),
       el("span", {}, money(row.cost)), el("span", {}, milliseconds(row.response_time_ms)));
   }
+  figures.append(el("time", { datetime: row.created_at }, moment(row.created_at)));
   if (row.status !== "completed") figures.append(el("span", { class: `tag ${row.status}` }, row.error_type ? `${row.status}: ${row.error_type}` : row.status));
   const shown = el("li", { class: kind, "data-kind": row.kind }, el("p", {}, text), figures);
   if (row.role === "assistant" && row.correlation_id) {

@@ -73,7 +73,7 @@ function cards(told, redraw, width) {
     ["for", (r) => el("span", { "data-since": r.started_at }, elapsed(r.started_at)), "n"],
     ["calls", (r) => number(r.model_calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
     ["cost so far", (r) => money(r.total_cost), "n"]], "Nothing runs at this moment."));
-  const dearest = card("", "Dearest conversations", table(told.dearest, [
+  const dearest = card("", "Dearest conversations, since they began", table(told.dearest, [
     ["conversation", (r) => el("a", { href: `#/chat/${r.conversation_id}` }, r.conversation || r.conversation_id.slice(-12)), "name"],
     ...(whole ? [["user", (r) => r.user ?? "–", "name wide"]] : []),
     ["messages", (r) => number(r.message_count), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
