@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from uuid import UUID
 
@@ -249,6 +249,26 @@ class Accounts:
         if hashed is None or not await self._verified(hashed, password):
             await self._record("login_failure", origin, user_id=identity.user_id, severity="medium")
             raise SignInRefused("The password is wrong.")
+
+    async def lift_block(self, subject: str) -> bool:
+        """Lets an address or a user sign in again; False if neither was kept out.
+
+        What led to the block counts no more. Raises UsageError for who is neither.
+        """
+        user_id = None
+        try:
+            origin = Origin(ip_address(subject))
+        except ValueError:
+            origin = Origin()
+            async with self._chatter.session() as session:
+                user_id = await session.scalar(select(User.id).where(User.external_id == subject))
+            if user_id is None:
+                raise UsageError(f"{subject!r} is no address, and there is no such user.") from None
+        async with self._chatter.session() as session, session.begin():
+            until = await session.scalar(select(_blocked_until(origin, user_id)))
+            if until is not None:
+                await _record(session, "block_lifted", origin, user_id=user_id, severity="medium")
+        return until is not None
 
     async def rate_limited(self, identity: Identity, *, origin: Origin = Origin()) -> None:
         """Notes that a user asked too often."""

@@ -26,6 +26,7 @@ from chatter_db.cli.status import status
 from chatter_db.cli.tail import tail
 from chatter_db.cli.top import top
 from chatter_db.cli.trace import trace
+from chatter_db.cli.unblock import unblock
 from chatter_db.cli.worker import worker
 from chatter_db.errors import ChatterError
 
@@ -40,6 +41,7 @@ app.command()(migrate)
 app.command()(demo)
 app.command()(serve)
 app.command()(key)
+app.command()(unblock)
 app.command()(tail)
 app.command()(worker)
 app.command("import")(import_command)

@@ -37,6 +37,7 @@ EventType = Literal[
     "api_key_revoked",
     "token_revoked",
     "rate_limit_exceeded",
+    "block_lifted",
     "brute_force_attempt",
     "alert_raised",
     "analytics_refreshed",

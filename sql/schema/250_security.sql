@@ -100,6 +100,22 @@ create index alerts_created_at_idx on chatter.alerts (created_at);
 -- For the foreign key.
 create index alerts_rule_name_idx on chatter.alerts (rule_name);
 
+-- When the block of a subject was lifted last: an event like any other, since nothing here is
+-- changed. What came before it counts no more.
+create function chatter.block_lifted_at(p_subject text, p_value text) returns timestamptz
+language sql stable
+set search_path = ''
+as $$
+  select max(e.created_at)
+  from chatter.security_events as e
+  where e.event_type = 'block_lifted'
+    and (
+      -- Two looks into an index; who is no address is never cast to one.
+      e.ip_address = case when p_subject = 'ip_address' then p_value::inet end
+      or e.user_id = case when p_subject = 'user_id' then p_value::uuid end
+    )
+$$;
+
 -- A rule counts over the period that ends now, so attempts can't be spread over two
 -- windows of a clock. The first event at or over the threshold raises an alert;
 -- further ones within the period after it raise none. The advisory lock makes
@@ -111,6 +127,7 @@ set search_path = ''
 as $$
 declare
   v record;
+  v_since timestamptz;
   v_events bigint;
 begin
   for v in
@@ -135,12 +152,15 @@ begin
       pg_catalog.hashtextextended('chatter alert ' || v.name || ' ' || v.value, 0)
     );
 
-    -- A statement of its own, so that it sees what was committed while we waited.
+    -- Statements of their own, so that they see what was committed while we waited.
+    v_since := greatest(
+      chatter.clock() - v.period, chatter.block_lifted_at(v.subject, v.value)
+    );
     if exists (
       select from chatter.alerts as a
       where a.subject_value = v.value
         and a.rule_name = v.name
-        and a.created_at > chatter.clock() - v.period
+        and a.created_at > v_since
     ) then
       continue;
     end if;
@@ -151,20 +171,20 @@ begin
       from chatter.security_events as e
       where e.ip_address = v.value::inet
         and e.event_type = v.event_type
-        and e.created_at > chatter.clock() - v.period;
+        and e.created_at > v_since;
     elsif v.subject = 'user_id' then
       select count(*) into v_events
       from chatter.security_events as e
       where e.user_id = v.value::uuid
         and e.event_type = v.event_type
-        and e.created_at > chatter.clock() - v.period;
+        and e.created_at > v_since;
     else
       select count(*) into v_events
       from chatter.security_events as e
       where e.details ? 'api_key_id'
         and e.details ->> 'api_key_id' = v.value
         and e.event_type = v.event_type
-        and e.created_at > chatter.clock() - v.period;
+        and e.created_at > v_since;
     end if;
 
     if v_events >= v.threshold then
@@ -248,6 +268,7 @@ as $$
       or (a.subject = 'user_id' and a.subject_value = p_user_id::text)
     )
     and a.blocked_until > chatter.clock()
+    and a.created_at > coalesce(chatter.block_lifted_at(a.subject, a.subject_value), '-infinity')
     and (
       nullif(pg_catalog.current_setting('chatter.user_id', true), '') is null
       or (a.subject = 'user_id' and a.subject_value = pg_catalog.current_setting('chatter.user_id', true))
@@ -354,6 +375,8 @@ comment on index chatter.alerts_created_at_idx is 'The newest alerts.';
 comment on index chatter.alerts_rule_name_idx is 'The alerts of a rule; the foreign key.';
 comment on function chatter.tg_security_events__alert() is 'Raises an alert when new events reach a rule''s threshold.';
 comment on trigger _200_alert on chatter.security_events is 'Raises an alert when new events reach a rule''s threshold.';
+comment on function chatter.block_lifted_at(text, text) is
+  'When the block of an address or a user was lifted last; NULL if never.';
 comment on function chatter.blocked_until(inet, uuid) is
   'Until when an address or a user is kept out; NULL if neither is.';
 comment on function chatter.tg_refuse_change() is 'Refuses UPDATE, DELETE and TRUNCATE of an append-only table.';

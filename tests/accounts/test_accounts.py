@@ -95,6 +95,25 @@ async def test_who_guesses_is_kept_out_with_the_right_password_too(
     assert db.execute("select count(*) from chatter.alerts").fetchone() == (2,)
 
 
+@pytest.mark.parametrize("subject", ["203.0.113.7", "ada"])
+async def test_a_block_is_lifted(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]], subject: str
+) -> None:
+    await accounts.create_user("ada", password=PASSWORD)
+    guessed = "ada" if subject == "ada" else "nobody"
+    for _ in range(5 if subject == "ada" else 10):
+        with pytest.raises(SignInRefused):
+            await accounts.sign_in(guessed, "a wrong password", origin=HOME)
+    with pytest.raises(SignInBlocked):
+        await accounts.sign_in("ada", PASSWORD, origin=HOME)
+    assert await accounts.lift_block(subject)
+    await accounts.sign_in("ada", PASSWORD, origin=HOME)
+    assert not await accounts.lift_block(subject)
+    assert events(db).count("block_lifted") == 1
+    with pytest.raises(UsageError, match="no address, and there is no such user"):
+        await accounts.lift_block("203.0.113")
+
+
 async def test_many_guesses_at_once_raise_one_alert(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:

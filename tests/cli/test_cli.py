@@ -208,3 +208,16 @@ def test_a_key_of_a_user_who_may_be_new(chatter_command: Run, url: str) -> None:
     for argument in (["\udcff"], ["ada", "--name", "\udcff"]):  # a byte that is no UTF-8
         garbled = chatter_command("key", *argument, url=url)
         assert (garbled.returncode, "must be UTF-8" in garbled.stderr) == (2, True)
+
+
+def test_a_block_is_lifted(url: str, db: psycopg.Connection[Any], chatter_command: Run) -> None:
+    db.execute(
+        "insert into chatter.security_events (event_type, ip_address) "
+        "select 'login_failure', '203.0.113.7' from generate_series(1, 10)"
+    )
+    lifted = chatter_command("unblock", "203.0.113.7", url=url)
+    assert lifted.stdout == "203.0.113.7 may sign in again.\n"
+    again = chatter_command("unblock", "203.0.113.7", url=url)
+    assert again.stdout == "203.0.113.7 was not blocked.\n"
+    unknown = chatter_command("unblock", "ada", url=url)
+    assert unknown.returncode == 2 and "no such user" in unknown.stderr

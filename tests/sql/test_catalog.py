@@ -25,6 +25,7 @@ NAMED_BY_EXPRESSION = {"security_events_api_key_id_event_type_created_at_idx"}
 NOT_VOLATILE = [
     "acting_user",
     "bell",
+    "block_lifted_at",
     "blocked_until",
     "conversation_payload",
     "cost_by",

@@ -160,6 +160,40 @@ def test_the_record_is_append_only(books: Books, table: str, statement: str) -> 
     assert len(alerts(books)) == 1
 
 
+@pytest.mark.parametrize("subject", ["ip_address", "user_id"])
+def test_a_lifted_block_holds_no_more_and_what_led_to_it_counts_no_more(
+    books: Books, subject: str
+) -> None:
+    ada, bob = books.user("ada"), books.user("bob")
+    blocked: dict[str, Any] = {"ip_address": ADDRESS}
+    other: dict[str, Any] = {"ip_address": OTHER}
+    if subject == "user_id":
+        blocked = {"ip_address": None, "user_id": ada}
+        other = {"ip_address": None, "user_id": bob}
+    at(books, "2026-05-01 12:00:00+00")
+
+    def is_blocked(who: dict[str, Any]) -> bool:
+        return bool(
+            books.value(
+                "select chatter.blocked_until(%s, %s) is not null",
+                who["ip_address"],
+                who.get("user_id"),
+            )
+        )
+
+    failures(books, 10, **blocked)
+    failures(books, 10, **other)
+    assert is_blocked(blocked) and is_blocked(other)
+    at(books, "2026-05-01 12:01:00+00")
+    failures(books, event_type="block_lifted", **blocked)
+    assert not is_blocked(blocked) and is_blocked(other)
+    at(books, "2026-05-01 12:02:00+00")
+    failures(books, 4, **blocked)
+    assert not is_blocked(blocked)
+    failures(books, 6, **blocked)
+    assert is_blocked(blocked)
+
+
 def test_pruning_leaves_what_counts(books: Books) -> None:
     at(books, "2026-05-01 12:00:00+00")
     failures(books, 10)

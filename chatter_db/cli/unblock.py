@@ -1,0 +1,25 @@
+"""`chatter unblock`."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+
+def unblock(
+    subject: Annotated[str, typer.Argument(help="An address, or your own id of a user.")],
+) -> None:
+    """Let an address or a user sign in again that was blocked after too many failures."""
+    from chatter_db.cli.books import needs_server, open_chatter
+
+    needs_server()
+    from chatter_db.accounts import Accounts
+
+    async def lift() -> bool:
+        async with open_chatter() as chatter:
+            return await Accounts(chatter).lift_block(subject)
+
+    if asyncio.run(lift()):
+        typer.echo(f"{subject} may sign in again.")
+    else:
+        typer.echo(f"{subject} was not blocked.")
