@@ -209,6 +209,14 @@ class Chatter:
         if recorder is not None:
             uninstall_recorder(recorder)
 
+    async def flush(self) -> None:
+        """Returns when all that this process has recorded before is in the books.
+
+        For who reads them with CHATTER_DURABILITY=spool, or after an outage. While Postgres
+        takes nothing it returns as soon as that is known: then the records wait in the spool.
+        """
+        await asyncio.wrap_future(self._opened_writer().flush())
+
     def event_hub(self) -> Hub:
         """The hub of this event loop: one LISTEN connection for all who follow the events."""
         loop = asyncio.get_running_loop()

@@ -116,6 +116,7 @@ class RunOutcome:
 
     execution_id: UUID
     conversation_id: UUID | None
+    """None for one that was named, where its run's start had not waited for the commit."""
     status: ExecutionStatus
     message_id: UUID | None
     """The reply that was shown; None if there was none."""

@@ -88,10 +88,11 @@ class Writer:
         self.id = uuid7()
         """Of this process in chatter.recorders, once it has booked a run."""
         self._beat_at: float | None = None
-        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Entry | Future[None] | None] = queue.SimpleQueue()
         self._turn = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._flushes: list[Future[None]] = []
         self.lost = 0
         """Records refused by Postgres or lost to a full spool; each was logged as an error."""
         self.reduced = 0
@@ -110,12 +111,25 @@ class Writer:
         self._require_open()
         entry = _Entry(records)
         kept = self._journal is not None and self._note(self._journal, entry)
+        self._put(entry)
+        return _done(entry.known) if kept else entry.future
+
+    def flush(self) -> "Future[None]":
+        """Done when all that was submitted before is in the books, whatever the durability.
+
+        Or, while Postgres takes nothing, as soon as that is known: then it waits in the spool.
+        """
+        flushed: Future[None] = Future()
+        flushed.set_running_or_notify_cancel()
+        self._put(flushed)
+        return flushed
+
+    def _put(self, entry: "_Entry | Future[None]") -> None:
         with self._turn:
             # Behind the end of a writer that is being closed nobody would look at it.
             self._require_open()
             self._start()
             self._queue.put(entry)
-        return _DONE if kept else entry.future
 
     def _require_open(self) -> None:
         if self._closed:
@@ -141,6 +155,7 @@ class Writer:
         self._spool.leave()
         if self._journal is not None:
             self._journal.leave()
+        self._flushes = []
         self._pause = 0.0
         self.id = uuid7()
         self._beat_at = None
@@ -189,6 +204,8 @@ class Writer:
                     self._book_spool()
                 elif batch:
                     self._book(batch)
+                if not self._spool.waiting:
+                    self._flushed()
                 if self._beat_at is not None and time.monotonic() > self._beat_at:
                     self._tell("record_recorder", self._card())
                     self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
@@ -198,6 +215,8 @@ class Writer:
                 for entry in batch:
                     if not entry.future.done():
                         self._give_up(entry, error)
+                self._flushed()
+        self._flushed()
 
     def _gather(self) -> "tuple[list[_Entry], bool]":
         """Waits for an entry and takes along what else is ready.
@@ -209,8 +228,11 @@ class Writer:
         try:
             entry = self._queue.get(timeout=self._patience())
             while entry is not None:
-                batch.append(entry)
-                size += len(entry.records)
+                if isinstance(entry, Future):
+                    self._flushes.append(entry)
+                else:
+                    batch.append(entry)
+                    size += len(entry.records)
                 if size >= MAX_BATCH:
                     return batch, False
                 entry = self._queue.get_nowait()
@@ -294,7 +316,13 @@ class Writer:
             except (SpoolFull, OSError) as error:
                 self._give_up(entry, error)
             else:
-                entry.future.set_result(Booked())
+                entry.future.set_result(entry.known)
+
+    def _flushed(self) -> None:
+        """Lets go those who wait for what was submitted before."""
+        for future in self._flushes:
+            future.set_result(None)
+        self._flushes.clear()
 
     def _book_spool(self) -> None:
         """Books what waits in the spool; if Postgres is still away, pauses longer next time."""
@@ -308,6 +336,7 @@ class Writer:
         except (psycopg.Error, DatabaseUnavailable) as error:
             self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
             log.warning("Next try in %.2f s: %s", self._pause, _reason(error))
+            self._flushed()
             return
         self._spool.forget()
         self._pause = 0.0
@@ -419,9 +448,17 @@ class _Entry:
     def execution_id(self) -> UUID:
         return _execution_ids(self.records)[0]
 
+    @property
+    def known(self) -> Booked:
+        """What there is to learn before the commit: a conversation by name is not yet known."""
+        first = self.records[0]
+        return Booked(first.conversation_id if isinstance(first, RunStarted) else None)
 
-_DONE: "Future[Booked]" = Future()
-_DONE.set_result(Booked())
+
+def _done(booked: Booked) -> "Future[Booked]":
+    future: Future[Booked] = Future()
+    future.set_result(booked)
+    return future
 
 
 def _records(batch: Iterable[_Entry]) -> list[Record]:

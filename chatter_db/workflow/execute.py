@@ -1,6 +1,7 @@
 """One turn of a conversation: question in, answer out, everything booked."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -74,7 +75,8 @@ async def execute_chat_workflow(
         execution_id=execution_id,
         chatter=chatter,
     )
-    await prepared.graph.ainvoke(prepared.inputs, config=prepared.config)
+    async with prepared.booked():
+        await prepared.graph.ainvoke(prepared.inputs, config=prepared.config)
     return await prepared.response()
 
 
@@ -89,6 +91,19 @@ class Prepared:
     chatter: Chatter
     execution_id: UUID
     conversation_id: UUID
+
+    @asynccontextmanager
+    async def booked(self) -> AsyncIterator[None]:
+        """Who hears how the run inside ended finds it so in the books, whatever the durability.
+
+        Who was cancelled doesn't wait for that.
+        """
+        try:
+            yield
+        except Exception:
+            await self.chatter.flush()
+            raise
+        await self.chatter.flush()
 
     async def response(self) -> ChatResponse:
         """What the run that just ended left in the books.

@@ -49,6 +49,8 @@ class HistoryNode:
             .order_by(Message.created_at.desc(), Message.id.desc())
             .limit(HISTORY_TURNS)
         )
+        # The turn before may be on its way there.
+        await self._chatter.flush()
         async with self._chatter.session() as session:
             rows = (await session.scalars(turns)).all()
         return {"history": [_message(row) for row in reversed(rows)]}

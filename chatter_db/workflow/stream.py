@@ -93,7 +93,7 @@ async def stream_chat_workflow(
         prepared.inputs, config=prepared.config, stream_mode=["messages", "updates"]
     )
     # Closed here and now, not when the garbage collector gets to it.
-    async with aclosing(steps):  # type: ignore[type-var]
+    async with prepared.booked(), aclosing(steps):  # type: ignore[type-var]
         async for mode, step in steps:
             if mode == "messages":
                 piece = step[0]

@@ -251,8 +251,9 @@ def wait_until_blocked(db: psycopg.Connection[Any]) -> None:
     """Returns when another session waits for a lock of this one."""
     deadline = time.monotonic() + 10
     blocked = (
-        "select exists (select from pg_stat_activity "
-        "where pg_backend_pid() = any(pg_blocking_pids(pid)))"
+        # Not pg_stat_activity: a transaction knows only those who were there when it first looked.
+        "select exists (select from pg_locks "
+        "where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))"
     )
     while not (db.execute(blocked).fetchone() or (False,))[0]:
         assert time.monotonic() < deadline, "nobody waits"
