@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 SUFFIX, JOURNAL = ".jsonl", ".journal.jsonl"
 """How the name of a segment ends, and of one that is a journal's."""
 
+SEGMENTS = 16
+"""Of how many segments a full spool is, so that the booked ones can go."""
+
 BATCH_BYTES = 1024 * 1024
 """Where a batch ends that has few records, but long ones."""
 
@@ -55,6 +58,8 @@ class Spool:
         self._id = str(uuid7())
         self._segments = _adopt_all(directory)
         self._own: Segment | None = None
+        self.taken = self._left
+        """Bytes that were ever taken: a place in the queue of what waits."""
 
     def leave(self) -> None:
         """In a child of fork: leaves what there is to the parent, and begins anew."""
@@ -63,6 +68,7 @@ class Spool:
         self._id = str(uuid7())
         self._segments = []
         self._own = None
+        self.taken = 0
 
     @property
     def directory(self) -> Path:
@@ -77,20 +83,30 @@ class Spool:
     @property
     def waiting(self) -> bool:
         """Whether there are records to book."""
-        return any(segment.unread for segment in self._segments)
+        return self._left > 0
+
+    @property
+    def booked(self) -> int:
+        """Up to where all that was taken is booked."""
+        return self.taken - self._left
+
+    @property
+    def _left(self) -> int:
+        return sum(segment.left for segment in self._segments)
 
     def append(self, records: Sequence[Record]) -> None:
         """Keeps `records`, in order, durably. Raises SpoolFull, or OSError if the disk won't."""
         line = as_json(records).encode() + b"\n"
-        if sum(segment.size for segment in self._segments) + len(line) > self._limit:
+        if self._left + len(line) > self._limit:
             raise SpoolFull(
                 f"The spool {self._directory} has reached its limit of {self._limit} bytes "
                 "(CHATTER_SPOOL_LIMIT_MB)."
             )
-        if self._own is None:
+        if self._own is None or self._own.size > self._limit // SEGMENTS:
             self._own = self.begin()
             self._segments.append(self._own)
         self._own.append(line)
+        self.taken += len(line)
 
     def begin(self, suffix: str = SUFFIX) -> "Segment":
         """A new segment of this process, for any of its threads."""
@@ -99,22 +115,23 @@ class Spool:
         assert segment is not None, "a new segment is nobody else's"
         return segment
 
-    def batches(self, limit: int) -> Iterator[list[list[Record]]]:
-        """What waits, oldest first: entries of `limit` records together, or somewhat more.
+    def batch(self, limit: int) -> list[list[Record]]:
+        """What has waited longest: entries of `limit` records together, or somewhat more.
 
-        Call `forget` when all of it is booked. Who breaks off begins anew with the batch that it
-        broke off at: with a backlog and a connection that breaks all the time there would be no
-        end else.
+        The same again until `forget` says that it is booked. Empty where nothing more can be read.
         """
-        for segment in self._segments:
-            yield from segment.batches(limit)
+        return self._segments[0].batch(limit)
 
     def forget(self) -> None:
-        """Removes everything that `batches` has given."""
-        for segment in self._segments:
-            segment.remove()
-        self._segments.clear()
-        self._own = None
+        """What `batch` gave last is booked; a segment that is booked whole goes."""
+        first = self._segments[0]
+        first.forget()
+        if first is self._own:
+            # What is being read grows no more: it would have no end on a busy process.
+            self._own = None
+        if not first.left:
+            first.remove()
+            del self._segments[0]
 
     def refuse(self, records: Sequence[Record]) -> Path:
         """Puts records that Postgres refused aside, for an operator; the file they are in."""
@@ -137,8 +154,7 @@ class Segment:
         self._path = path
         self._file = os.fdopen(descriptor, "r+b")
         self.size = os.fstat(descriptor).st_size
-        self.unread = self.size > 0
-        self._read = 0
+        self._booked = self._given = 0
 
     def append(self, line: bytes, *, sync: bool = True) -> None:
         """Writes an entry; with `sync` it is on the disk when this returns."""
@@ -147,38 +163,44 @@ class Segment:
         self._file.flush()
         if sync:
             os.fsync(self._file.fileno())
-        self.size += len(line)
-        self.unread = True
+        # Not what was written: a full disk may have taken a part of an entry before.
+        self.size = self._file.tell()
 
-    def batches(self, limit: int) -> Iterator[list[list[Record]]]:
-        """What waits; who asks for the next batch is done with the one before, for good."""
-        self._file.seek(self._read)
+    @property
+    def left(self) -> int:
+        """Bytes that wait to be booked."""
+        return max(0, self.size - self._booked)
+
+    def batch(self, limit: int) -> list[list[Record]]:
+        """The next entries to be booked, of `limit` records together, or somewhat more."""
         batch: list[list[Record]] = []
-        count = size = 0
+        count = 0
+        self._given = self._booked
+        self._file.seek(self._booked)
         for line in self._file:
             try:
                 batch.append(_decoder.decode(line))
             except msgspec.MsgspecError as error:
                 # The end of a segment whose process died while it wrote: its caller
                 # never heard that the record was kept.
-                place = self._read + size
-                log.error("Spool %s can't be read after byte %d: %s", self._path, place, error)
+                log.error(
+                    "Spool %s can't be read after byte %d: %s", self._path, self._given, error
+                )
             else:
                 count += len(batch[-1])
-            size += len(line)
-            if batch and (count >= limit or size >= BATCH_BYTES):
-                yield batch
-                self._read += size
-                batch, count, size = [], 0, 0
-        if batch:
-            yield batch
-        self._read += size
+            self._given += len(line)
+            if batch and (count >= limit or self._given - self._booked >= BATCH_BYTES):
+                break
+        return batch
+
+    def forget(self) -> None:
+        """What `batch` gave last is booked, for good."""
+        self._booked = self._given
 
     def clear(self) -> None:
         """Forgets every entry; the file stays ours."""
         self._file.truncate(0)
-        self.size = self._read = 0
-        self.unread = False
+        self.size = self._booked = 0
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)

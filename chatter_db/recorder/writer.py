@@ -12,7 +12,8 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -58,8 +59,8 @@ ANSWER_SECONDS = 5.0
 """How long Postgres may take to book a batch, before its records go to the spool."""
 
 PROBE_SECONDS = 1.0
-"""The same for one entry, by which it is found out whether Postgres books again: those whose
-records come meanwhile wait for that."""
+"""The same while it is found out whether Postgres books again, by an entry of the spool, then by
+more: those whose records come meanwhile wait for that."""
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0
 """The pauses between two attempts to book what waits in the spool, each twice the one before."""
@@ -84,15 +85,16 @@ class Writer:
         self._spool = spool
         self._journal = Journal(spool) if durability == "spool" else None
         self._pause = 0.0
-        self._answer_seconds = ANSWER_SECONDS
+        self._step = SPOOL_BATCH
+        self._booked_again = 0
         self.id = uuid7()
         """Of this process in chatter.recorders, once it has booked a run."""
         self._beat_at: float | None = None
-        self._queue: queue.SimpleQueue[_Entry | Future[None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._turn = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._flushes: list[Future[None]] = []
+        self._flushes: deque[tuple[int, _Entry]] = deque()
         self.lost = 0
         """Records refused by Postgres or lost to a full spool; each was logged as an error."""
         self.reduced = 0
@@ -112,19 +114,22 @@ class Writer:
         entry = _Entry(records)
         kept = self._journal is not None and self._note(self._journal, entry)
         self._put(entry)
-        return _done(entry.known) if kept else entry.future
+        if not kept:
+            return entry.future
+        noted: Future[Booked] = Future()
+        noted.set_result(entry.outcome())
+        return noted
 
-    def flush(self) -> "Future[None]":
+    def flush(self) -> "Future[Booked]":
         """Done when all that was submitted before is in the books, whatever the durability.
 
         Or, while Postgres takes nothing, as soon as that is known: then it waits in the spool.
         """
-        flushed: Future[None] = Future()
-        flushed.set_running_or_notify_cancel()
-        self._put(flushed)
-        return flushed
+        entry = _Entry([])
+        self._put(entry)
+        return entry.future
 
-    def _put(self, entry: "_Entry | Future[None]") -> None:
+    def _put(self, entry: "_Entry") -> None:
         with self._turn:
             # Behind the end of a writer that is being closed nobody would look at it.
             self._require_open()
@@ -155,8 +160,8 @@ class Writer:
         self._spool.leave()
         if self._journal is not None:
             self._journal.leave()
-        self._flushes = []
-        self._pause = 0.0
+        self._flushes = deque()
+        self._pause, self._step, self._booked_again = 0.0, SPOOL_BATCH, 0
         self.id = uuid7()
         self._beat_at = None
         self.lost = self.reduced = 0
@@ -195,17 +200,16 @@ class Writer:
 
     def _run(self) -> None:
         stop = False
-        while not stop:
-            batch, stop = self._gather()
+        # To the end, and then for as long as Postgres takes what waits.
+        while not stop or (self._spool.waiting and not self._pause):
+            batch, last = self._gather()
+            stop = stop or last
             try:
-                # What waits goes first: the order of a conversation is the order of its rows.
-                if self._spool.waiting:
-                    self._keep(batch)
-                    self._book_spool()
-                elif batch:
-                    self._book(batch)
-                if not self._spool.waiting:
-                    self._flushed()
+                behind = self._spool.waiting
+                self._take(batch)
+                if behind and self._spool.waiting:
+                    self._book_spool(len(_records(batch)))
+                self._tell_flushed(self._spool.booked)
                 if self._beat_at is not None and time.monotonic() > self._beat_at:
                     self._tell("record_recorder", self._card())
                     self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
@@ -215,8 +219,10 @@ class Writer:
                 for entry in batch:
                     if not entry.future.done():
                         self._give_up(entry, error)
-                self._flushed()
-        self._flushed()
+                if self._spool.waiting:
+                    self._put_off(error)
+                self._tell_flushed(self._spool.taken)
+        self._tell_flushed(self._spool.taken)
 
     def _gather(self) -> "tuple[list[_Entry], bool]":
         """Waits for an entry and takes along what else is ready.
@@ -228,11 +234,8 @@ class Writer:
         try:
             entry = self._queue.get(timeout=self._patience())
             while entry is not None:
-                if isinstance(entry, Future):
-                    self._flushes.append(entry)
-                else:
-                    batch.append(entry)
-                    size += len(entry.records)
+                batch.append(entry)
+                size += len(entry.records)
                 if size >= MAX_BATCH:
                     return batch, False
                 entry = self._queue.get_nowait()
@@ -260,28 +263,36 @@ class Writer:
                 raise
             log.warning("The recorder's heartbeat was not booked: %s", _reason(error))
 
+    def _take(self, batch: "list[_Entry]") -> None:
+        # What waits goes first: the order of a conversation is the order of its rows.
+        if self._spool.waiting:
+            self._keep(batch)
+        elif batch:
+            self._book(batch)
+
     def _book(self, batch: "list[_Entry]") -> None:
         """Books `batch`, into the spool if Postgres is away.
 
         If Postgres refuses it, entry by entry, so that one bad one is alone.
         """
+        records = _records(batch)
         try:
-            booked = self._transact(_records(batch), RETRY_FOR_SECONDS)
+            booked = self._transact(records, RETRY_FOR_SECONDS) if records else {}
         except (psycopg.Error, DatabaseUnavailable) as error:
             if _passing(error):
                 log.error(
                     "Recording goes to the spool %s: %s", self._spool.directory, _reason(error)
                 )
+                self._pause, self._step = FIRST_PAUSE_SECONDS, 1
                 self._keep(batch)
-                self._pause = FIRST_PAUSE_SECONDS
             elif len(batch) > 1:
                 for entry in batch:
-                    self._book([entry])
+                    self._take([entry])
             else:
                 self._book_reduced(batch[0], error)
             return
         for entry in batch:
-            entry.future.set_result(Booked(booked.get(entry.execution_id)))
+            entry.done(booked)
 
     def _book_reduced(self, entry: "_Entry", refusal: Exception) -> None:
         """Books what can be booked of an entry that Postgres refuses as it is."""
@@ -293,7 +304,7 @@ class Writer:
             else:
                 self._refuse(entry.records, refusal, entry)
         else:
-            entry.future.set_result(Booked(booked.get(entry.execution_id)))
+            entry.done(booked)
 
     def _reduce(self, records: Sequence[Record], refusal: Exception) -> dict[UUID, UUID]:
         """Books the figures without the texts, and puts the whole aside."""
@@ -310,53 +321,73 @@ class Writer:
         return booked
 
     def _keep(self, batch: "list[_Entry]") -> None:
+        """Puts `batch` behind what waits."""
         for entry in batch:
+            if not entry.records:
+                self._flushes.append((self._spool.taken, entry))
+                continue
             try:
-                self._spool.append(entry.records)
+                self._append(entry.records)
             except (SpoolFull, OSError) as error:
                 self._give_up(entry, error)
             else:
-                entry.future.set_result(entry.known)
+                entry.done()
 
-    def _flushed(self) -> None:
-        """Lets go those who wait for what was submitted before."""
-        for future in self._flushes:
-            future.set_result(None)
-        self._flushes.clear()
+    def _append(self, records: Sequence[Record]) -> None:
+        while True:
+            try:
+                self._spool.append(records)
+            except SpoolFull:
+                if self._pause or not self._spool.waiting:
+                    raise
+                # As long as Postgres takes what waits, nothing is lost: there will be room.
+                self._book_spool()
+            else:
+                return
 
-    def _book_spool(self) -> None:
-        """Books what waits in the spool; if Postgres is still away, pauses longer next time."""
+    def _book_spool(self, kept: int = 0) -> None:
+        """Books what has waited longest: more records than were `kept` behind it meanwhile.
+
+        Not all of it, because whoever submits records waits meanwhile. If Postgres is still away,
+        pauses longer next time.
+        """
         count = 0
         try:
-            if self._pause:
-                self._probe()
-            for entries in self._spool.batches(SPOOL_BATCH):
+            while self._spool.waiting and count <= 2 * kept:
+                entries = self._spool.batch(self._step)
                 self._book_again(entries)
+                self._spool.forget()
+                self._tell_flushed(self._spool.booked)
+                self._step = min(2 * self._step, SPOOL_BATCH)
                 count += sum(map(len, entries))
+                self._booked_again += sum(map(len, entries))
         except (psycopg.Error, DatabaseUnavailable) as error:
-            self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
-            log.warning("Next try in %.2f s: %s", self._pause, _reason(error))
-            self._flushed()
+            self._put_off(error)
             return
-        self._spool.forget()
         self._pause = 0.0
-        log.warning("%d records of the spool are booked.", count)
+        if not self._spool.waiting:
+            log.warning("%d records of the spool are booked.", self._booked_again)
+            self._step, self._booked_again = SPOOL_BATCH, 0
 
-    def _probe(self) -> None:
-        """Books what has waited longest, once more than need be; fails soon if Postgres hangs."""
-        self._answer_seconds = PROBE_SECONDS
-        try:
-            for entries in self._spool.batches(1):
-                self._book_again(entries)
-                break
-        finally:
-            self._answer_seconds = ANSWER_SECONDS
+    def _put_off(self, error: Exception) -> None:
+        """Lets the spool wait, longer each time; the next attempt is one entry."""
+        self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
+        self._step = 1
+        log.warning("Next try in %.2f s: %s", self._pause, _reason(error))
+        self._tell_flushed(self._spool.taken)
+
+    def _tell_flushed(self, place: int) -> None:
+        """Lets go who waits for what is before `place` in the spool."""
+        while self._flushes and self._flushes[0][0] <= place:
+            _, entry = self._flushes.popleft()
+            entry.done()
 
     def _book_again(self, entries: list[list[Record]]) -> None:
         """Books entries of the spool together; if Postgres refuses them, one by one."""
         records = [record for entry in entries for record in entry]
         try:
-            self._transact(records, 0)
+            if records:
+                self._transact(records, 0)
         except psycopg.Error as error:
             if _passing(error):
                 raise
@@ -396,7 +427,8 @@ class Writer:
             self._connection = database.connect_as(
                 Connection, self._url, autocommit=True, **OPTIONS
             )
-        self._connection.answer_seconds = self._answer_seconds
+        probing = self._spool.waiting and self._step < SPOOL_BATCH
+        self._connection.answer_seconds = PROBE_SECONDS if probing else ANSWER_SECONDS
         return self._connection
 
     def _write(self, connection: Connection, records: list[Record]) -> dict[UUID, UUID]:
@@ -426,8 +458,9 @@ class Writer:
     def _give_up(self, entry: "_Entry", error: Exception) -> None:
         self.lost += len(entry.records)
         failure = RecordingFailed(
-            f"{len(entry.records)} record(s) of execution {entry.execution_id} could not be "
-            f"booked: {_reason(error)}"
+            f"{len(entry.records)} record(s) of execution "
+            f"{', '.join(map(str, _execution_ids(entry.records)))} could not be booked: "
+            f"{_reason(error)}"
         )
         # Loud, because LangChain only warns of a handler that raises. Figures are
         # what would be lost; texts stay out of logs.
@@ -435,8 +468,11 @@ class Writer:
         entry.future.set_exception(failure)
 
 
+_NO_COMMIT: Mapping[UUID, UUID] = {}
+
+
 class _Entry:
-    """Records submitted together, and the future of their caller."""
+    """Records submitted together, and the future of their caller. Without any, a flush."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = records
@@ -444,21 +480,17 @@ class _Entry:
         # A caller that is cancelled while it waits must not cancel the booking.
         self.future.set_running_or_notify_cancel()
 
-    @property
-    def execution_id(self) -> UUID:
-        return _execution_ids(self.records)[0]
+    def done(self, conversations: Mapping[UUID, UUID] = _NO_COMMIT) -> None:
+        """Lets its caller go on."""
+        self.future.set_result(self.outcome(conversations))
 
-    @property
-    def known(self) -> Booked:
-        """What there is to learn before the commit: a conversation by name is not yet known."""
+    def outcome(self, conversations: Mapping[UUID, UUID] = _NO_COMMIT) -> Booked:
+        """What there is to tell; a conversation by name is known by its commit alone."""
+        if not self.records:
+            return Booked()
         first = self.records[0]
-        return Booked(first.conversation_id if isinstance(first, RunStarted) else None)
-
-
-def _done(booked: Booked) -> "Future[Booked]":
-    future: Future[Booked] = Future()
-    future.set_result(booked)
-    return future
+        given = first.conversation_id if isinstance(first, RunStarted) else None
+        return Booked(conversations.get(first.execution_id, given))
 
 
 def _records(batch: Iterable[_Entry]) -> list[Record]:

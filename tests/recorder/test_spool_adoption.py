@@ -14,7 +14,7 @@ from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, RunStarted
 from chatter_db.recorder.spool import Segment, Spool, open_spool
 from chatter_db.recorder.writer import Writer
-from tests.recorder.test_writer import booked_calls, message, start, wait_until
+from tests.recorder.test_writer import booked_calls, drained, message, start, wait_until
 
 
 class Other(threading.Thread):
@@ -130,6 +130,6 @@ def test_a_process_that_is_just_dying_is_taken_over_whole(
 
     monkeypatch.setattr(spool, "adopt", let_go)
     heir = Spool(left[0].parent, 1024)
-    records = [r for batch in heir.batches(100) for entry in batch for r in entry]
+    records = [record for entry in drained(heir, 100) for record in entry]
     assert [type(record) for record in records] == [RunStarted, MessageRow]
     heir.close()
