@@ -8,12 +8,14 @@ handed out once, and stored as hashes only.
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Hashable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -25,7 +27,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    null,
     or_,
     select,
     update,
@@ -112,6 +113,7 @@ class Accounts:
         self._chatter = chatter
         self._hasher = PasswordHasher()
         self._hashing = asyncio.Semaphore(_HASHING_AT_ONCE)
+        self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         # Verified when there is no such user, so that the answer takes as long.
         self._nobody = self._hasher.hash(secrets.token_urlsafe())
 
@@ -188,34 +190,23 @@ class Accounts:
         Raises SignInRefused, which doesn't say what was wrong, and SignInBlocked
         while the address or the user is kept out.
         """
-        async with self._chatter.session() as session:
-            found = (
-                await session.execute(
-                    select(
-                        User.id,
-                        User.role,
-                        Password.hash,
-                        _blocked_until(origin, User.id).label("blocked"),
+        async with self._turn(origin, user):
+            async with self._chatter.session() as session:
+                found = (
+                    await session.execute(
+                        select(User.id, User.role, Password.hash)
+                        .join(Password, Password.user_id == User.id)
+                        .where(User.external_id == user)
                     )
-                    .join(Password, Password.user_id == User.id)
-                    .where(User.external_id == user)
-                )
-            ).one_or_none()
-            blocked = (
-                found.blocked
-                if found
-                else await session.scalar(select(_blocked_until(origin, null())))
-            )
-        user_id = found.id if found else None
-        if blocked is not None:
-            await self._record("login_blocked", origin, user_id=user_id, severity="medium")
-            raise SignInBlocked(blocked)
-        # No connection is held while the hash is computed.
-        if not await self._verified(found.hash if found else self._nobody, password) or not found:
-            await self._record("login_failure", origin, user_id=user_id, severity="medium")
-            raise SignInRefused("User or password is wrong.")
-
-        return await self._begin_session(found.id, user, found.role, origin)
+                ).one_or_none()
+            user_id = found.id if found else None
+            await self._refuse_blocked(origin, user_id)
+            # No connection is held while the hash is computed.
+            right = await self._verified(found.hash if found else self._nobody, password)
+            if not found or not right:
+                await self._record("login_failure", origin, user_id=user_id, severity="medium")
+                raise SignInRefused("User or password is wrong.")
+            return await self._begin_session(Identity(found.id, user, found.role), origin, user_id)
 
     async def sign_in_with_key(
         self, secret: str, *, origin: Origin = Origin()
@@ -224,31 +215,30 @@ class Accounts:
 
         Raises SignInRefused, and SignInBlocked while the address is kept out.
         """
-        async with self._chatter.session() as session:
-            blocked = await session.scalar(select(_blocked_until(origin, null())))
-        if blocked is not None:
-            await self._record("login_blocked", origin, user_id=None, severity="medium")
-            raise SignInBlocked(blocked)
-        identity = await self.of_key(secret, origin=origin)
-        if identity is None:
-            await self._record("login_failure", origin, user_id=None, severity="medium")
-            raise SignInRefused("This API key is not known, or no longer good.")
-        return await self._begin_session(identity.user_id, identity.user, identity.role, origin)
+        async with self._turn(origin):
+            await self._refuse_blocked(origin, None)
+            identity = await self.of_key(secret, origin=origin)
+            if identity is None:
+                await self._record("login_failure", origin, user_id=None, severity="medium")
+                raise SignInRefused("This API key is not known, or no longer good.")
+            return await self._begin_session(identity, origin, None)
 
     async def check_password(
         self, identity: Identity, password: str, *, origin: Origin = Origin()
     ) -> None:
         """Raises SignInRefused, or SignInBlocked, unless it is the user's password."""
-        async with self._chatter.session() as session:
-            hashed = await session.scalar(
-                select(Password.hash).where(Password.user_id == identity.user_id)
-            )
-            blocked = await session.scalar(select(_blocked_until(origin, identity.user_id)))
-        if blocked is not None:
-            raise SignInBlocked(blocked)
-        if hashed is None or not await self._verified(hashed, password):
-            await self._record("login_failure", origin, user_id=identity.user_id, severity="medium")
-            raise SignInRefused("The password is wrong.")
+        async with self._turn(origin, identity.user):
+            async with self._chatter.session() as session:
+                hashed = await session.scalar(
+                    select(Password.hash).where(Password.user_id == identity.user_id)
+                )
+            await self._refuse_blocked(origin, identity.user_id)
+            if hashed is None or not await self._verified(hashed, password):
+                await self._record(
+                    "login_failure", origin, user_id=identity.user_id, severity="medium"
+                )
+                raise SignInRefused("The password is wrong.")
+            await self._refuse_blocked(origin, identity.user_id)
 
     async def lift_block(self, subject: str) -> bool:
         """Lets an address or a user sign in again; False if neither was kept out.
@@ -276,24 +266,58 @@ class Accounts:
             "rate_limit_exceeded", origin, user_id=identity.user_id, severity="medium"
         )
 
+    @asynccontextmanager
+    async def _turn(self, origin: Origin, user: str | None = None) -> AsyncIterator[None]:
+        """One attempt at a time for an address, and for a user.
+
+        So each knows how the ones before it have ended: of many at once no more are tried than
+        one after the other. Addresses before users, or two could wait for each other.
+        """
+        async with AsyncExitStack() as held:
+            for subject in (origin.ip_address, user):
+                if subject is not None:
+                    turn = self._turns.setdefault(subject, asyncio.Lock())
+                    await held.enter_async_context(turn)
+            yield
+
+    async def _refuse_blocked(self, origin: Origin, user_id: UUID | None) -> None:
+        """Raises SignInBlocked while the address or the user is kept out."""
+        async with self._chatter.session() as session:
+            until = await session.scalar(select(_blocked_until(origin, user_id)))
+        if until is not None:
+            await self._record("login_blocked", origin, user_id=user_id, severity="medium")
+            raise SignInBlocked(until)
+
     async def _begin_session(
-        self, user_id: UUID, user: str, role: UserRole, origin: Origin
+        self, identity: Identity, origin: Origin, tried: UUID | None
     ) -> tuple[Identity, str]:
+        """A session of who has proved to be `identity`; `tried` is whose password it was.
+
+        Raises SignInBlocked if there was one failure too many meanwhile, in another process.
+        """
         token = secrets.token_urlsafe(32)
-        async with self._chatter.session() as session, session.begin():
-            session_id = await session.scalar(
-                insert(BrowserSession)
-                .values(
-                    user_id=user_id,
-                    hash=_digest(token),
-                    ip_address=origin.ip_address,
-                    user_agent=_short(origin.user_agent),
-                    expires_at=func.chatter.clock() + SESSION_LENGTH,
+        try:
+            async with self._chatter.session() as session, session.begin():
+                session_id = await session.scalar(
+                    insert(BrowserSession)
+                    .values(
+                        user_id=identity.user_id,
+                        hash=_digest(token),
+                        ip_address=origin.ip_address,
+                        user_agent=_short(origin.user_agent),
+                        expires_at=func.chatter.clock() + SESSION_LENGTH,
+                    )
+                    .returning(BrowserSession.id)
                 )
-                .returning(BrowserSession.id)
-            )
-            await _record(session, "login_success", origin, user_id=user_id)
-        return Identity(user_id, user, role, session_id=session_id), token
+                await _record(session, "login_success", origin, user_id=identity.user_id)
+                # Asked last: what it finds undoes the session.
+                until = await session.scalar(select(_blocked_until(origin, tried)))
+                if until is not None:
+                    raise SignInBlocked(until)
+        except SignInBlocked:
+            await self._record("login_blocked", origin, user_id=tried, severity="medium")
+            raise
+        return replace(identity, session_id=session_id, api_key_id=None), token
 
     async def of_session(self, token: str) -> Identity | None:
         """Who holds the cookie `token`; None if it is unknown, over or revoked."""

@@ -1,14 +1,18 @@
 """Sign-in against a real Postgres: who gets in, who doesn't, and what is written down."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from ipaddress import ip_address
+from typing import Any, Literal
 
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 
 from chatter_db import Chatter, SignInBlocked, SignInRefused, UsageError
-from chatter_db.accounts import KEY_PREFIX, Accounts, Origin
+from chatter_db import accounts as accounts_module
+from chatter_db.accounts import KEY_PREFIX, Accounts, Identity, Origin
 
 PASSWORD = "correct horse battery staple"
 HOME = Origin(ip_address("203.0.113.7"), "Browser/1.0", "request-1")
@@ -114,17 +118,101 @@ async def test_a_block_is_lifted(
         await accounts.lift_block("203.0.113")
 
 
-async def test_many_guesses_at_once_raise_one_alert(
+async def test_of_guesses_at_once_no_more_are_tried_than_one_after_the_other(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     await accounts.create_user("ada", password=PASSWORD)
-    guesses = [accounts.sign_in("ada", "a wrong password", origin=HOME) for _ in range(30)]
-    results = await asyncio.gather(*guesses, return_exceptions=True)
-    assert {type(result) for result in results} <= {SignInRefused, SignInBlocked}
-    assert len(results) == events(db).count("login_failure") + events(db).count("login_blocked")
-    rules = db.execute("select rule_name from chatter.alerts order by rule_name").fetchall()
-    assert rules.count(("failed_logins_per_user",)) == 1
-    assert rules.count(("failed_logins_per_address",)) <= 1
+    guesses = [*["a wrong password"] * 30, PASSWORD]
+    results = await asyncio.gather(
+        *(accounts.sign_in("ada", guess, origin=HOME) for guess in guesses), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [SignInRefused] * 5 + [SignInBlocked] * 26
+    assert events(db) == ["account_created", *["login_failure"] * 5, *["login_blocked"] * 26]
+    rules = db.execute("select rule_name from chatter.alerts").fetchall()
+    assert rules == [("failed_logins_per_user",)]
+
+
+async def test_an_address_takes_turns_whoever_it_guesses_for(accounts: Accounts) -> None:
+    users = [f"user {number}" for number in range(20)]
+    for user in users:
+        await accounts.create_user(user, password=PASSWORD)
+    results = await asyncio.gather(
+        *(accounts.sign_in(user, "a wrong password", origin=HOME) for user in users),
+        accounts.sign_in(users[0], PASSWORD, origin=HOME),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [SignInRefused] * 10 + [SignInBlocked] * 11
+
+
+async def test_the_old_password_is_not_guessed_at_once_either(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada", password=PASSWORD)
+    guesses = [*["a wrong password"] * 10, PASSWORD]
+    results = await asyncio.gather(
+        *(accounts.check_password(ada, guess, origin=HOME) for guess in guesses),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [SignInRefused] * 5 + [SignInBlocked] * 6
+    assert events(db).count("login_blocked") == 6
+
+
+async def test_failures_in_another_process_undo_a_session_that_is_being_begun(
+    accounts: Accounts, url: str, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada", password=PASSWORD)
+    with psycopg.connect(url) as holding:
+        holding.execute("lock table chatter.browser_sessions in share mode")
+        signing_in = asyncio.create_task(accounts.sign_in("ada", PASSWORD, origin=HOME))
+        await waits_for_a_lock(db)
+        # Its password was right, and it was not kept out when it was asked for.
+        failed_elsewhere(db, ada)
+    with pytest.raises(SignInBlocked):
+        await signing_in
+    assert db.execute("select count(*) from chatter.browser_sessions").fetchone() == (0,)
+    assert events(db)[-1] == "login_blocked"
+    assert "login_success" not in events(db)
+
+
+async def test_failures_in_another_process_count_while_the_old_password_is_tried(
+    chatter: Chatter, db: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Held(PasswordHasher):
+        """Argon2 that begins, and goes on when it may."""
+
+        def verify(self, *given: Any) -> Literal[True]:
+            begun.set()
+            go_on.wait(20)
+            return super().verify(*given)
+
+    monkeypatch.setattr(accounts_module, "PasswordHasher", Held)
+    accounts = Accounts(chatter)
+    ada = await accounts.create_user("ada", password=PASSWORD)
+    checking = asyncio.create_task(accounts.check_password(ada, PASSWORD, origin=HOME))
+    await asyncio.to_thread(begun.wait, 20)
+    failed_elsewhere(db, ada)
+    go_on.set()
+    with pytest.raises(SignInBlocked):
+        await checking
+
+
+def failed_elsewhere(db: psycopg.Connection[tuple[object, ...]], identity: Identity) -> None:
+    db.execute(
+        "insert into chatter.security_events (event_type, user_id) "
+        "select 'login_failure', %s from generate_series(1, 5)",
+        [identity.user_id],
+    )
+
+
+async def waits_for_a_lock(db: psycopg.Connection[tuple[object, ...]]) -> None:
+    async with asyncio.timeout(20):
+        while not db.execute(
+            "select from pg_stat_activity "
+            "where datname = current_database() and wait_event_type = 'Lock'"
+        ).fetchall():
+            await asyncio.sleep(0.01)
 
 
 async def test_a_new_password_signs_every_browser_out(accounts: Accounts) -> None:
