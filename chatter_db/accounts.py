@@ -8,7 +8,7 @@ handed out once, and stored as hashes only.
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Collection, Hashable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,15 +23,17 @@ from sqlalchemy import (
     ColumnElement,
     Uuid,
     and_,
+    any_,
     cast,
     exists,
     func,
     insert,
     or_,
     select,
+    union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy.dialects.postgresql import ARRAY, INET
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -81,6 +83,13 @@ class Identity:
         """Whose rows their requests are confined to; None for an admin, who sees everybody's."""
         return None if self.role == "admin" else self.user_id
 
+    @property
+    def credential(self) -> UUID:
+        """The key or the browser session they came by."""
+        found = self.api_key_id or self.session_id
+        assert found is not None, "nobody has come by anything"
+        return found
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -103,6 +112,10 @@ class NewKey:
 _GOOD_KEY = and_(
     ApiKey.revoked_at.is_(None),
     or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.chatter.clock()),
+)
+_GOOD_SESSION = and_(
+    BrowserSession.revoked_at.is_(None),
+    BrowserSession.expires_at > func.chatter.clock(),
 )
 
 
@@ -326,16 +339,29 @@ class Accounts:
                 await session.execute(
                     select(User.id, User.external_id, User.role, BrowserSession.id.label("session"))
                     .join(BrowserSession, BrowserSession.user_id == User.id)
-                    .where(
-                        BrowserSession.hash == _digest(token),
-                        BrowserSession.revoked_at.is_(None),
-                        BrowserSession.expires_at > func.chatter.clock(),
-                    )
+                    .where(BrowserSession.hash == _digest(token), _GOOD_SESSION)
                 )
             ).one_or_none()
         if row is None:
             return None
         return Identity(row.id, row.external_id, row.role, session_id=row.session)
+
+    async def still_good(self, credentials: Collection[UUID]) -> dict[UUID, UserRole]:
+        """Those of the keys and browser sessions that are good, each with its user's role.
+
+        One query, however many they are.
+        """
+        asked = cast(list(credentials), ARRAY(Uuid))
+        good = union_all(
+            select(ApiKey.id, User.role)
+            .join(User, User.id == ApiKey.user_id)
+            .where(ApiKey.id == any_(asked), _GOOD_KEY),
+            select(BrowserSession.id, User.role)
+            .join(User, User.id == BrowserSession.user_id)
+            .where(BrowserSession.id == any_(asked), _GOOD_SESSION),
+        )
+        async with self._chatter.session() as session:
+            return {row.id: row.role for row in await session.execute(good)}
 
     async def sign_out(
         self,

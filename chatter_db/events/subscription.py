@@ -51,6 +51,8 @@ class Subscription:
                 else:
                     try:
                         async for batch in self._hub.missed(self.position, until, self.selection):
+                            if self._stopped:
+                                return
                             self.position = batch.position
                             yield batch
                     except BROKEN:

@@ -38,6 +38,9 @@ def create_app(chatter: Chatter | None = None) -> FastAPI:
                 books = await stack.enter_async_context(Chatter.connect())
             app.state.chatter = books
             app.state.accounts = Accounts(books)
+            app.state.streams = Streams(
+                app.state.accounts, settings().max_streams, settings().streams_per_user
+            )
             yield
 
     app = FastAPI(
@@ -47,7 +50,6 @@ def create_app(chatter: Chatter | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.rate_limit = RateLimit(settings().requests_per_minute)
-    app.state.streams = Streams(settings().max_streams, settings().streams_per_user)
     app.state.metrics = Metrics()
     problems.install(app)
     for family in (analytics, auth, conversations, events, executions, security, health, overview):

@@ -11,10 +11,12 @@ from collections import Counter
 from contextlib import aclosing
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chatter_db.errors import EventsPruned, UsageError
+from chatter_db.accounts import Accounts, Identity
+from chatter_db.errors import DatabaseUnavailable, EventsPruned, UsageError
 from chatter_db.events import Batch, Hub, Selection
 from chatter_db.server.problems import problem
 
@@ -34,6 +36,10 @@ POSITION_SECONDS = 60.0
 """How often a reader to whom nothing happens is told a newer position: an old one
 would be passed by retention."""
 
+CHECK_SECONDS = 5.0
+"""How often keys and browser sessions of open streams are looked at: so long may a stream go on
+when its own has ended."""
+
 RETRY_MS = 1000
 
 HEADERS = [
@@ -47,12 +53,14 @@ HEADERS = [
 class Streams:
     """The streams that are open, and how many there may be: in all, and of one user."""
 
-    def __init__(self, total: int, per_user: int) -> None:
+    def __init__(self, accounts: Accounts, total: int, per_user: int) -> None:
+        self._accounts = accounts
         self._total = total
         self._per_user = per_user
         self._of: Counter[object] = Counter()
         self._open: set[EventStream] = set()
         self._ticking: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -78,6 +86,8 @@ class Streams:
         self._of[stream.user] += 1
         if self._ticking is None:
             self._ticking = asyncio.create_task(self._tick())
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check())
 
     def end(self, stream: "EventStream") -> None:
         self._open.discard(stream)
@@ -93,6 +103,25 @@ class Streams:
                 stream.look_after(now)
         self._ticking = None
 
+    async def _check(self) -> None:
+        """Ends the streams of who may not have them any more: one query for all."""
+        try:
+            while self._open:
+                await asyncio.sleep(CHECK_SECONDS)
+                # Who comes meanwhile has just been looked at.
+                asked = list(self._open)
+                try:
+                    good = await self._accounts.still_good({stream.credential for stream in asked})
+                except (DatabaseUnavailable, SQLAlchemyError) as error:
+                    # A Postgres that doesn't answer tells the streams nothing either.
+                    log.warning("Keys and sessions of open streams can't be looked at: %s", error)
+                    continue
+                for stream in asked:
+                    if good.get(stream.credential) != stream.role:
+                        stream.stop()
+        finally:
+            self._checking = None
+
 
 class EventStream(Response):
     """The answer of GET /api/events: the events after a position, for as long as the
@@ -102,13 +131,21 @@ class EventStream(Response):
     """
 
     def __init__(
-        self, hub: Hub, wanted: Selection, position: str | None, streams: Streams, user: object
+        self,
+        hub: Hub,
+        wanted: Selection,
+        position: str | None,
+        streams: Streams,
+        identity: Identity,
     ) -> None:
         self._subscription = hub.subscribe(wanted, position)
         self._hub = hub
         self._streams = streams
         self._writing: asyncio.Task[None] | None = None
-        self.user = user
+        # Not the identity: these are 5,000 times in memory.
+        self.user = identity.user_id
+        self.credential = identity.credential
+        self.role = identity.role
         self._told_at = 0.0
         self._sent_at = time.monotonic()
         self._sending = False
@@ -125,7 +162,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
 
     async def run(self, receive: Receive, send: Send) -> None:
-        """The stream itself, until the client leaves or the hub is closed."""
+        """The stream itself, until the client leaves, it is stopped or the hub is closed."""
         self._writing = asyncio.current_task()
         watching = asyncio.create_task(self._watch(receive))
         try:
@@ -137,6 +174,10 @@ class EventStream(Response):
         finally:
             watching.cancel()
             self._streams.end(self)
+
+    def stop(self) -> None:
+        """Ends the stream, in order."""
+        self._subscription.stop()
 
     def look_after(self, now: float) -> None:
         """Fills silence, and lets a client go that takes nothing."""
@@ -159,7 +200,7 @@ class EventStream(Response):
         """Ends the stream of a client that has gone."""
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._subscription.stop()
+        self.stop()
 
     async def _write(self, send: Send) -> None:
         await self._send(send, _OPENING)
@@ -170,10 +211,11 @@ class EventStream(Response):
                         await self._send(send, self._block_of(batch))
                 break
             except EventsPruned as pruned:
-                await self._send(send, _note("reset", pruned.oldest))
+                # First, so that `stop` finds it.
                 self._subscription = self._hub.subscribe(
                     self._subscription.selection, pruned.oldest
                 )
+                await self._send(send, _note("reset", pruned.oldest))
             except UsageError:
                 break  # the database is another now, as the client is told when it comes again
         await send({"type": "http.response.body", "body": b"", "more_body": False})

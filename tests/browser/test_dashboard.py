@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import psycopg
+import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from chatter_db import Chatter
 from chatter_db.accounts import Accounts
 from chatter_db.importing import import_file
+from chatter_db.server import sse
 from tests.browser.conftest import people, signed_in
 from tests.server.conftest import PASSWORD, Person, Site, serving
 
@@ -153,6 +155,23 @@ async def test_what_people_write_is_text_and_nothing_else(browser: Browser, site
         await expect(page.locator(".said .user").first).to_contain_text("<b>bold</b>")
         assert await page.locator(".said img, .said b").count() == 0
         assert "taken" not in await page.title()
+
+
+async def test_a_page_whose_session_ends_elsewhere_asks_to_sign_in(
+    browser: Browser,
+    site: Site,
+    db: psycopg.Connection[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.05)
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        db.execute("update chatter.browser_sessions set revoked_at = now()")
+        await expect(page.get_by_role("alert")).to_have_text("Your session has ended.")
+        await page.get_by_label("User").fill("ada")
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.locator("#live")).to_have_text("Live")
 
 
 async def test_a_wrong_password_is_said_where_the_user_is(browser: Browser, site: Site) -> None:

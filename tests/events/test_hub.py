@@ -50,6 +50,22 @@ async def test_a_reader_hears_only_what_it_asked_for(follow: Follow, writer: Wri
     assert security.events == []
 
 
+async def test_a_reader_that_is_stopped_gets_no_more_of_the_past(
+    chatter: Chatter, writer: Writer, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "BATCH", 2)
+    began = db.execute("select chatter.events_now()").fetchone()
+    assert began is not None
+    for _ in range(10):
+        writer.conversation()
+    reader = chatter.event_hub().subscribe(position=str(began[0]))
+    given = 0
+    async for batch in reader.batches():
+        given += len(batch.events)
+        reader.stop()
+    assert given == 2
+
+
 async def test_a_reader_goes_on_from_where_it_was(follow: Follow, writer: Writer) -> None:
     first = await follow().live()
     conversation = writer.conversation()

@@ -232,6 +232,72 @@ async def test_a_browser_needs_no_token_in_the_address(site: Site, ada: Person) 
 
 
 @pytest.mark.parametrize(
+    ("end", "of"),
+    [
+        ("update chatter.api_keys set revoked_at = now()", "key"),
+        ("update chatter.api_keys set expires_at = now()", "key"),
+        ("delete from chatter.api_keys", "key"),
+        ("update chatter.browser_sessions set revoked_at = now()", "cookie"),
+        ("update chatter.browser_sessions set expires_at = now()", "cookie"),
+        ("update chatter.users set role = 'user'", "both"),
+    ],
+)
+async def test_a_stream_ends_with_what_it_was_asked_for_with(
+    site: Site, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, end: str, of: str
+) -> None:
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.01)
+    root = await site.person("root", role="admin")
+    browser = site.client()
+    signed_in = await browser.post("/api/auth/login", json={"user": "root", "password": PASSWORD})
+    assert signed_in.status_code == 200
+    async with stream(root.http) as by_key, stream(browser) as by_cookie:
+        streams = {"key": by_key, "cookie": by_cookie}
+        for told in streams.values():
+            await told.next("position")
+        db.execute(end.encode())
+        for ended in list(streams) if of == "both" else [of]:
+            await streams.pop(ended).end()  # in order
+        await site.accounts.create_user("ada")
+        for told in streams.values():
+            assert (await told.next("account_created")).data["category"] == "security"
+
+
+async def test_a_new_password_ends_the_streams_of_browsers(
+    site: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.01)
+    browser = site.client()
+    await browser.post("/api/auth/login", json={"user": "ada", "password": PASSWORD})
+    change = {"old": PASSWORD, "new": "another good password"}
+    async with stream(browser) as told, stream(ada.http, type="password_changed") as by_key:
+        for each in (told, by_key):
+            await each.next("position")
+        assert (await ada.http.post("/api/auth/password", json=change)).status_code == 204
+        await told.end()
+        await by_key.next("password_changed")
+
+
+async def test_streams_outlast_a_postgres_that_can_not_be_asked(
+    ada: Person,
+    db: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.01)
+    db.execute("alter table chatter.browser_sessions rename to elsewhere")
+    async with stream(ada.http) as told:
+        await told.next("position")
+        async with asyncio.timeout(20):
+            while caplog.text.count("can't be looked at") < 3:
+                await asyncio.sleep(0.01)
+        db.execute("alter table chatter.elsewhere rename to browser_sessions")
+        await conversation_of(ada)
+        await told.next("conversation_created")
+        db.execute("update chatter.api_keys set revoked_at = now()")
+        await told.end()
+
+
+@pytest.mark.parametrize(
     ("query", "header", "status"),
     [
         ({}, "nonsense", 400),

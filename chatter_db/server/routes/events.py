@@ -55,6 +55,7 @@ async def follow(
     Each has the name of its kind, its data as JSON (ids and figures, no text), and as id the
     position to go on from, on any server of this database. Besides: `position` tells
     a position alone, `reset` that events were removed by retention before you had them.
+    The stream ends with the key or the browser session that it was asked for with.
     """
     hub = chatter.event_hub()
     position = last_event_id or wanted.last_event_id
@@ -75,4 +76,4 @@ async def follow(
         categories=None if wanted.category is None else frozenset(wanted.category),
     )
     streams: Streams = request.app.state.streams
-    return EventStream(hub, selection, position, streams, identity.user_id)
+    return EventStream(hub, selection, position, streams, identity)

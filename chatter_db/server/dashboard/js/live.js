@@ -11,13 +11,18 @@ const listeners = new Set();
 let source = null;
 let show = () => {};
 
-// Resolves when the stream is open: what is asked from then on misses nothing.
-export function begin(status) {
+// Resolves when the stream is open: what is asked from then on misses nothing. `refused` is
+// called when the server doesn't take it back: browsers don't try again by themselves then.
+export function begin(status, refused) {
   end();
   show = status;
   show("Connecting …", false);
   source = new EventSource("/api/events?category=workflow&category=conversation&category=alert&category=analytics");
-  source.onerror = () => show("Reconnecting …", false);
+  source.onerror = () => {
+    const over = source.readyState === EventSource.CLOSED;
+    show(over ? "Not live" : "Reconnecting …", false);
+    if (over) refused();
+  };
   source.onopen = () => show("Live", true);
   for (const type of TYPES) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
   source.addEventListener("reset", () => tell("reset", {}));

@@ -34,13 +34,24 @@ async function enter(me) {
   admin = me.role === "admin";
   byId("nav-security").hidden = !admin;
   for (const id of ["nav", "live", "who"]) byId(id).hidden = false;
-  await begin(status);
+  await begin(status, refused);
   addEventListener("hashchange", route);
   route();
 }
 
+// The stream ends with the session.
+async function refused() {
+  try {
+    await ask("/api/auth/me");
+  } catch (error) {
+    if (error.status === 401) signIn("Your session has ended.");
+  }
+}
+
 function signIn(said) {
   end();
+  close();
+  close = () => {};
   for (const id of ["nav", "live", "who"]) byId(id).hidden = true;
   const problem = el("p", { class: "problem", role: "alert", hidden: !said }, said ?? "");
   const field = (label, name, type, autocomplete) => el("label", {}, label, el("input", { name, type, autocomplete }));
