@@ -24,6 +24,8 @@ from chatter_db.recorder import Recorder, Writer, open_spool
 from chatter_db.recorder import hook as hook_recorders
 from chatter_db.recorder import install as install_recorder
 from chatter_db.recorder import uninstall as uninstall_recorder
+from chatter_db.recorder.records import RunEnded
+from chatter_db.recorder.runs import now
 from chatter_db.settings import default_data_dir, settings
 
 
@@ -117,6 +119,14 @@ class Chatter:
     def recorder_id(self) -> UUID:
         """The id in `chatter.recorders` by which runs of this process are known."""
         return self._opened_writer().id
+
+    def release(self, execution_id: UUID) -> None:
+        """Ends an execution whose row was made ahead for a run of this process, which never began.
+
+        As any record it is booked later where Postgres is away.
+        """
+        ended = RunEnded(execution_id=execution_id, status="cancelled", finished_at=now())
+        self._opened_writer().submit([ended])
 
     @property
     def lost_records(self) -> int:

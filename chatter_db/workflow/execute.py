@@ -75,22 +75,39 @@ async def execute_chat_workflow(
         execution_id=execution_id,
         chatter=chatter,
     )
-    async with prepared.booked():
-        await prepared.graph.ainvoke(prepared.inputs, config=prepared.config)
-    return await prepared.response()
+    return await prepared.answer()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prepared:
-    """A turn that is ready to run: the graph, its input and config, and the way to its rows."""
+    """A turn that is ready to run: the graph and its input, and the way to its rows."""
 
     graph: CompiledStateGraph[ChatState, Any, Any, Any]
     inputs: ChatState
-    config: RunnableConfig
     recorder: Recorder
     chatter: Chatter
     execution_id: UUID
     conversation_id: UUID
+    began: bool = False
+    """Whether it is in the recorder's hands, which books its end whatever comes."""
+
+    def begin(self) -> RunnableConfig:
+        """The config to run the graph with, at once."""
+        self.began = True
+        return {
+            "callbacks": [self.recorder],
+            "run_id": self.execution_id,
+            "configurable": {
+                "conversation_id": self.conversation_id,
+                "execution_id": self.execution_id,
+            },
+        }
+
+    async def answer(self) -> ChatResponse:
+        """Runs it to its end."""
+        async with self.booked():
+            await self.graph.ainvoke(self.inputs, config=self.begin())
+        return await self.response()
 
     @asynccontextmanager
     async def booked(self) -> AsyncIterator[None]:
@@ -122,8 +139,8 @@ async def prepare(
     tools: Sequence[BaseTool],
     workflow: str,
     correlation_id: str | None,
-    execution_id: UUID | None,
     chatter: Chatter | None,
+    execution_id: UUID | None = None,
 ) -> Prepared:
     """Everything that can go wrong before a model is asked goes wrong here."""
     if not message.strip():
@@ -136,21 +153,15 @@ async def prepare(
         async with chatter.session() as session:
             if await session.get(Conversation, conversation_id) is None:
                 raise UsageError(f"There is no conversation {conversation_id}.")
-    execution_id = execution_id or uuid7()
     run = chatter.recorder(
         conversation=conversation_id, user=user, workflow=workflow, correlation_id=correlation_id
     )
     return Prepared(
         graph=chat_graph(chat_model, tools, chatter),
         inputs={"messages": [HumanMessage(message)]},
-        config={
-            "callbacks": [run],
-            "run_id": execution_id,
-            "configurable": {"conversation_id": conversation_id, "execution_id": execution_id},
-        },
         recorder=run,
         chatter=chatter,
-        execution_id=execution_id,
+        execution_id=execution_id or uuid7(),
         conversation_id=conversation_id,
     )
 

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.tools import BaseTool
 
 from chatter_db.ledger import Chatter
-from chatter_db.workflow.execute import ChatResponse, prepare
+from chatter_db.workflow.execute import ChatResponse, Prepared, prepare
 from chatter_db.workflow.tools import TOOLS
 
 
@@ -88,9 +88,16 @@ async def stream_chat_workflow(
         execution_id=execution_id,
         chatter=chatter,
     )
+    async with aclosing(chunks_of(prepared)) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def chunks_of(prepared: Prepared) -> AsyncGenerator[Chunk, None]:
+    """Runs it, chunk by chunk."""
     yield Started(prepared.execution_id, prepared.conversation_id)
     steps = prepared.graph.astream(
-        prepared.inputs, config=prepared.config, stream_mode=["messages", "updates"]
+        prepared.inputs, config=prepared.begin(), stream_mode=["messages", "updates"]
     )
     # Closed here and now, not when the garbage collector gets to it.
     async with prepared.booked(), aclosing(steps):  # type: ignore[type-var]

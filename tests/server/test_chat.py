@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -11,7 +11,10 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from starlette.requests import ClientDisconnect
 
+from chatter_db import Chatter
+from chatter_db.server import create_app
 from chatter_db.server.pages import cursor
 from tests.server.conftest import Person
 
@@ -153,6 +156,120 @@ async def test_a_key_is_good_for_one_of_many_at_once(
     assert db.execute("select count(*) from chatter.workflow_executions").fetchone() == (1,)
 
 
+async def begin_stream(person: Person, path: str, key: str) -> asyncio.StreamWriter:
+    """Asks for a streamed answer over a connection of its own, which the caller closes."""
+    address = person.http.base_url
+    _, connection = await asyncio.open_connection(address.host, address.port)
+    body = json.dumps(QUESTION)
+    head = [
+        f"POST {path} HTTP/1.1",
+        "Host: chatter",
+        f"Authorization: Bearer {person.secret}",
+        f"Idempotency-Key: {key}",
+        "Accept: text/event-stream",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    connection.write("\r\n".join([*head, "", body]).encode())
+    await connection.drain()
+    return connection
+
+
+async def leave(person: Person, connection: asyncio.StreamWriter) -> None:
+    """Closes it; the server knows before it answers what came later."""
+    connection.close()
+    await connection.wait_closed()
+    assert (await person.http.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("held", ["workflow_executions", "recorders"])
+async def test_who_leaves_before_a_model_was_asked_may_ask_with_the_same_key(
+    ada: Person,
+    url: str,
+    db: psycopg.Connection[Any],
+    books_hold: Callable[[], None],
+    held: str,
+) -> None:
+    """Held up before the claim, and before the run is booked; then the server goes on."""
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    with psycopg.connect(url) as holding:
+        holding.execute(f"lock table chatter.{held} in share mode".encode())
+        connection = await begin_stream(ada, path, "try-1")
+        async with asyncio.timeout(10):
+            while not db.execute(
+                "select from pg_stat_activity "
+                "where datname = current_database() and wait_event_type = 'Lock'"
+            ).fetchall():
+                await asyncio.sleep(0.01)
+        await leave(ada, connection)
+    runs = "select status, model_calls from chatter.workflow_executions order by started_at"
+    async with asyncio.timeout(10):
+        while db.execute(runs).fetchall() != [("cancelled", 0)]:
+            await asyncio.sleep(0.01)
+    again = await ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
+    assert again.status_code == 200, again.text
+    same = await ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
+    assert same.json() == again.json()
+    assert db.execute(runs).fetchall() == [("cancelled", 0), ("completed", 2)]
+    books_hold()
+
+
+async def test_a_client_that_is_gone_before_the_first_word(
+    ada: Person, chatter: Chatter, db: psycopg.Connection[Any], books_hold: Callable[[], None]
+) -> None:
+    """As servers tell it that have ASGI's word for it: https://asgi.readthedocs.io, 2.4."""
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    headers = {
+        "Authorization": f"Bearer {ada.secret}",
+        "Accept": "text/event-stream",
+        "Content-Type": "application/json",
+        "Idempotency-Key": "try-1",
+    }
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps(QUESTION).encode()}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        raise OSError("The client is gone.")
+
+    app = create_app(chatter)
+    async with app.router.lifespan_context(app):
+        with pytest.raises((OSError, ClientDisconnect)):
+            await app(scope, receive, send)
+    runs = "select status, model_calls from chatter.workflow_executions order by started_at"
+    async with asyncio.timeout(10):
+        while db.execute(runs).fetchall() != [("cancelled", 0)]:
+            await asyncio.sleep(0.01)
+    assert db.execute("select count(*) from chatter.messages").fetchone() == (0,)
+    again = await ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
+    assert again.status_code == 200, again.text
+    books_hold()
+
+
+async def test_a_run_that_asked_a_model_is_not_paid_for_again(
+    ada: Person, db: psycopg.Connection[Any]
+) -> None:
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    headers = {"Idempotency-Key": "try-1"}
+    assert (await ada.http.post(path, json=QUESTION, headers=headers)).status_code == 200
+    # As if its client had left in the middle.
+    db.execute("update chatter.messages set kind = 'step' where role = 'assistant'")
+    db.execute("update chatter.workflow_executions set status = 'cancelled'")
+    refused = await ada.http.post(path, json=QUESTION, headers=headers)
+    assert "has cancelled. Use a new key" in assert_problem(refused, 409)["detail"]
+
+
 async def test_nobody_sees_what_is_another_s(ada: Person, bob: Person, admin: Person) -> None:
     id_ = await conversation(ada)
     sent = await ada.http.post(f"/api/conversations/{id_}/messages", json=QUESTION)
@@ -244,6 +361,7 @@ async def test_erasing_keeps_the_cost(ada: Person) -> None:
         ({}, 422),
         ({"content": ""}, 422),
         ({"content": "   "}, 422),
+        ({"content": "\x1c"}, 422),  # white space to Python, and not to a pattern
         ({"content": "a\0b"}, 422),
         ({"content": 7}, 422),
         ({"content": "hello", "model": "nonsense"}, 422),
@@ -255,7 +373,11 @@ async def test_a_message_that_can_not_be(
     ada: Person, db: psycopg.Connection[Any], body: dict[str, Any], status: int
 ) -> None:
     id_ = await conversation(ada)
-    assert_problem(await ada.http.post(f"/api/conversations/{id_}/messages", json=body), status)
+    for _ in range(2):  # with the same key, which it has not used up
+        refused = await ada.http.post(
+            f"/api/conversations/{id_}/messages", json=body, headers={"Idempotency-Key": "try-1"}
+        )
+        assert_problem(refused, status)
     assert db.execute("select count(*) from chatter.messages").fetchone() == (0,)
     assert db.execute("select count(*) from chatter.workflow_executions").fetchone() == (0,)
 

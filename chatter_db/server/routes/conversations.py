@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
@@ -17,6 +17,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from chatter_db.accounts import Identity
 from chatter_db.errors import ChatterError
@@ -35,12 +36,7 @@ from chatter_db.server.correlation import correlation_id
 from chatter_db.server.identity import Books, SignedIn
 from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
 from chatter_db.server.problems import documented
-from chatter_db.workflow import (
-    ChatResponse,
-    execute_chat_workflow,
-    stream_chat_workflow,
-)
-from chatter_db.workflow.execute import chat_model_named
+from chatter_db.workflow import TOOLS, ChatResponse, Prepared, chunks_of, prepare
 
 log = logging.getLogger(__name__)
 
@@ -215,33 +211,31 @@ async def send_message(
     With `Accept: text/event-stream` the answer is told while it is made: events
     start, token, tool_call_start, tool_call_end, usage, then done or error. With an
     `Idempotency-Key`, the same message sent again is answered from the books and not
-    paid for again.
+    paid for again; one that was cancelled before a model was asked runs anew.
     """
     found = await _own(chatter, identity, conversation_id)
     if found.status == "deleted":
         raise HTTPException(404, "There is no such conversation.")
-    chat_model_named(wanted.model)  # an unknown one is refused before anything is booked
-    execution_id = None
+    run = await prepare(
+        wanted.content,
+        conversation_id=conversation_id,
+        # The conversation's own user: an admin who helps out doesn't become its owner.
+        user=identity.user if found.user_id == identity.user_id else None,
+        model=wanted.model,
+        tools=TOOLS,
+        workflow=WORKFLOW,
+        correlation_id=correlation_id(),
+        chatter=chatter,
+    )
+    # Last: what can't be answered claims nothing.
     if idempotency_key is not None:
-        execution_id, earlier = await _claim(chatter, identity, found, wanted, idempotency_key)
+        earlier = await _claim(run, identity, found, wanted, idempotency_key)
         if earlier is not None:
             return earlier
-    run: dict[str, Any] = {
-        "conversation_id": conversation_id,
-        # The conversation's own user: an admin who helps out doesn't become its owner.
-        "user": identity.user if found.user_id == identity.user_id else None,
-        "model": wanted.model,
-        "workflow": WORKFLOW,
-        "correlation_id": correlation_id(),
-        "execution_id": execution_id,
-        "chatter": chatter,
-    }
     if _STREAM in request.headers.get("accept", ""):
-        return StreamingResponse(
-            _told(wanted.content, run), media_type=_STREAM, headers={"Cache-Control": "no-store"}
-        )
+        return _Telling(run)
     try:
-        return _answer(await execute_chat_workflow(wanted.content, **run))
+        return _answer(await run.answer())
     except ChatterError:
         raise
     except Exception as error:
@@ -251,10 +245,26 @@ async def send_message(
         ) from error
 
 
-async def _told(content: str, run: dict[str, Any]) -> AsyncIterator[str]:
+class _Telling(StreamingResponse):
     """The run as server-sent events. A client that leaves ends the run."""
+
+    def __init__(self, run: Prepared) -> None:
+        self._run = run
+        self._told = _told(run)
+        super().__init__(self._told, media_type=_STREAM, headers={"Cache-Control": "no-store"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._told.aclose()
+            if not self._run.began:
+                self._run.chatter.release(self._run.execution_id)
+
+
+async def _told(run: Prepared) -> AsyncGenerator[str, None]:
     try:
-        async with aclosing(stream_chat_workflow(content, **run)) as chunks:
+        async with aclosing(chunks_of(run)) as chunks:
             async for chunk in chunks:
                 yield _event(chunk)
     except ChatterError as error:
@@ -301,34 +311,40 @@ async def _own(chatter: Chatter, identity: Identity, conversation_id: UUID) -> C
 
 
 async def _claim(
-    chatter: Chatter, identity: Identity, found: Conversation, wanted: MessageWanted, key: str
-) -> tuple[UUID, Answer | None]:
-    """The execution that this key stands for, and its answer if it has run already.
+    run: Prepared, identity: Identity, found: Conversation, wanted: MessageWanted, key: str
+) -> Answer | None:
+    """Makes `run` the one that this key stands for, or gives the answer of the one that was.
 
     The execution's row is the claim: of two requests with one key, one inserts it. It is this
-    process's from the beginning, so that a claim without a run ends with its process.
+    process's from the beginning, so that a claim without a run ends with its process. A run
+    that was cancelled before it asked a model cost nothing: the key is good for one more.
     """
     execution_id = uuid5(identity.user_id, key)
     asked = json.dumps([str(found.id), wanted.content, wanted.model])
     digest = hashlib.sha256(asked.encode()).hexdigest()
-    async with chatter.session(acting_for=identity.acts_for) as session, session.begin():
-        made = await session.scalar(
-            insert(WorkflowExecution)
-            .values(
-                id=execution_id,
-                conversation_id=found.id,
-                user_id=identity.user_id,
-                workflow_name=WORKFLOW,
-                correlation_id=correlation_id(),
-                extra={"idempotency": digest},
-                recorder_id=chatter.recorder_id,
+    async with run.chatter.session(acting_for=identity.acts_for) as session, session.begin():
+        while True:
+            made = await session.scalar(
+                insert(WorkflowExecution)
+                .values(
+                    id=execution_id,
+                    conversation_id=found.id,
+                    user_id=identity.user_id,
+                    workflow_name=WORKFLOW,
+                    correlation_id=correlation_id(),
+                    extra={"idempotency": digest},
+                    recorder_id=run.chatter.recorder_id,
+                )
+                .on_conflict_do_nothing(index_elements=[WorkflowExecution.id])
+                .returning(WorkflowExecution.id)
             )
-            .on_conflict_do_nothing(index_elements=[WorkflowExecution.id])
-            .returning(WorkflowExecution.id)
-        )
-        if made is not None:
-            return execution_id, None
-        earlier = await session.get_one(WorkflowExecution, execution_id)
+            if made is not None:
+                run.execution_id = execution_id
+                return None
+            earlier = await session.get_one(WorkflowExecution, execution_id)
+            if earlier.status != "cancelled" or earlier.model_calls:
+                break
+            execution_id = uuid5(execution_id, key)
         answer = await session.scalar(
             select(Message).where(
                 Message.execution_id == execution_id,
@@ -345,7 +361,7 @@ async def _claim(
             409,
             f"The run of this Idempotency-Key has {earlier.status}. Use a new key to try again.",
         )
-    return execution_id, Answer(
+    return Answer(
         message_id=answer.id,
         conversation_id=found.id,
         execution_id=execution_id,
