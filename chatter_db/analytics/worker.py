@@ -14,8 +14,10 @@ import socket
 from typing import Any
 
 import asyncpg
+from psycopg.conninfo import conninfo_to_dict
 
 from chatter_db.database import asyncpg_options, passes
+from chatter_db.errors import UsageError
 from chatter_db.events import Hub
 from chatter_db.events.reading import BROKEN
 from chatter_db.queries import statement
@@ -35,6 +37,9 @@ PRUNE_SECONDS = 600.0
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 10.0
 """How soon to begin anew after an error; longer and longer until a round is through."""
 
+MENDED_SECONDS = 30.0
+"""How soon to try again what somebody has to mend first, such as a missing grant."""
+
 
 class Worker:
     """The background work on the database at `url`, until `stop`."""
@@ -50,6 +55,8 @@ class Worker:
         self._pooled = settings().pools_transactions
         self.leads = False
         """Whether it is this one that works."""
+        self.failure: str | None = None
+        """Why `persist` gets nothing done; None while it does, or another works."""
 
     def stop(self) -> None:
         """Ends `run` after what it is at."""
@@ -59,13 +66,37 @@ class Worker:
     async def run(self) -> None:
         """Works until `stop`; on a new connection after one that broke, a timeout, a deadlock.
 
-        Raises asyncpg.PostgresError for what trying again doesn't mend.
+        Raises UsageError if its login may not work, asyncpg.PostgresError for what else
+        trying again doesn't mend.
         """
         self._hub.watch(self._rung)
         try:
             await self._work_and_reconnect()
+        except asyncpg.InsufficientPrivilegeError as error:
+            login = conninfo_to_dict(self._url).get("user") or "its login"
+            raise UsageError(
+                f"The background work needs the rights of chatter_worker: {error}. "
+                f'As the owner: grant chatter_worker to "{login}".'
+            ) from error
         finally:
             self._hub.unwatch(self._rung)
+
+    async def persist(self) -> None:
+        """Works until `stop` beside what goes on without it: an error is logged, told by `failure`
+        and, since somebody may have mended it, tried again."""
+        while not self._stopping.is_set():
+            try:
+                await self.run()
+            except UsageError as error:
+                if self.failure is None:
+                    log.error("%s Until then others have to do it.", error)
+                self.failure = str(error)
+            except Exception as error:
+                log.exception("The background work has failed")
+                self.failure = f"The background work has failed: {type(error).__name__}."
+            else:
+                return
+            await self._pause(MENDED_SECONDS)
 
     async def _work_and_reconnect(self) -> None:
         while not self._stopping.is_set():
@@ -90,15 +121,18 @@ class Worker:
             self.leads = await connection.fetchval(statement("worker_lead"))
             if self.leads:
                 break
+            self.failure = None
             await self._pause(LEAD_SECONDS)
         while not self._stopping.is_set():
             self._rung.clear()
             try:
                 await self.once(connection)
             except _AnotherLeads:
+                self.failure = None
                 await self._pause(LEAD_SECONDS)
                 continue
             self._backoff = BACKOFF_SECONDS
+            self.failure = None
             try:
                 async with asyncio.timeout(EVERY_SECONDS):
                     await self._rung.wait()

@@ -51,6 +51,7 @@ def create_app(chatter: Chatter | None = None) -> FastAPI:
     )
     app.state.rate_limit = RateLimit(settings().requests_per_minute)
     app.state.metrics = Metrics()
+    app.state.worker = None
     problems.install(app)
     for family in (analytics, auth, conversations, events, executions, security, health, overview):
         app.include_router(family.router)

@@ -36,10 +36,15 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def server(chatter: Chatter, *, access_log: bool = True) -> Server:
-    """A server for an open `chatter`; give `serve` the sockets to listen on."""
+def server(chatter: Chatter, *, worker: Worker | None = None, access_log: bool = True) -> Server:
+    """A server for an open `chatter`; give `serve` the sockets to listen on.
+
+    Of `worker`, which works beside it, the app tells when it can't.
+    """
+    app = create_app(chatter)
+    app.state.worker = worker
     config = uvicorn.Config(
-        create_app(chatter),
+        app,
         log_config=LOGGING if access_log else None,
         access_log=access_log,
         timeout_graceful_shutdown=GRACE_SECONDS,
@@ -92,9 +97,9 @@ async def serve(
     shown = f"[{host}]" if ":" in host else host
     ready(f"http://{shown}:{listener.getsockname()[1]}", secret)
     working = Worker(chatter.url, chatter.event_hub()) if worker else None
-    background = asyncio.create_task(working.run()) if working else None
+    background = asyncio.create_task(working.persist()) if working else None
     try:
-        await server(chatter).serve([listener])
+        await server(chatter, worker=working).serve([listener])
     finally:
         if working and background:
             working.stop()

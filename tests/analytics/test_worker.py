@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from chatter_db.analytics import Worker, worker
 from chatter_db.events import Hub
@@ -137,6 +139,54 @@ async def test_a_deadlock_is_survived(
     await until(lambda: "The worker begins anew in 0.1 s: deadlock detected" in caplog.text)
     await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
     assert value(db, "select sum(calls) from analytics.usage_15min") == 1
+
+
+async def test_one_beside_a_server_tells_why_it_fails_and_works_when_that_is_mended(
+    db: psycopg.Connection[Any],
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(worker, "MENDED_SECONDS", 0.05)
+    write(db)
+    db.execute("alter function analytics.fold(integer) rename to elsewhere")
+    hub = Hub(url)
+    made = Worker(url, hub)
+    working = asyncio.create_task(made.persist())
+    await until(lambda: made.failure is not None)
+    assert made.failure == "The background work has failed: UndefinedFunctionError."
+    assert "UndefinedFunctionError: function analytics.fold" in caplog.text
+    db.execute("alter function analytics.elsewhere(integer) rename to fold")
+    await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
+    await until(lambda: made.failure is None)
+    made.stop()
+    await working
+    await hub.close()
+
+
+async def test_one_that_may_not_work_says_it_once_and_has_nothing_to_tell_where_another_does(
+    db: psycopg.Connection[Any],
+    url: str,
+    start: Callable[[], Worker],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(worker, "MENDED_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "LEAD_SECONDS", 0.01)
+    login = f"app_{uuid4().hex[:8]}"
+    db.execute(f"create role {login} login password 'app' in role chatter_app".encode())
+    hub = Hub(url)
+    made = Worker(make_conninfo(url, user=login, password="app"), hub)
+    working = asyncio.create_task(made.persist())
+    await until(lambda: made.failure is not None)
+    assert f'grant chatter_worker to "{login}"' in str(made.failure)
+    able = start()
+    await until(lambda: able.leads and made.failure is None)
+    assert caplog.text.count("needs the rights of chatter_worker") == 1
+    made.stop()
+    await working
+    await hub.close()
+    db.execute(f"drop role {login}".encode())
 
 
 async def test_what_is_past_its_time_is_removed(

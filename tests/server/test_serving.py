@@ -1,8 +1,18 @@
-"""The sockets that the server takes its clients from."""
+"""The server process: the sockets it takes its clients from, the worker beside it."""
 
 import socket
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from chatter_db.server.serving import listen
+from tests.forked import Run
+from tests.server.processes import process, served
 
 
 def test_an_answer_is_not_held_back() -> None:
@@ -12,3 +22,44 @@ def test_an_answer_is_not_held_back() -> None:
         accepted, _ = listener.accept()
         with client, accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.fixture
+def app_login(url: str, db: psycopg.Connection[Any]) -> Any:
+    """A URL for a login with chatter_app alone, whose name needs quotes."""
+    name = f"App {uuid4().hex[:8]}"
+    db.execute(
+        sql.SQL("create role {} login password 'app' in role chatter_app").format(
+            sql.Identifier(name)
+        )
+    )
+    parts = conninfo_to_dict(url)
+    base = f"{parts['host']}:{parts['port']}/{parts['dbname']}"
+    yield name, f"postgresql://{name.replace(' ', '%20')}:app@{base}"
+    db.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+
+
+async def test_a_worker_without_its_rights_says_so_and_what_to_grant(
+    app_login: tuple[str, str], db: psycopg.Connection[Any]
+) -> None:
+    name, url = app_login
+    grant = f'grant chatter_worker to "{name}"'
+    async with process(url, "serve", "--port", "0") as running:  # ends without a traceback
+        site = await served(running)
+        await running.says(grant.replace('"', '\\"'))
+        async with httpx.AsyncClient(base_url=site.address) as http:
+            ready = await http.get("/readyz")
+            assert ready.status_code == 200
+            (reason,) = ready.json()["reasons"]
+            assert "permission denied" in reason
+            assert grant in reason
+
+
+def test_chatter_worker_without_its_rights_is_a_message_and_not_a_traceback(
+    app_login: tuple[str, str], chatter_command: Run
+) -> None:
+    name, url = app_login
+    ended = chatter_command("worker", url=url)
+    assert ended.returncode == 2
+    assert f'grant chatter_worker to "{name}"' in ended.stderr
+    assert "Traceback" not in ended.stderr
