@@ -44,8 +44,9 @@ def import_command(
     """Book usage from a JSON Lines or CSV file: all of it or nothing, and nothing twice.
 
     Columns are named like those of chatter.messages, plus conversation, user and
-    time (Unix seconds or ISO 8601). Common other names, such as thread_id, model
-    or timestamp, are known; --map says the rest.
+    time (Unix seconds or ISO 8601, such as 2026-10-25T10:15:00+02:00 or 20261025; UTC
+    without a zone). A row without a time has that of its booking. Common other names,
+    such as thread_id, model or timestamp, are known; --map says the rest.
 
     Exit code 1 if there are bad lines, 2 for wrong use.
     """
@@ -146,6 +147,8 @@ def _print(report: "ImportReport") -> None:
         table.add_row(subject, f"{number:,}")
     console.print(table)
     console.print(f"{report.rows_read:,} rows in {report.seconds:.2f} s.")
+    for remark in _remarks(report):
+        console.print(f"[yellow]{remark}[/]")
     if report.ignored_columns:
         console.print(
             f"Columns without a meaning here: {escape(', '.join(report.ignored_columns))}."
@@ -154,6 +157,14 @@ def _print(report: "ImportReport") -> None:
         console.print(f"[red]skipped[/] {escape(str(bad))}")
     if report.rejected > len(report.bad_lines):
         console.print(f"... and {report.rejected - len(report.bad_lines):,} more bad lines.")
+
+
+def _remarks(report: "ImportReport") -> Iterator[str]:
+    """What somebody should know of the rows that could be booked."""
+    if report.without_time:
+        yield f"Rows without a time: {report.without_time:,}. Theirs is that of their booking."
+    if report.in_future:
+        yield f"Rows with a time more than a day ahead: {report.in_future:,}."
 
 
 def _print_json(report: "ImportReport") -> None:

@@ -109,6 +109,8 @@ class _Import:
                 rejected=self.bad.count + found,
                 bad_lines=tuple(sorted(self.bad.first + duplicates)[:SHOWN_LINES]),
                 ignored_columns=self.rows.ignored,
+                without_time=self.rows.without_time,
+                in_future=self.rows.in_future,
                 dry_run=dry_run,
             )
             if report.rejected and not skip:

@@ -28,8 +28,9 @@ class ImportReport:
 
     `rows_read` counts good and bad rows. `rejected` counts the bad ones, of which
     `bad_lines` holds the first. `already_there` are good rows that the books had
-    before. Tokens and `cost` (US dollars, exact) are sums over the booked rows.
-    `seconds` is wall-clock time.
+    before. `without_time` are good rows that say no time, and so have that of their booking,
+    `in_future` those whose time is more than a day ahead. Tokens and `cost` (US dollars,
+    exact) are sums over the booked rows. `seconds` is wall-clock time.
     """
 
     rows_read: int
@@ -38,6 +39,8 @@ class ImportReport:
     rejected: int = 0
     bad_lines: tuple[BadLine, ...] = ()
     ignored_columns: tuple[str, ...] = ()
+    without_time: int = 0
+    in_future: int = 0
     new_conversations: int = 0
     new_users: int = 0
     prompt_tokens: int = 0

@@ -1,6 +1,7 @@
 """Records as rows of the staging table, each with the id that makes a repeated import a no-op."""
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chatter_db.errors import UsageError
@@ -11,6 +12,9 @@ from chatter_db.importing.values import NULL
 
 # A report names unknown columns; a file with endless many is no reason to keep them all.
 MAX_IGNORED = 50
+
+# A clock may be wrong; by more than a day (of microseconds) it is the file that is.
+LEEWAY = 24 * 60 * 60 * 1_000_000
 
 BLOCK_CHARACTERS = 64 * 1024
 
@@ -37,7 +41,10 @@ class RowMaker:
         self._bad = bad
         self._unseen = set(mapping)
         self._ignored: dict[str, None] = {}
+        self._latest = time.time_ns() // 1000 + LEEWAY
         self.made = 0
+        self.without_time = 0
+        self.in_future = 0
 
     def blocks(self, records: Iterable[Record]) -> Iterator[bytes]:
         """COPY text of the good records, in blocks of BLOCK_CHARACTERS or one record more."""
@@ -96,6 +103,10 @@ class RowMaker:
             self._bad.add(line, field, str(error))
             return ""
         self.made += 1
+        if cells[_TIME] is NULL:
+            self.without_time += 1
+        elif int(cells[_TIME]) > self._latest:
+            self.in_future += 1
         return _copy_line(line, cells, content)
 
     def _ignore(self, source: str) -> None:

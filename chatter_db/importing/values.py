@@ -36,6 +36,7 @@ _NOT_FINITE = re.compile(r"[+-]?(s?nan|inf(inity)?)", re.IGNORECASE)
 _JSON_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_9999 = 253_370_764_800
+_LAST_EIGHT_DIGITS = 99_999_999
 
 json_decoder = msgspec.json.Decoder(float_hook=Decimal)
 _json_encoder = msgspec.json.Encoder(decimal_format="number")
@@ -136,12 +137,17 @@ def milliseconds(value: Any) -> str:
 
 
 def moment(value: Any) -> str:
-    """A time as microseconds since 1970: from Unix seconds, or ISO 8601 (UTC unless it says)."""
-    if type(value) is int and 0 <= value < _YEAR_9999:
+    """A time as microseconds since 1970: from Unix seconds, or ISO 8601 (UTC unless it says).
+
+    Eight digits that are a date (20261025) are that date, and no second of the early 1970s.
+    """
+    if type(value) is int and _LAST_EIGHT_DIGITS < value < _YEAR_9999:
         return f"{value}000000"
     if type(value) is str and not _NUMBER.fullmatch(value.strip()):
         return str(_microseconds_of_iso(value))
     seconds = _number(value)
+    if date := _date_of(seconds):
+        return str((date - _EPOCH) // timedelta(microseconds=1))
     if not 0 <= seconds < _YEAR_9999:
         raise ValueError(f"{_shown(value)} is not between 1970 and 9998 in Unix seconds")
     return str(int((seconds * 1_000_000).to_integral_value()))
@@ -203,6 +209,16 @@ def _microseconds_of_iso(value: str) -> int:
     if parsed.timestamp() >= _YEAR_9999:
         raise ValueError(f"{_shown(value)} is after 9998")
     return (parsed - _EPOCH) // timedelta(microseconds=1)
+
+
+def _date_of(number: Decimal) -> datetime | None:
+    """The date, from 1970 on, that `number` writes as YYYYMMDD, if it does."""
+    if not 19_700_101 <= number <= 99_981_231 or number != number.to_integral_value():
+        return None
+    try:
+        return datetime.strptime(str(int(number)), "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _check_exponent(number: Decimal, value: Any) -> None:

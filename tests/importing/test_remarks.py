@@ -1,0 +1,36 @@
+"""What an import says at its end of rows that it could book."""
+
+import json
+import time
+from pathlib import Path
+
+from chatter_db.importing import import_file
+from tests.conftest import ONE_SERVER
+from tests.forked import Run
+
+from .test_importing import call, jsonl
+
+DAY = 24 * 60 * 60
+
+
+@ONE_SERVER
+def test_rows_without_a_time_and_of_the_future_are_counted(
+    chatter_command: Run, url: str, tmp_path: Path
+) -> None:
+    now = int(time.time())
+    table = tmp_path / "a.csv"
+    rows = ["", "", "", now, now + DAY // 2, now + 2 * DAY]
+    table.write_text("conversation,time\n" + "".join(f"c,{at}\n" for at in rows))
+    tried = chatter_command("import", str(table), "--dry-run", "--json", url=url)
+    facts = json.loads(tried.stdout)
+    assert (facts["booked"], facts["without_time"], facts["in_future"]) == (6, 3, 1)
+    tried = chatter_command("import", str(table), "--dry-run", url=url)
+    done = chatter_command("import", str(table), url=url)
+    for said in (tried.stdout, done.stdout):
+        assert "Rows without a time: 3. Theirs is that of their booking." in said
+        assert "Rows with a time more than a day ahead: 1." in said
+
+
+def test_nothing_is_said_of_rows_with_a_time(url: str, tmp_path: Path) -> None:
+    report = import_file(url, jsonl(tmp_path / "a.jsonl", [call(), call(time=None)]))
+    assert (report.without_time, report.in_future) == (1, 0)
