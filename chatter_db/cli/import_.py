@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def import_command(
-    file: Annotated[Path, typer.Argument(help="JSON Lines or CSV with a header; - is stdin.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON Lines, or CSV or TSV with a header; - is stdin.")
+    ],
     mapping: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,7 +33,7 @@ def import_command(
     ] = None,
     file_format: Annotated[
         Literal["jsonl", "csv"] | None,
-        typer.Option("--format", help="Told from the file's name when not given."),
+        typer.Option("--format", help="Told from the file's name when not given; TSV is csv."),
     ] = None,
     skip_bad_lines: Annotated[
         bool, typer.Option("--skip-bad-lines", help="Book the good lines and report the bad ones.")
@@ -47,6 +49,9 @@ def import_command(
     time (Unix seconds or ISO 8601, such as 2026-10-25T10:15:00+02:00 or 20261025; UTC
     without a zone). A row without a time has that of its booking. Common other names,
     such as thread_id, model or timestamp, are known; --map says the rest.
+
+    Fields of CSV are separated by comma, semicolon or tab, whichever its first line
+    has most of outside quotes.
 
     Exit code 1 if there are bad lines, 2 for wrong use.
     """

@@ -35,6 +35,7 @@ FORMATS: Mapping[str, Format] = {
     ".ndjson": "jsonl",
     ".json-lines": "jsonl",
     ".csv": "csv",
+    ".tsv": "csv",
 }
 # COPY text booked in one go, about 15,000 rows of usage; two of them are in memory.
 CHUNK_BYTES = 4 * 1024 * 1024

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import chain
 from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
@@ -127,11 +129,24 @@ def _find_unfit(value: Any) -> str | None:
     return None
 
 
+# A field in quotes, whatever separates them, as far as it is on this line.
+_QUOTED = re.compile(r'(?:^|(?<=[,;\t])) *"(?:[^"]|"")*"?')
+
+
+def separator_of(header: str) -> str:
+    """What separates the fields: of comma, semicolon and tab the most frequent one.
+
+    Counted outside quotes. As many of several: the first of them.
+    """
+    unquoted = _QUOTED.sub("", header)
+    return max(",;\t", key=unquoted.count)
+
+
 class CsvRows:
     """The rows of a CSV file as records; the first one, the header, is `header`.
 
-    Empty fields are None. What is no row goes to `bad`, with the number of its
-    first line. Empty lines don't count.
+    Its first line tells what separates the fields. Empty fields are None. What is no
+    row goes to `bad`, with the number of its first line. Empty lines don't count.
     """
 
     def __init__(self, lines: Lines, bad: BadLines) -> None:
@@ -141,7 +156,9 @@ class CsvRows:
         self._ended = True
         # Python allows fields of 128 KiB unless told otherwise, for the whole process.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-        self._rows = csv.reader(self._decoded(), strict=True)
+        decoded = self._decoded()
+        first = next(filter(str.strip, decoded), "")
+        self._rows = csv.reader(chain([first], decoded), delimiter=separator_of(first), strict=True)
         try:
             self.header = [name.strip() for name in next(filter(None, self._rows), [])]
         except csv.Error as error:

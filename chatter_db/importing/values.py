@@ -31,6 +31,8 @@ MAX_LEVELS = 100
 MAX_DECIMALS = 1000
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,6})?", re.ASCII | re.IGNORECASE)
+# 1.000 as Germans write a thousand, or as a float of three decimals.
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(\.\d{3})+", re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(s?nan|inf(inity)?)", re.IGNORECASE)
 # An escaped NUL, but not an escaped backslash before "u0000".
 _JSON_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -101,7 +103,7 @@ def one_of(*allowed: str) -> Convert:
 
 
 def count(maximum: int) -> Convert:
-    """A whole number from 0 to `maximum`; 12.0 and "12" are 12."""
+    """A whole number from 0 to `maximum`; 12.0 and "12" are 12, and "1.000" is refused."""
 
     def convert(value: Any) -> str:
         if type(value) is not int:
@@ -232,6 +234,11 @@ def _whole(value: Any) -> int:
     # int() reads "1_000" and digits of other scripts; the common case is plain.
     if type(value) is str and value.isascii() and value.isdecimal() and len(value) < 20:
         return int(value)
+    if type(value) is str and _THOUSANDS.fullmatch(value.strip()):
+        raise ValueError(
+            f"{_shown(value)} may be {value.strip().replace('.', '')} or a number with decimals; "
+            "write it without the dot"
+        )
     number = _number(value)
     if number.adjusted() > 20:
         raise ValueError(f"{_shown(value)} is beyond any count")

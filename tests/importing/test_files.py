@@ -62,6 +62,7 @@ BAD_CSV = [
     (b"c,1_000,x\n", "line 3: cost: '1_000' is not a number"),
     ("c,٣,x\n".encode(), "line 3: cost: .* is not a number"),
     (b",1,x\n", "line 3: conversation: is missing"),
+    (b"c;1;x\n", "line 3: has 1 of 3 fields$"),
     (b'c,1,"two\nlines"\nc,-1,x\n', "line 5: cost: '-1' is below 0"),
 ]
 
@@ -82,7 +83,7 @@ def test_a_bad_csv_row_is_named_by_its_first_line(
     [
         ("conversation,cost\n".encode("utf-16"), "is not UTF-8: byte 0xff at position 1"),
         (b'conversation,"cost"s\n', "is not CSV: "),
-        (b"conversation;cost\n", "No column of the file means conversation"),
+        (b"conversation|cost\n", "No column of the file means conversation"),
     ],
 )
 def test_a_bad_header_says_why(
@@ -92,6 +93,44 @@ def test_a_bad_header_says_why(
     with pytest.raises((ImportRejected, UsageError), match=message):
         import_file(url, tmp_path / "a.csv")
     assert nothing_there(db)
+
+
+@pytest.mark.parametrize(
+    ("header", "separator"),
+    [
+        ("conversation,cost", ","),
+        ("conversation;cost", ";"),
+        ("conversation\tcost", "\t"),
+        ("conversation", ","),
+        ("", ","),
+        ("a;b,c", ","),
+        ('conversation,"a;b;c;d"', ","),
+        ('conversation;"a, b, and c";"d,e"', ";"),
+        ('"a ""b"", c, d"\tconversation', "\t"),
+        ('conversation; "a,b,c"', ";"),
+        ('conversation;"the name, over\n', ";"),
+        ('5" disk,6" disk;,cost', ","),
+    ],
+)
+def test_the_first_line_tells_the_separator(header: str, separator: str) -> None:
+    assert reading.separator_of(header) == separator
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "conversation;model;prompt_tokens\nc;gpt-4o, mini;100.0\n"),
+        ("a.csv", "\n\nconversation\tmodel\tprompt_tokens\r\nc\tgpt-4o, mini\t100\r\n"),
+        ("a.tsv", 'conversation\tmodel\tprompt_tokens\nc\t"gpt-4o, mini"\t100\n'),
+        ("a.csv", '"prompt_tokens";conversation;"model, or\n so";model\n100;c;x;"gpt-4o, mini"\n'),
+    ],
+)
+def test_csv_with_other_separators(url: str, db: Db, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    import_file(url, tmp_path / name)
+    assert db.execute("select model_used, prompt_tokens from chatter.messages").fetchall() == [
+        ("gpt-4o, mini", 100)
+    ]
 
 
 BAD_JSON = [

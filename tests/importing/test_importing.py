@@ -153,6 +153,8 @@ BAD_ROWS: list[tuple[dict[str, Any] | str | bytes, str]] = [
     (call(completion_tokens=10**12), "line 2: completion_tokens: .*above 1,000,000,000"),
     (call(prompt_tokens=1.5), "line 2: prompt_tokens: "),
     (call(prompt_tokens="many"), "line 2: prompt_tokens: "),
+    (call(prompt_tokens="1.000"), "line 2: prompt_tokens: '1.000' may be 1000 or a number with"),
+    (call(prompt_tokens=" 1.234.567"), "line 2: prompt_tokens: .* may be 1234567 or"),
     (call(prompt_tokens=True), "line 2: prompt_tokens: "),
     (call(cost=-1), "line 2: cost: -1 is below 0"),
     (call(cost=10**6), "line 2: cost: .*not below 1,000,000"),
@@ -189,6 +191,19 @@ def test_a_bad_line_rejects_the_file(
     report = import_file(url, file, on_bad_line="skip")
     assert (report.booked, report.rejected) == (1, 1)
     assert [bad.line for bad in report.bad_lines] == [2]
+
+
+@pytest.mark.parametrize(
+    ("written", "tokens"), [("100.0", 100), ("0.000", 0), ("1000.000", 1000), ("12", 12)]
+)
+def test_counts_with_decimals_of_zero(
+    url: str, db: Db, tmp_path: Path, written: str, tokens: int
+) -> None:
+    """As pandas writes them; and 1.000 is no thousand in JSON."""
+    line = f'{{"conversation": "c", "prompt_tokens": "{written}", "completion_tokens": 1.000}}'
+    import_file(url, jsonl(tmp_path / "a.jsonl", [line]))
+    counts = db.execute("select prompt_tokens, completion_tokens from chatter.messages")
+    assert counts.fetchall() == [(tokens, 1)]
 
 
 def test_an_id_twice_is_named_with_both_lines(url: str, db: Db, tmp_path: Path) -> None:
