@@ -166,6 +166,8 @@ def _print(report: "ImportReport") -> None:
 
 def _remarks(report: "ImportReport") -> Iterator[str]:
     """What somebody should know of the rows that could be booked."""
+    if report.empty:
+        yield "The file is empty."
     if report.without_time:
         yield f"Rows without a time: {report.without_time:,}. Theirs is that of their booking."
     if report.in_future:

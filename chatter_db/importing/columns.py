@@ -92,6 +92,8 @@ def check_header(header: Iterable[str], known: Mapping[str, str]) -> None:
         target = known.get(source)
         if target is None:
             continue
+        if seen.get(target) == source:
+            raise UsageError(f"Two columns are named {source}; rename or remove one of them.")
         if target in seen:
             raise UsageError(
                 f"The columns {seen[target]} and {source} both mean {target}; "

@@ -103,7 +103,9 @@ class _Import:
         with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
             booking = Booking(cursor)
             self._read(booking, file_format, skip=skip)
-            self.rows.check_mapping_used()
+            empty = not self.lines.bytes_read
+            if not empty:
+                self.rows.check_mapping_used()
             duplicates, found = booking.duplicates()
             report = ImportReport(
                 rows_read=self.rows.made + self.bad.count,
@@ -112,6 +114,7 @@ class _Import:
                 ignored_columns=self.rows.ignored,
                 without_time=self.rows.without_time,
                 in_future=self.rows.in_future,
+                empty=empty,
                 dry_run=dry_run,
             )
             if report.rejected and not skip:

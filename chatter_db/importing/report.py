@@ -30,7 +30,8 @@ class ImportReport:
     `bad_lines` holds the first. `already_there` are good rows that the books had
     before. `without_time` are good rows that say no time, and so have that of their booking,
     `in_future` those whose time is more than a day ahead. Tokens and `cost` (US dollars,
-    exact) are sums over the booked rows. `seconds` is wall-clock time.
+    exact) are sums over the booked rows. `seconds` is wall-clock time. `empty` is a file
+    without a single byte.
     """
 
     rows_read: int
@@ -48,6 +49,7 @@ class ImportReport:
     total_tokens: int = 0
     cost: Decimal = Decimal(0)
     seconds: float = 0.0
+    empty: bool = False
     dry_run: bool = False
 
 

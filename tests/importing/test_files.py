@@ -47,7 +47,10 @@ def test_a_byte_order_mark_and_empty_lines_say_nothing(url: str, tmp_path: Path)
 @pytest.mark.parametrize("name", ["empty.jsonl", "empty.csv"])
 def test_an_empty_file_books_nothing(url: str, tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    assert import_file(url, tmp_path / name).rows_read == 0
+    report = import_file(url, tmp_path / name, mapping={"usd": "cost"})
+    assert (report.rows_read, report.empty) == (0, True)
+    (tmp_path / name).write_text("conversation\n" if name == "empty.csv" else "\n")
+    assert not import_file(url, tmp_path / name).empty
 
 
 BAD_CSV = [
@@ -84,6 +87,8 @@ def test_a_bad_csv_row_is_named_by_its_first_line(
         ("conversation,cost\n".encode("utf-16"), "is not UTF-8: byte 0xff at position 1"),
         (b'conversation,"cost"s\n', "is not CSV: "),
         (b"conversation|cost\n", "No column of the file means conversation"),
+        (b"conversation,cost,cost\n", "Two columns are named cost; rename or remove one"),
+        (b"conversation,cost,cost_usd\n", "cost and cost_usd both mean cost; choose one, as in"),
     ],
 )
 def test_a_bad_header_says_why(

@@ -4,6 +4,9 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
+from chatter_db import UsageError
 from chatter_db.importing import import_file
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
@@ -34,3 +37,21 @@ def test_rows_without_a_time_and_of_the_future_are_counted(
 def test_nothing_is_said_of_rows_with_a_time(url: str, tmp_path: Path) -> None:
     report = import_file(url, jsonl(tmp_path / "a.jsonl", [call(), call(time=None)]))
     assert (report.without_time, report.in_future) == (1, 0)
+
+
+@ONE_SERVER
+def test_an_empty_file_is_said_to_be_empty(chatter_command: Run, url: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    done = chatter_command("import", "a.csv", "--map", "usd=cost", url=url)
+    assert (done.returncode, "The file is empty." in done.stdout) == (0, True)
+
+
+def test_the_advice_for_columns_that_mean_the_same_can_be_followed(
+    url: str, tmp_path: Path
+) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("conversation,input_tokens,prompt_tokens\nc,1,2\n")
+    with pytest.raises(UsageError, match="as in --map prompt_tokens=prompt_tokens"):
+        import_file(url, table)
+    report = import_file(url, table, mapping={"prompt_tokens": "prompt_tokens"})
+    assert (report.prompt_tokens, report.ignored_columns) == (2, ("input_tokens",))
