@@ -50,6 +50,9 @@ def import_command(
     without a zone). A row without a time has that of its booking. Common other names,
     such as thread_id, model or timestamp, are known; --map says the rest.
 
+    A row without tokens has those of its usage: the provider's own block, OpenAI's,
+    Anthropic's, Gemini's or another's.
+
     Fields of CSV are separated by comma, semicolon or tab, whichever its first line
     has most of outside quotes.
 
@@ -172,6 +175,11 @@ def _remarks(report: "ImportReport") -> Iterator[str]:
         yield f"Rows without a time: {report.without_time:,}. Theirs is that of their booking."
     if report.in_future:
         yield f"Rows with a time more than a day ahead: {report.in_future:,}."
+    if report.unread_usage:
+        yield (
+            f"Rows with a usage block that can't be read: {report.unread_usage:,}. Their tokens "
+            "are unknown, unless columns say them."
+        )
 
 
 def _print_json(report: "ImportReport") -> None:

@@ -10,6 +10,7 @@ A file's way into the books:
     reading.py   bytes -> records, one per line or CSV row
     columns.py   which column of the file means which column of the books
     values.py    a value -> COPY text, or the reason why it can't be booked
+    usage.py     a provider's usage block -> tokens
     rows.py      a record -> a staged row with its id
     booking.py   staged rows -> users, conversations and messages
     importer.py  all of it, in one transaction

@@ -58,6 +58,8 @@ ALIASES: Final[Mapping[str, str]] = {
     "cost_usd": "cost",
     "latency_ms": "response_time_ms",
     "trace_id": "correlation_id",
+    "usageMetadata": "usage",
+    "usage_metadata": "usage",
 }
 
 

@@ -75,7 +75,7 @@ def import_file(
     if key is not None:
         mapping[key] = "key"
     bad = BadLines()
-    rows = RowMaker(mapping, bad)
+    rows = RowMaker(mapping, bad, read_usage=True)
     chosen = format or _format_of(path)
     with _opened(path) as (file, size), _connected(books) as connection:
         task = _Import(str(path), Lines(file), size, rows, bad, progress)
@@ -114,6 +114,7 @@ class _Import:
                 ignored_columns=self.rows.ignored,
                 without_time=self.rows.without_time,
                 in_future=self.rows.in_future,
+                unread_usage=self.rows.unread_usage,
                 empty=empty,
                 dry_run=dry_run,
             )

@@ -3,12 +3,14 @@
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from chatter_db.errors import UsageError
 from chatter_db.importing.columns import TARGETS, check_header, sources
 from chatter_db.importing.reading import Record
 from chatter_db.importing.report import BadLines
-from chatter_db.importing.values import NULL
+from chatter_db.importing.usage import counts_of
+from chatter_db.importing.values import NULL, json_of
 
 # A report names unknown columns; a file with endless many is no reason to keep them all.
 MAX_IGNORED = 50
@@ -22,29 +24,38 @@ _SLOTS = {target: slot for slot, target in enumerate(TARGETS)}
 _ID, _CONVERSATION, _USER, _TIME = (
     _SLOTS[target] for target in ("id", "conversation", "user", "time")
 )
+_PROVIDER, _STATUS, _USAGE = (
+    _SLOTS[target] for target in ("provider_used", "usage_status", "usage")
+)
+_TOKENS = [_SLOTS[target] for target in ("prompt_tokens", "completion_tokens", "total_tokens")]
 _BLANK = [NULL] * len(TARGETS)
 
 
 class RowMaker:
     """Turns records into lines of COPY text; records that can't be booked go to `bad`.
 
-    `mapping` is from column names of the file to columns of the books.
+    `mapping` is from column names of the file to columns of the books. With `read_usage`
+    a row that says no tokens has those of its usage block, if there is one.
 
     Raises UsageError for a mapping that can't be.
     """
 
-    def __init__(self, mapping: Mapping[str, str], bad: BadLines) -> None:
+    def __init__(
+        self, mapping: Mapping[str, str], bad: BadLines, *, read_usage: bool = False
+    ) -> None:
         self._known = sources(mapping)
         self._columns = {
             source: (_SLOTS[target], TARGETS[target]) for source, target in self._known.items()
         }
         self._bad = bad
+        self._read_usage = read_usage
         self._unseen = set(mapping)
         self._ignored: dict[str, None] = {}
         self._latest = time.time_ns() // 1000 + LEEWAY
         self.made = 0
         self.without_time = 0
         self.in_future = 0
+        self.unread_usage = 0
 
     def blocks(self, records: Iterable[Record]) -> Iterator[bytes]:
         """COPY text of the good records, in blocks of BLOCK_CHARACTERS or one record more."""
@@ -103,11 +114,31 @@ class RowMaker:
             self._bad.add(line, field, str(error))
             return ""
         self.made += 1
+        if self._read_usage and cells[_USAGE] is not NULL:
+            self._fill_tokens(cells, values)
         if cells[_TIME] is NULL:
             self.without_time += 1
         elif int(cells[_TIME]) > self._latest:
             self.in_future += 1
         return _copy_line(line, cells, content)
+
+    def _fill_tokens(self, cells: list[str], values: Mapping[str, Any]) -> None:
+        """Reads the usage block of a row that doesn't say its tokens, nor that nobody knows."""
+        if cells[_STATUS] == "unknown" or any(cells[slot] is not NULL for slot in _TOKENS):
+            return
+        block = next(
+            value
+            for name, value in values.items()
+            if value is not None and self._known.get(name) == "usage"
+        )
+        provider = None if cells[_PROVIDER] is NULL else cells[_PROVIDER]
+        counts = counts_of(json_of(block), provider)
+        if counts is None:
+            self.unread_usage += 1
+            return
+        for column, count in counts.items():
+            if cells[_SLOTS[column]] is NULL:
+                cells[_SLOTS[column]] = str(count)
 
     def _ignore(self, source: str) -> None:
         if source not in self._ignored and len(self._ignored) < MAX_IGNORED:

@@ -157,18 +157,19 @@ def moment(value: Any) -> str:
 
 def json_value(value: Any) -> str:
     """A JSON value, or text that holds one; numbers keep their digits."""
-    return _json_text(_json_of(value))
+    return _json_text(json_of(value))
 
 
 def json_object(value: Any) -> str:
     """A JSON object, or text that holds one."""
-    value = _json_of(value)
+    value = json_of(value)
     if type(value) is not dict:
         raise ValueError(f"{_shown(value)} is not a JSON object")
     return _json_text(value)
 
 
-def _json_of(value: Any) -> Any:
+def json_of(value: Any) -> Any:
+    """A JSON value, of itself or of text that holds one."""
     if type(value) is not str:
         return value
     try:
