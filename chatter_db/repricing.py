@@ -75,8 +75,13 @@ def prices(connection: Connection) -> list[dict[str, Any]]:
 
 
 def missing(connection: Connection) -> list[dict[str, Any]]:
-    """Models with calls of known usage and unknown cost: how many, tokens, first and last."""
-    return [dict(row) for row in connection.execute(query("prices_missing")).mappings()]
+    """Models with calls of known usage and unknown cost: how many, tokens, first and last.
+
+    `known` are those whose last call has a price by now, one's own or the list's: they only need
+    to be priced.
+    """
+    rows = [dict(row) for row in connection.execute(query("prices_missing")).mappings()]
+    return [row | {"known": row["known"] or _listed(row)} for row in rows]
 
 
 def repricings(connection: Connection) -> list[dict[str, Any]]:
@@ -235,6 +240,13 @@ def _price(row: Row[Any]) -> tuple[Decimal, Mapping[str, Any]] | None:
         usage, provider=row.provider_used, model=row.model_used, at=row.created_at
     )
     return (cost.amount, cost.details) if cost else None
+
+
+def _listed(row: Mapping[str, Any]) -> bool:
+    """Whether the price list has the last call of a model."""
+    provider, model = row["provider"] or None, row["model"] or None
+    anything = Usage(prompt_tokens=1, completion_tokens=1)
+    return cost_of(anything, provider=provider, model=model, at=row["last_call"]) is not None
 
 
 def _usage(row: Row[Any]) -> Usage | None:

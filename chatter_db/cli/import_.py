@@ -180,6 +180,11 @@ def _remarks(report: "ImportReport") -> Iterator[str]:
             f"Rows with a usage block that can't be read: {report.unread_usage:,}. Their tokens "
             "are unknown, unless columns say them."
         )
+    if report.unpriced_calls:
+        yield (
+            f"Calls without a cost: {report.unpriced_calls:,}. chatter reprice --reason WHY prices "
+            "those whose price is known; chatter prices --missing tells which."
+        )
 
 
 def _print_json(report: "ImportReport") -> None:

@@ -33,12 +33,15 @@ def prices(
     if as_json:
         typer.echo(json.dumps({"missing" if missing else "prices": rows}, default=str))
     elif missing:
-        _print(rows, "Every call whose usage is known has a cost.")
-        if rows:
+        shown = [row | {"known": "yes" if row["known"] else ""} for row in rows]
+        _print(shown, "Every call whose usage is known has a cost.")
+        if not all(row["known"] for row in rows):
             typer.echo(
                 "\nWrite a price: chatter price PROVIDER MODEL --prompt USD --completion USD "
                 "--since DATE\nthen: chatter reprice --reason WHY"
             )
+        if any(row["known"] for row in rows):
+            typer.echo("\nThe price of those marked known is: chatter reprice --reason WHY")
     else:
         _print(rows, "No prices of your own: all are from the price list of genai-prices.")
     if missing and rows:
@@ -97,7 +100,8 @@ def reprice(
 ) -> None:
     """Give calls without a cost one, by the prices at their time. Audited, and can be undone.
 
-    What a provider stated, and what was imported, is left alone.
+    Costs that a provider stated or that were imported are left alone; imported calls without a
+    cost get one.
     """
     from rich.progress import Progress, SpinnerColumn, TextColumn
 

@@ -25,12 +25,13 @@ _COPY_PLACE = re.compile(r"COPY \w+, line (\d+), column (\w+)")
 
 @dataclass(frozen=True)
 class Sums:
-    """What was booked: tokens, and US dollars."""
+    """What was booked: tokens, US dollars, and calls without a cost."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     cost: Decimal
+    unpriced_calls: int
 
 
 class Booking:
@@ -83,8 +84,10 @@ class Booking:
             self.booked += self._run("import_book")
         after = self._row("import_sums")
         self._run("import_clear")
-        prompt, completion, total, cost = (x - y for x, y in zip(after, before, strict=True))
-        return Sums(int(prompt), int(completion), int(total), cost)
+        prompt, completion, total, cost, unpriced = (
+            x - y for x, y in zip(after, before, strict=True)
+        )
+        return Sums(int(prompt), int(completion), int(total), cost, int(unpriced))
 
     def _prepare(self) -> None:
         """Makes the chunk's users and conversations, as far as they are new.

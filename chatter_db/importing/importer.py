@@ -133,6 +133,7 @@ class _Import:
             completion_tokens=sums.completion_tokens,
             total_tokens=sums.total_tokens,
             cost=sums.cost,
+            unpriced_calls=sums.unpriced_calls,
         )
 
     def _read(self, booking: Booking, file_format: Format, *, skip: bool) -> None:

@@ -28,11 +28,11 @@ class ImportReport:
 
     `rows_read` counts good and bad rows. `rejected` counts the bad ones, of which
     `bad_lines` holds the first. `already_there` are good rows that the books had
-    before. `without_time` are good rows that say no time, and so have that of their booking,
-    `in_future` those whose time is more than a day ahead, `unread_usage` those without
-    tokens whose usage block can't be read for certain. Tokens and `cost` (US dollars,
-    exact) are sums over the booked rows. `seconds` is wall-clock time. `empty` is a file
-    without a single byte.
+    before. Tokens, `cost` (US dollars, exact) and `unpriced_calls` (model calls without
+    a cost) are sums over the booked rows. Of the good rows, `without_time` say no time,
+    and so have that of their booking; `in_future` have one more than a day ahead;
+    `unread_usage` say no tokens, and have a usage block that can't be read for certain.
+    `seconds` is wall-clock time. `empty` is a file without a single byte.
     """
 
     rows_read: int
@@ -44,6 +44,7 @@ class ImportReport:
     without_time: int = 0
     in_future: int = 0
     unread_usage: int = 0
+    unpriced_calls: int = 0
     new_conversations: int = 0
     new_users: int = 0
     prompt_tokens: int = 0

@@ -55,3 +55,19 @@ def test_the_advice_for_columns_that_mean_the_same_can_be_followed(
         import_file(url, table)
     report = import_file(url, table, mapping={"prompt_tokens": "prompt_tokens"})
     assert (report.prompt_tokens, report.ignored_columns) == (2, ("input_tokens",))
+
+
+@ONE_SERVER
+def test_calls_without_a_cost_are_counted_and_can_be_priced(
+    chatter_command: Run, url: str, tmp_path: Path
+) -> None:
+    import_file(url, jsonl(tmp_path / "before.jsonl", [call(cost=None)]))
+    rows = [call(cost=None), call(cost=None, n=1), call(cost=0), call(role="user", model=None)]
+    jsonl(tmp_path / "a.jsonl", rows)
+    done = chatter_command("import", "a.jsonl", "--dry-run", "--json", url=url)
+    assert json.loads(done.stdout)["unpriced_calls"] == 1
+    done = chatter_command("import", "a.jsonl", url=url)
+    assert "Calls without a cost: 1. chatter reprice --reason WHY prices those" in done.stdout
+    assert "yes" in chatter_command("prices", "--missing", url=url).stdout
+    done = chatter_command("reprice", "--reason", "imported", "--json", url=url)
+    assert json.loads(done.stdout)["priced"] == 2

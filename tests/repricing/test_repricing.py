@@ -210,6 +210,41 @@ def test_missing_costs_are_filled_and_put_back(connection: Connection, books: Bo
         undo(connection, uuid4())
 
 
+def test_models_that_only_need_to_be_priced_are_marked(
+    connection: Connection, books: Books
+) -> None:
+    conversation = books.conversation()
+    own_price(connection)
+    ended = START + timedelta(days=2)
+    set_price(connection, "inhouse", "llama", valid_from=ended, prompt=None, completion=None)
+    own_price(connection, since=START + timedelta(days=9))
+    names = [
+        ("inhouse", "llama"),
+        ("inhouse", "other"),
+        ("openai", "gpt-4o-mini"),
+        (None, "gpt-4o-mini"),
+        (None, None),
+    ]
+    for provider, model in names:
+        call(books, conversation, provider_used=provider, model_used=model)
+
+    def known() -> dict[tuple[str, str], bool]:
+        rows = repricing.missing(connection)
+        return {(row["provider"], row["model"]): row["known"] for row in rows}
+
+    assert known() == {
+        ("inhouse", "llama"): True,
+        ("inhouse", "other"): False,
+        ("openai", "gpt-4o-mini"): True,
+        ("", "gpt-4o-mini"): True,
+        ("", ""): False,
+    }
+    outcome = reprice(connection, Selection(), reason="those that are known")
+    assert (outcome.priced, {named for named, found in known().items() if found}) == (3, set())
+    call(books, conversation, created_at=START + timedelta(days=3))  # after the price ended
+    assert not known()["inhouse", "llama"]
+
+
 def test_computed_costs_follow_a_new_price_when_asked(connection: Connection, books: Books) -> None:
     conversation = books.conversation()
     own_price(connection)
@@ -381,7 +416,10 @@ def test_the_commands(chatter_command: Run, url: str, books: Books) -> None:
     done = chatter_command("prices", "--missing", "--json", url=url)
     assert done.returncode == 1
     (row,) = json.loads(done.stdout)["missing"]
-    assert (row["provider"], row["model"], row["calls"]) == ("inhouse", "llama", 1)
+    assert (row["provider"], row["model"], row["calls"], row["known"]) == (
+        "inhouse", "llama", 1, False,
+    )  # fmt: skip
+    assert "Write a price:" in chatter_command("prices", "--missing", url=url).stdout
     for wrong, told in (
         (["--prompt", "two", "--completion", "1"], "--prompt: US dollars like 2.50, not 'two'"),
         (["--prompt", "2"], "needs both"),
@@ -397,6 +435,8 @@ def test_the_commands(chatter_command: Run, url: str, books: Books) -> None:
         "price", "inhouse", "llama", "--since", "2026-03-01", *prices, url=url
     ).stdout
     assert "our own machines" in chatter_command("prices", url=url).stdout
+    found = chatter_command("prices", "--missing", url=url).stdout
+    assert ("Write a price:" in found, "marked known" in found) == (False, True)
     assert "Say why" in chatter_command("reprice", url=url).stderr
     assert "Nothing was changed" in chatter_command("reprice", "--dry-run", url=url).stdout
     done = chatter_command("reprice", "--reason", "a price was missing", "--json", url=url)
