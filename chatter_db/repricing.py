@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Text, cast, func, insert, select, update
 
 from chatter_db.errors import UsageError
 from chatter_db.models import Price, Repricing
@@ -185,6 +185,23 @@ def reprice(
         )
         connection.commit()
     return outcome
+
+
+def find(connection: Connection, prefix: str) -> UUID:
+    """The repricing whose id begins with `prefix`.
+
+    Raises UsageError unless there is one, and one only.
+    """
+    begins = cast(Repricing.id, Text).startswith(prefix.lower(), autoescape=True)
+    found = connection.scalars(select(Repricing.id).where(begins).order_by(Repricing.id)).all()
+    if not found:
+        raise UsageError(f"There is no repricing {prefix}; chatter reprice --list shows all.")
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} repricings begin with {prefix!r}, such as {found[-2]} and {found[-1]}; "
+            "give more of the id."
+        )
+    return found[0]
 
 
 def undo(

@@ -113,11 +113,12 @@ def _source(url: str | None, variable: str | None) -> str | None:
 
 
 def _print(report: "AdoptReport") -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from chatter_db.cli.tables import console, show
+
+    out = console(highlight=False)
     found = report.found
     table = Table(
         title="What would be adopted (dry run)" if report.dry_run else "Adopted",
@@ -143,19 +144,25 @@ def _print(report: "AdoptReport") -> None:
         ("conversations whose totals had drifted", found.drifted),
     ):
         table.add_row(subject, f"{number:,}")
-    console.print(table)
-    console.print(f"{found.messages:,} messages in {report.seconds:.2f} s.")
+    out.print(table)
+    out.print(f"{found.messages:,} messages in {report.seconds:.2f} s.")
     if report.ignored_columns:
         names = escape(", ".join(report.ignored_columns))
-        console.print(f"Columns of the messages without a meaning here: {names}.")
+        out.print(f"Columns of the messages without a meaning here: {names}.")
     for bad in report.bad_rows:
-        console.print(f"[red]not booked[/] {escape(f'{bad.id}: {bad.field}: {bad.reason}')}")
+        out.print(f"[red]not booked[/] {escape(f'{bad.id}: {bad.field}: {bad.reason}')}")
     if found.drift:
-        drift = Table("conversation", "total", "was", "is", title="Drifted", title_justify="left")
-        for each in found.drift:
-            was = "" if each.stored is None else f"{each.stored:,}"
-            drift.add_row(escape(each.conversation), each.total, was, f"{each.recounted:,}")
-        console.print(drift)
+        out.print("\nDrifted")
+        rows = [
+            (
+                each.conversation,
+                each.total,
+                "" if each.stored is None else f"{each.stored:,}",
+                f"{each.recounted:,}",
+            )
+            for each in found.drift
+        ]
+        show(("conversation", "total", "was", "is"), rows, figures=("was", "is"))
 
 
 def _print_json(report: "AdoptReport") -> None:

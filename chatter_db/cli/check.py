@@ -39,19 +39,19 @@ def _rows(connection: Any, statement: Any) -> list[dict[str, Any]]:
 
 
 def _report(title: str, mend: str, rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from chatter_db.cli.tables import console, show
 
-    console = Console()
+    out = console()
     if not rows:
-        console.print(f"[green]good[/]   {title}", soft_wrap=True)
+        out.print(f"[green]good[/]   {title}", soft_wrap=True)
         return
-    console.print(f"[red]wrong[/]  {title} {len(rows)} row(s) differ:", soft_wrap=True)
-    table = Table(*rows[0])
-    for row in rows[:MAX_ROWS_SHOWN]:
-        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
-    console.print(table)
+    out.print(f"[red]wrong[/]  {title} {len(rows)} row(s) differ:", soft_wrap=True)
+    # Digit for digit: what differs may be the last one.
+    shown = [
+        ["" if value is None else str(value) for value in row.values()]
+        for row in rows[:MAX_ROWS_SHOWN]
+    ]
+    show(tuple(rows[0]), shown)
     if len(rows) > MAX_ROWS_SHOWN:
-        console.print(f"... and {len(rows) - MAX_ROWS_SHOWN} more; --json shows all.")
-    console.print(f"       To mend it: {mend}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"... and {len(rows) - MAX_ROWS_SHOWN} more; --json shows all.")
+    out.print(f"       To mend it: {mend}", highlight=False, markup=False, soft_wrap=True)

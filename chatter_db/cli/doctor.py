@@ -38,9 +38,10 @@ def doctor(
 
 
 def _print(found: "Diagnosis") -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from chatter_db.cli.tables import console
 
     streams = {True: "reported", False: "not reported", None: "can't be told"}
     prices = [f"{name} {_price(price)}" for name, price in (found.unit_prices or {}).items()]
@@ -64,12 +65,12 @@ def _print(found: "Diagnosis") -> None:
     for name, value in rows.items():
         if value:
             table.add_row(name, escape(value))
-    console = Console()
-    console.print(table)
+    out = console()
+    out.print(table)
     for problem in found.problems:
-        console.print("[yellow]unknown[/] ", escape(problem), highlight=False)
+        out.print("[yellow]unknown[/] ", escape(problem), highlight=False)
     if not found.problems:
-        console.print("[green]good[/]  Nothing of its calls is unknown.")
+        out.print("[green]good[/]  Nothing of its calls is unknown.")
 
 
 def _price(price: str | dict[str, str]) -> str:

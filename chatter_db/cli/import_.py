@@ -128,11 +128,12 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 def _print(report: "ImportReport") -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from chatter_db.cli.tables import console
+
+    out = console(highlight=False)
     table = Table(
         title="What would be booked (dry run)" if report.dry_run else "Booked",
         title_justify="left",
@@ -153,18 +154,16 @@ def _print(report: "ImportReport") -> None:
         ("cost, US dollars", report.cost),
     ):
         table.add_row(subject, f"{number:,}")
-    console.print(table)
-    console.print(f"{report.rows_read:,} rows in {report.seconds:.2f} s.")
+    out.print(table)
+    out.print(f"{report.rows_read:,} rows in {report.seconds:.2f} s.")
     for remark in _remarks(report):
-        console.print(f"[yellow]{remark}[/]")
+        out.print(f"[yellow]{remark}[/]")
     if report.ignored_columns:
-        console.print(
-            f"Columns without a meaning here: {escape(', '.join(report.ignored_columns))}."
-        )
+        out.print(f"Columns without a meaning here: {escape(', '.join(report.ignored_columns))}.")
     for bad in report.bad_lines:
-        console.print(f"[red]skipped[/] {escape(str(bad))}")
+        out.print(f"[red]skipped[/] {escape(str(bad))}")
     if report.rejected > len(report.bad_lines):
-        console.print(f"... and {report.rejected - len(report.bad_lines):,} more bad lines.")
+        out.print(f"... and {report.rejected - len(report.bad_lines):,} more bad lines.")
 
 
 def _remarks(report: "ImportReport") -> Iterator[str]:

@@ -94,7 +94,10 @@ def reprice(
         bool, typer.Option("--computed", help="Also those that have a computed cost.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell, and change nothing.")] = False,
-    undo: Annotated[str | None, typer.Option(help="Put back what this repricing changed.")] = None,
+    undo: Annotated[
+        str | None,
+        typer.Option(help="Put back what this repricing changed; its id, or how it begins."),
+    ] = None,
     as_list: Annotated[bool, typer.Option("--list", help="The repricings there were.")] = False,
     as_json: _AsJson = False,
 ) -> None:
@@ -124,7 +127,7 @@ def reprice(
                 progress.update(task, completed=done)
 
             if undo is not None:
-                undone = repricing.undo(connection, _uuid(undo), show)
+                undone = repricing.undo(connection, repricing.find(connection, undo), show)
             elif reason is None and not dry_run:
                 raise UsageError("Say why, it is kept: --reason WHY. Or --dry-run.")
             else:
@@ -165,17 +168,6 @@ def _decimal(option: str, given: str | None) -> Decimal | None:
         raise UsageError(f"{option}: US dollars like 2.50, not {given!r}.") from None
 
 
-def _uuid(given: str) -> Any:
-    from uuid import UUID
-
-    try:
-        return UUID(given)
-    except ValueError:
-        raise UsageError(
-            f"--undo: the id of a repricing, not {given!r}; chatter reprice --list shows them."
-        ) from None
-
-
 def _as_json(outcome: "Repriced") -> dict[str, Any]:
     return {
         "repricing": outcome.id,
@@ -211,11 +203,9 @@ def _print_outcome(outcome: "Repriced") -> None:
 
 
 def _print(rows: list[dict[str, Any]], nothing: str) -> None:
-    from rich.console import Console
-
-    from chatter_db.cli.report import as_rich_table
+    from chatter_db.cli.tables import show
 
     if rows:
-        Console().print(as_rich_table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
+        show(tuple(rows[0]), [tuple(row.values()) for row in rows])
     else:
         typer.echo(nothing)

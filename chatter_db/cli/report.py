@@ -4,8 +4,7 @@ import asyncio
 import csv
 import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -68,55 +67,18 @@ def _print_definitions(url: str) -> None:
 
 
 def _print_list() -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from chatter_db.analytics import reports
+    from chatter_db.cli.tables import show
 
-    table = Table("report", "what it tells", box=None, pad_edge=False, header_style="bold")
-    for found in reports().values():
-        table.add_row(found.name, found.title)
-    Console().print(table)
+    show(("report", "what it tells"), [(found.name, found.title) for found in reports().values()])
 
 
 def _print(found: "Table") -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console()
-    console.print(f"[bold]{escape(found.report.title)}[/] {escape(found.report.notes)}")
-    console.print(as_rich_table(found.columns, found.rows))
-    console.print(f"As of {found.as_of:%Y-%m-%d %H:%M:%S} UTC.", highlight=False)
+    from chatter_db.cli.tables import console, show
 
-
-def as_rich_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
-    """Rows for the terminal: numbers to the right."""
-    from decimal import Decimal
-
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
-        numbers = all(isinstance(row[place], int | float | Decimal | None) for row in rows)
-        table.add_column(column.replace("_", " "), justify="right" if numbers else "left")
-    for row in rows:
-        table.add_row(*(escape(_shown(value)) for value in row))
-    return table
-
-
-def _shown(value: Any) -> str:
-    from datetime import datetime
-    from decimal import Decimal
-
-    match value:
-        case None:
-            return ""
-        case int():
-            return f"{value:,}"
-        case Decimal():
-            return f"{value:,.6f}".rstrip("0").rstrip(".")
-        case datetime():
-            return f"{value:%Y-%m-%d %H:%M}"
-        case _:
-            return str(value)
+    out = console()
+    out.print(f"[bold]{escape(found.report.title)}[/] {escape(found.report.notes)}")
+    show(found.columns, found.rows)
+    out.print(f"As of {found.as_of:%Y-%m-%d %H:%M:%S} UTC.", highlight=False)

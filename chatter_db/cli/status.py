@@ -30,27 +30,28 @@ def status(
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from chatter_db.cli.tables import console
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts.items():
         shown = f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)
         table.add_row(name.replace("_", " "), shown)
-    console = Console()
-    console.print(table)
+    out = console()
+    out.print(table)
     if facts["worker_missing"]:
-        console.print(
+        out.print(
             f"[yellow]No worker for a minute; {facts['deltas_waiting']:,} changes wait to be "
             "folded. Figures stay exact, but get slower. Run chatter serve or chatter worker.[/]"
         )
     if facts["unpriced_calls"]:
-        console.print(
+        out.print(
             f"[yellow]{facts['unpriced_calls']:,} model calls have no known price and are not in "
             "the cost.[/]"
         )
     if facts["unknown_usage"]:
-        console.print(
+        out.print(
             f"[yellow]{facts['unknown_usage']:,} model calls reported no usage: their tokens are "
             "unknown, not zero.[/]"
         )

@@ -13,13 +13,15 @@ def top(
     once: Annotated[bool, typer.Option(help="Print it once and end.")] = False,
 ) -> None:
     """Show what runs now and what today has cost, live, until Ctrl-C."""
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
 
     from chatter_db.analytics import run_report
     from chatter_db.cli.books import migrated_url
-    from chatter_db.cli.report import as_rich_table
+    from chatter_db.cli.tables import console, fitted
     from chatter_db.ledger import Chatter
+
+    out = console()
 
     async def picture(chatter: Chatter) -> Group:
         async with chatter.session() as session:
@@ -32,16 +34,16 @@ def top(
         for heading, table in tables.items():
             parts.append(f"[bold]{heading}[/]" + ("" if table.rows else ": nothing"))
             if table.rows:
-                parts.append(as_rich_table(table.columns, table.rows))
+                parts.append(fitted(table.columns, table.rows, out.width))
             parts.append("")
         return Group(*parts)
 
     async def main(url: str) -> None:
         async with Chatter.connect(url) as chatter:
             if once:
-                Console().print(await picture(chatter))
+                out.print(await picture(chatter))
                 return
-            with Live(await picture(chatter), auto_refresh=False, screen=True) as live:
+            with Live(await picture(chatter), console=out, auto_refresh=False, screen=True) as live:
                 while True:
                     await asyncio.sleep(EVERY_SECONDS)
                     live.update(await picture(chatter), refresh=True)

@@ -3,12 +3,13 @@
 import asyncio
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from chatter_db.tracing import Trace
+    from chatter_db.tracing import Step, Trace
 
 
 def trace(
@@ -43,32 +44,38 @@ def trace(
 
 
 def _print(told: "Trace") -> None:
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+
+    from chatter_db.cli.tables import console, show
 
     began = told.steps[0].began_at
-    table = Table("step", "name", "status", box=None, pad_edge=False, header_style="bold")
-    for column in ("at ms", "took ms", "tokens", "cost"):
-        table.add_column(column, justify="right")
-    for step in told.steps:
-        inside = step.execution_id is not None and step.step != "workflow"
-        failed = step.error_type is not None
-        table.add_row(
-            ("  " if inside else "") + step.step,
-            escape(step.name or ""),
-            f"[red]{step.status}: {escape(step.error_type or '')}[/]" if failed else step.status,
-            f"{(step.began_at - began).total_seconds() * 1000:,.0f}",
-            "" if step.duration_ms is None else f"{step.duration_ms:,.0f}",
-            ""
-            if step.prompt_tokens is None
-            else f"{step.prompt_tokens:,} + {step.completion_tokens or 0:,}",
-            "" if step.cost is None else f"${step.cost:f}",
-        )
-    console = Console()
-    console.print(f"{began:%Y-%m-%d %H:%M:%S} UTC, correlation id {escape(told.correlation_id)}")
-    console.print(table)
+    out = console()
+    out.print(f"{began:%Y-%m-%d %H:%M:%S} UTC, correlation id {escape(told.correlation_id)}")
+    figures = ("at ms", "took ms", "tokens", "cost")
+    show(
+        ("step", "name", "status", *figures),
+        [_row(step, began) for step in told.steps],
+        figures=figures,
+    )
     unpriced = (
         f", and {told.unpriced_calls} call(s) of unknown price" if told.unpriced_calls else ""
     )
-    console.print(f"{told.lasted.total_seconds() * 1000:,.0f} ms, ${told.cost:f}{unpriced}")
+    out.print(f"{told.lasted.total_seconds() * 1000:,.0f} ms, ${told.cost:f}{unpriced}")
+
+
+def _row(step: "Step", began: datetime) -> tuple[Any, ...]:
+    from rich.text import Text
+
+    inside = step.execution_id is not None and step.step != "workflow"
+    failed = step.error_type is not None
+    return (
+        ("  " if inside else "") + step.step,
+        step.name,
+        Text(f"{step.status}: {step.error_type}", "red") if failed else step.status,
+        f"{(step.began_at - began).total_seconds() * 1000:,.0f}",
+        "" if step.duration_ms is None else f"{step.duration_ms:,.0f}",
+        ""
+        if step.prompt_tokens is None
+        else f"{step.prompt_tokens:,} + {step.completion_tokens or 0:,}",
+        "" if step.cost is None else f"${step.cost:f}",
+    )

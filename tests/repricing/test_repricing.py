@@ -446,3 +446,22 @@ def test_the_commands(chatter_command: Run, url: str, books: Books) -> None:
     done = chatter_command("reprice", "--undo", told_["repricing"], url=url)
     assert done.stdout == "1 calls put back.\n"
     assert chatter_command("reprice", "--undo", "x", url=url).returncode == 2
+
+
+@pytest.mark.parametrize("url", ["pg18"], indirect=True)
+def test_a_repricing_is_undone_by_how_its_id_begins(
+    chatter_command: Run, url: str, connection: Connection, books: Books
+) -> None:
+    own_price(connection)
+    message = call(books, books.conversation())
+    ids = [str(reprice(connection, Selection(), reason="why").id) for _ in range(2)]
+    alike = next(n for n, (one, other) in enumerate(zip(*ids, strict=True)) if one != other)
+    several = chatter_command("reprice", "--undo", ids[0][:alike], url=url)
+    assert (several.returncode, "2 repricings begin with" in several.stderr) == (2, True)
+    assert ids[0] in several.stderr and ids[1] in several.stderr
+    for none in ("%", "_", "ffff", ids[0] + "0"):
+        done = chatter_command("reprice", "--undo", none, url=url)
+        assert (done.returncode, "There is no repricing" in done.stderr) == (2, True)
+    assert books.field("messages", message, "cost") == Decimal("0.003")
+    done = chatter_command("reprice", "--undo", ids[0][: alike + 1].upper(), url=url)
+    assert done.stdout == "1 calls put back.\n"

@@ -1,0 +1,119 @@
+"""Tables on stdout, of which nothing is cut.
+
+On a terminal a table fits into its width: long texts fold first, then headings take several
+lines, then ids fold, too; figures and dates never do. One that can't fit is told as records,
+a value a line. In a pipe or a file a line is as long as it needs to be.
+"""
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+NO_EDGE = 1_000_000
+"""How wide a pipe is."""
+
+MIN_TEXT = 10
+"""How narrow a text may become before the table is told as records."""
+
+_LAYOUTS = ((" ", True), ("\n", True), ("\n", False))
+"""What is between the words of a heading, and whether a text of one word, an id, stays whole."""
+
+_GAP = 2
+
+
+def console(*, highlight: bool = True) -> Console:
+    """stdout: lines end at the edge of a terminal, and nowhere where there is none."""
+    return Console(width=None if sys.stdout.isatty() else NO_EDGE, highlight=highlight)
+
+
+def show(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, figures: Collection[str] = ()
+) -> None:
+    """Prints a table; see `fitted`."""
+    out = console()
+    out.print(fitted(columns, rows, out.width, figures=figures))
+
+
+def fitted(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    width: int,
+    *,
+    figures: Collection[str] = (),
+) -> RenderableType:
+    """A table that is no wider than `width`. Numbers, and columns in `figures`, are to the right.
+
+    A value may be a rich Text, of any style.
+    """
+    cells = [[_text(value) for value in row] for row in rows]
+    to_the_right = {
+        place
+        for place, column in enumerate(columns)
+        if column in figures or _all(rows, place, int | float | Decimal)
+    }
+    fixed = to_the_right | {
+        place for place in range(len(columns)) if _all(rows, place, date | datetime)
+    }
+    texts = {place for place in range(len(columns)) if any(" " in str(row[place]) for row in cells)}
+    for separator, whole in _LAYOUTS:
+        headings = [column.replace("_", separator).replace(" ", separator) for column in columns]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        needed = _GAP * (len(columns) - 1)
+        for place, heading in enumerate(headings):
+            longest = max(_widths([heading, *(str(row[place]) for row in cells)]))
+            stays = place in fixed or (whole and place not in texts)
+            narrowest = longest if stays else min(longest, MIN_TEXT)
+            needed += narrowest
+            table.add_column(
+                heading,
+                justify="right" if place in to_the_right else "left",
+                no_wrap=stays,
+                overflow="fold",
+                min_width=narrowest,
+            )
+        if needed <= width:
+            for row in cells:
+                table.add_row(*row)
+            return table
+    return Group(*(_record(columns, row) for row in cells))
+
+
+def _record(columns: Sequence[str], cells: Sequence[Text]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for column, cell in zip(columns, cells, strict=True):
+        table.add_row(column.replace("_", " "), cell)
+    return Group(table, "")
+
+
+def _all(rows: Sequence[Sequence[Any]], place: int, kinds: Any) -> bool:
+    return all(isinstance(row[place], kinds | None) for row in rows)
+
+
+def _widths(texts: Iterable[str]) -> list[int]:
+    """How wide each line of `texts` is."""
+    return [cell_len(line) for text in texts for line in text.split("\n")]
+
+
+def _text(value: Any) -> Text:
+    match value:
+        case Text():
+            return value
+        case None:
+            return Text()
+        case int():
+            return Text(f"{value:,}")
+        case Decimal():
+            return Text(f"{value:,.6f}".rstrip("0").rstrip("."))
+        case datetime():
+            return Text(f"{value:%Y-%m-%d %H:%M}")
+        case _:
+            return Text(str(value))
