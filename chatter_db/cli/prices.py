@@ -142,7 +142,8 @@ def reprice(
                     connection, selection, reason=reason or "", trial=dry_run, progress=show
                 )
     if undo is not None:
-        typer.echo(json.dumps({"undone": undone}) if as_json else f"{undone:,} calls put back.")
+        told = f"{undone:,} calls put back. What was changed again since then stays as it is."
+        typer.echo(json.dumps({"undone": undone}) if as_json else told)
     elif as_json:
         typer.echo(json.dumps(_as_json(outcome), default=str))
     else:
@@ -172,6 +173,7 @@ def _as_json(outcome: "Repriced") -> dict[str, Any]:
     return {
         "repricing": outcome.id,
         "priced": outcome.priced,
+        "changed_meanwhile": outcome.changed_meanwhile,
         "models": [
             {"provider": provider, "model": model, **vars(found)}
             for (provider, model), found in outcome.models.items()
@@ -200,6 +202,8 @@ def _print_outcome(outcome: "Repriced") -> None:
         typer.echo(
             f"\n{outcome.priced:,} calls priced. To undo: chatter reprice --undo {outcome.id}"
         )
+    if outcome.changed_meanwhile:
+        typer.echo(f"{outcome.changed_meanwhile:,} calls were changed meanwhile and left alone.")
 
 
 def _print(rows: list[dict[str, Any]], nothing: str) -> None:
