@@ -3,11 +3,12 @@
 Any URL that libpq knows is good: `postgresql://user:password@host:port/name?sslmode=require`.
 """
 
+import asyncio
 import json
 import re
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -174,6 +175,13 @@ class _AsyncpgDialect(PGDialect_asyncpg):
         with self._losses_wrapped():
             await super().setup_asyncpg_jsonb_codec(conn)  # type: ignore[no-untyped-call]
 
+    def do_close(self, dbapi_connection: Any) -> None:
+        connection: _AsyncpgConnection = dbapi_connection.driver_connection
+        if connection.can_be_awaited():
+            super().do_close(dbapi_connection)  # type: ignore[no-untyped-call]
+        else:
+            connection.terminate()
+
     @contextmanager
     def _losses_wrapped(self) -> Iterator[None]:
         try:
@@ -290,6 +298,19 @@ class _AsyncpgConnection(_Asyncpg):
     It has forgotten its protocol then, and what would be known as a lost connection is an
     AttributeError of None.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._made_in = asyncio.get_running_loop()
+
+    def can_be_awaited(self) -> bool:
+        """Whether the event loop that it was made in runs."""
+        return self._made_in.is_running()
+
+    def terminate(self) -> None:
+        # A loop that was closed refuses what it should do then; the server has been told before.
+        with suppress(RuntimeError):
+            super().terminate()
 
     async def execute(self, *args: Any, **kwargs: Any) -> Any:
         with _loss_told():

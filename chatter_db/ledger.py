@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Self
 from uuid import UUID
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, event, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from chatter_db import database, migrating
 from chatter_db.errors import UsageError
 from chatter_db.events import Event, Hub, Selection
+from chatter_db.loops import Loops
 from chatter_db.models import Conversation, User
 from chatter_db.queries import query
 from chatter_db.recorder import Recorder, Writer, open_spool
@@ -45,10 +46,7 @@ class Chatter:
         self._open = ExitStack()
         self._url: str | None = None
         self._sync_engine: Engine | None = None
-        self._engines: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncEngine] = (
-            WeakKeyDictionary()
-        )
-        self._hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+        self._loops = Loops()
         self._writer: Writer | None = None
         self._installed: Recorder | None = None
 
@@ -86,6 +84,7 @@ class Chatter:
     def __exit__(self, *exception: object) -> None:
         self.uninstall()
         _open_ones.discard(self)
+        self._loops.end()
         self._url = self._sync_engine = self._writer = None
         self._open.close()
 
@@ -100,10 +99,7 @@ class Chatter:
             raise
 
     async def __aexit__(self, *exception: object) -> None:
-        await self.close_events()
-        engine = self._engines.pop(asyncio.get_running_loop(), None)
-        if engine is not None:
-            await engine.dispose()
+        await self._loops.close()
         await asyncio.to_thread(self.__exit__, *exception)
 
     @property
@@ -229,17 +225,11 @@ class Chatter:
 
     def event_hub(self) -> Hub:
         """The hub of this event loop: one LISTEN connection for all who follow the events."""
-        loop = asyncio.get_running_loop()
-        hub = self._hubs.get(loop)
-        if hub is None:
-            hub = self._hubs[loop] = Hub(self.url, poll_seconds=settings().poll_seconds)
-        return hub
+        return self._loops.hub(self.url)
 
     async def close_events(self) -> None:
         """Ends all that follow the events in this event loop; no-op if nobody does."""
-        hub = self._hubs.pop(asyncio.get_running_loop(), None)
-        if hub is not None:
-            await hub.close()
+        await self._loops.close_hub()
 
     async def events(
         self,
@@ -279,12 +269,7 @@ class Chatter:
         With `acting_for` (an id of chatter.users) each of its transactions sees and writes
         what is that user's and nothing else, by row-level security; without, all there is.
         """
-        loop = asyncio.get_running_loop()
-        # Connections of asyncpg belong to the event loop they were made in.
-        engine = self._engines.get(loop)
-        if engine is None:
-            engine = self._engines[loop] = database.async_engine(self.url)
-        async with AsyncSession(engine, expire_on_commit=False) as session:
+        async with AsyncSession(self._loops.engine(self.url), expire_on_commit=False) as session:
             if acting_for is not None:
                 _confine(session, acting_for)
             yield session
@@ -351,9 +336,8 @@ class Chatter:
     def _leave(self) -> None:
         """In a child of fork: leaves connections, threads and files to the parent."""
         assert self._sync_engine is not None and self._writer is not None, self._url
-        for engine in [self._sync_engine, *(each.sync_engine for each in self._engines.values())]:
-            engine.dispose(close=False)
-        self._hubs.clear()
+        self._sync_engine.dispose(close=False)
+        self._loops.leave()
         self._writer.leave()
 
 

@@ -69,6 +69,7 @@ class Hub:
         self._rung = asyncio.Event()
         self._rings: deque[float] = deque(maxlen=BUSY[0])
         self._task: asyncio.Task[None] | None = None
+        self._listening: asyncpg.Connection[asyncpg.Record] | None = None
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._closed = False
         self.connected = False
@@ -117,6 +118,12 @@ class Hub:
                 await self._task
         if self._pool is not None:
             self._pool.terminate()
+
+    def terminate(self) -> None:
+        """Ends the connections of an event loop that doesn't run any more."""
+        for each in (self._listening, self._pool):
+            if each is not None:
+                each.terminate()
 
     # For subscriptions.
 
@@ -194,6 +201,7 @@ class Hub:
         connection = await asyncpg.connect(
             timeout=5, **asyncpg_options(self._url, "chatter events")
         )
+        self._listening = connection
         try:
             if self._poll is None:
                 own = connection.get_server_pid()
