@@ -12,6 +12,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, event, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -296,20 +297,20 @@ class Chatter:
         """
         async with self.session() as session, session.begin():
             owner = await _user(session, user) if user is not None else None
-            if external_id is not None and await session.scalar(
-                select(Conversation.id).where(
-                    Conversation.external_id == external_id,
-                    Conversation.user_id == owner,
+            made: Conversation | None = await session.scalar(
+                insert(Conversation)
+                .values(
+                    user_id=owner, external_id=external_id, title=title, extra=dict(metadata or {})
                 )
-            ):
-                raise UsageError(f"There is already a conversation {external_id!r} of this user.")
-            conversation = Conversation(
-                user_id=owner, external_id=external_id, title=title, extra=dict(metadata or {})
+                .on_conflict_do_nothing(
+                    index_elements=[Conversation.user_id, Conversation.external_id],
+                    index_where=Conversation.external_id.is_not(None),
+                )
+                .returning(Conversation)
             )
-            session.add(conversation)
-            await session.flush()
-            await session.refresh(conversation)
-            return conversation
+            if made is None:
+                raise UsageError(f"There is already a conversation {external_id!r} of this user.")
+            return made
 
     async def delete_conversation(self, conversation_id: UUID) -> bool:
         """Erases the texts of a conversation; its tokens and cost stay in the books.
@@ -363,8 +364,6 @@ def _confine(session: AsyncSession, user_id: UUID) -> None:
 
 
 async def _user(session: AsyncSession, external_id: str) -> UUID:
-    from sqlalchemy.dialects.postgresql import insert
-
     await session.execute(
         insert(User)
         .values(external_id=external_id)

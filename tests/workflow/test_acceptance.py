@@ -1,7 +1,10 @@
 """What the audit of the first backend asked for, on real Postgres and the real compiled graph."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import select
 
@@ -19,6 +22,7 @@ from chatter_db.settings import settings
 from chatter_db.workflow import OfflineChatModel
 from tests.providers.openai import Provider, Reply
 from tests.recorder.test_recorder import model_of
+from tests.recorder.test_writer import wait_until_blocked
 
 
 @pytest.fixture
@@ -139,6 +143,23 @@ async def test_wrong_arguments_are_named(chatter: Chatter) -> None:
         await chatter.create_conversation(external_id="one")
     with pytest.raises(UsageError, match="limit must be from 1"):
         await (await get_monitoring_service(chatter)).get_workflow_stats(limit=0)
+
+
+@pytest.mark.parametrize("user", ["ada", None])
+async def test_of_two_conversations_of_one_name_at_once_one_is_made(
+    chatter: Chatter, db: psycopg.Connection[Any], user: str | None
+) -> None:
+    if user is not None:
+        db.execute("insert into chatter.users (external_id) values (%s)", (user,))
+    with db.transaction():
+        db.execute(
+            "insert into chatter.conversations (external_id, user_id) "
+            "values ('one', (select id from chatter.users))"
+        )
+        making = asyncio.create_task(chatter.create_conversation(user=user, external_id="one"))
+        await asyncio.to_thread(wait_until_blocked, db)
+    with pytest.raises(UsageError, match="already a conversation 'one'"):
+        await making
 
 
 async def test_the_offline_model_streams_what_it_invokes() -> None:
