@@ -48,6 +48,7 @@ from chatter_db.models import (
     User,
     UserRole,
 )
+from chatter_db.recorder.arguments import require_text
 
 MIN_PASSWORD = 12
 """Characters of a password, at least (NIST SP 800-63B-4 asks for 15, or 8 with a second factor)."""
@@ -141,8 +142,9 @@ class Accounts:
         """A new user by the host app's own id.
 
         Raises UsageError if there is one of that name, or for a password of less
-        than 12 or more than 1,000 characters.
+        than 12 or more than 1,000 characters, or a name that isn't 1 to 500 characters long.
         """
+        require_text("user", user)
         hashed = await self._hashed(password) if password is not None else None
         async with self._chatter.session() as session, session.begin():
             made = await session.scalar(
@@ -391,10 +393,7 @@ class Accounts:
         Raises UsageError for a name that isn't 1 to 200 characters long, or a time
         that isn't positive.
         """
-        if not 1 <= len(name) <= 200:
-            raise UsageError(
-                f"The name of a key must have 1 to 200 characters; it has {len(name)}."
-            )
+        require_text("The name of a key", name, at_most=200)
         if lasts is not None and lasts <= timedelta():
             raise UsageError("A key must last for a positive time.")
         async with self._chatter.session() as session, session.begin():

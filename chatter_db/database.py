@@ -34,6 +34,8 @@ _READ_ONLY = "25006"
 _PASSING = ("08", "53", "57P", _READ_ONLY, "40001", "40P01", "55P03", "57014")
 # Whatever the database's own default is: who waits for a lock goes on with what it finds then.
 _ISOLATION = "READ COMMITTED"
+# A value that doesn't go into its column, or past a check.
+_UNFIT = ("22", "23514")
 _ENDS = ("08", "57P")
 """Errors that end a connection, or the attempt to make one."""
 
@@ -269,6 +271,24 @@ def losses_told(url: str) -> Iterator[None]:
         raise DatabaseUnavailable(
             f"Lost the connection to Postgres at {place(url)}: {error.orig}"
         ) from None
+
+
+@contextmanager
+def refusals_told(what: str) -> Iterator[None]:
+    """Raises UsageError if Postgres, or asyncpg before it, can't take a value of `what`."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if not state.startswith(_UNFIT):
+            raise
+        raise UsageError(f"{what} can't be booked: {said(error)}.") from None
+
+
+def said(error: Exception) -> str:
+    """The first line of what went wrong, without the row that DETAIL would quote."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(cause).partition("\n")[0].rpartition(">: ")[2]
 
 
 def asyncpg_options(url: str, application_name: str) -> dict[str, Any]:

@@ -26,9 +26,13 @@ from chatter_db.recorder import Recorder, Writer, open_spool
 from chatter_db.recorder import hook as hook_recorders
 from chatter_db.recorder import install as install_recorder
 from chatter_db.recorder import uninstall as uninstall_recorder
+from chatter_db.recorder.arguments import json_object, require_text
 from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.runs import now
 from chatter_db.settings import default_data_dir, settings
+
+MAX_TITLE = 2000
+"""The limit of conversations.title, in characters."""
 
 
 class Chatter:
@@ -293,15 +297,24 @@ class Chatter:
     ) -> Conversation:
         """A new conversation of `user` (made if new), under your own id if you give one.
 
-        Raises UsageError if the user has a conversation of that `external_id`.
+        Raises UsageError if the user has a conversation of that `external_id`, and for an argument
+        that the books can't hold.
         """
+        require_text("user", user)
+        require_text("external_id", external_id)
+        require_text("title", title, at_least=0, at_most=MAX_TITLE)
+        extra = json_object("metadata", metadata)
+        with database.refusals_told("The conversation"):
+            return await self._make_conversation(user, external_id, title, extra)
+
+    async def _make_conversation(
+        self, user: str | None, external_id: str | None, title: str | None, extra: dict[str, Any]
+    ) -> Conversation:
         async with self.session() as session, session.begin():
             owner = await _user(session, user) if user is not None else None
             made: Conversation | None = await session.scalar(
                 insert(Conversation)
-                .values(
-                    user_id=owner, external_id=external_id, title=title, extra=dict(metadata or {})
-                )
+                .values(user_id=owner, external_id=external_id, title=title, extra=extra)
                 .on_conflict_do_nothing(
                     index_elements=[Conversation.user_id, Conversation.external_id],
                     index_where=Conversation.external_id.is_not(None),

@@ -5,7 +5,8 @@ code that has none: they write the same rows, and the same triggers total them.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chatter_db.database import refusals_told, said
 from chatter_db.errors import DatabaseUnavailable, UsageError
 from chatter_db.ledger import Chatter, default_chatter
 from chatter_db.models import (
@@ -25,14 +27,14 @@ from chatter_db.models import (
     Message,
     WorkflowExecution,
 )
+from chatter_db.recorder.arguments import json_object, require_count, require_text
+from chatter_db.recorder.rows import error_columns
 
 ENDS = ("completed", "failed", "cancelled")
 """How a tracked workflow may finish."""
 
-MAX_NAME = 500
-"""The limit of workflow_executions.workflow_name, in characters."""
-
-CHECK_VIOLATION = "23514"
+MAX_COST = 1_000_000
+"""The limit of messages.cost, in US dollars."""
 
 SLOW_DATABASE_MS = 500
 """A round trip to Postgres above this is reported as a reason to look."""
@@ -110,11 +112,13 @@ class MonitoringService:
         """Begins an execution, visible while it runs; returns its id.
 
         It belongs to the conversation given, else to a new one. Raises UsageError
-        for an unknown conversation or a name that isn't 1 to 500 characters long.
+        for an unknown conversation, a name or correlation id that isn't 1 to 500 characters long
+        or has a NUL, and metadata that is no JSON.
         """
-        if not 1 <= len(workflow_name) <= MAX_NAME:
-            raise UsageError(f"workflow_name must have 1 to {MAX_NAME} characters.")
-        async with self._chatter.session() as session, session.begin():
+        require_text("workflow_name", workflow_name)
+        require_text("correlation_id", correlation_id)
+        extra = json_object("metadata", metadata)
+        async with self._booking("The workflow") as session:
             if conversation_id is None:
                 conversation_id = await session.scalar(
                     insert(Conversation).returning(Conversation.id)
@@ -129,7 +133,7 @@ class MonitoringService:
                     user_id=conversation.user_id,
                     workflow_name=workflow_name,
                     correlation_id=correlation_id,
-                    extra=dict(metadata or {}),
+                    extra=extra,
                 )
                 .returning(WorkflowExecution.id)
             )
@@ -154,33 +158,35 @@ class MonitoringService:
         None and counts as unknown, not as 0. Raises UsageError for an unknown
         execution or figures that can't be (negative, or a float for money).
         """
+        require_text("provider", provider)
+        require_text("model", model)
+        require_count("prompt_tokens", prompt_tokens)
+        require_count("completion_tokens", completion_tokens)
         if cost is not None and not isinstance(cost, Decimal):
             raise UsageError(f"cost must be a Decimal, exact; not {type(cost).__name__}.")
-        async with self._chatter.session() as session, session.begin():
+        # Not left to Postgres: what asyncpg makes of 1E+200000 is 0.
+        if cost is not None and not (cost.is_finite() and 0 <= cost < MAX_COST):
+            raise UsageError(f"cost must be from 0 to less than {MAX_COST}, not {cost}.")
+        async with self._booking("The figures") as session:
             execution = await self._execution(session, execution_id)
-            try:
-                made: UUID | None = await session.scalar(
-                    insert(Message)
-                    .values(
-                        conversation_id=execution.conversation_id,
-                        execution_id=execution_id,
-                        role="assistant",
-                        kind="step",
-                        provider_used=provider,
-                        model_used=model,
-                        prompt_tokens=prompt_tokens,
-                        completion_tokens=completion_tokens,
-                        cost=cost,
-                        cost_source=cost_source if cost is not None else None,
-                        response_time_ms=response_time_ms,
-                        correlation_id=execution.correlation_id,
-                    )
-                    .returning(Message.id)
+            made: UUID | None = await session.scalar(
+                insert(Message)
+                .values(
+                    conversation_id=execution.conversation_id,
+                    execution_id=execution_id,
+                    role="assistant",
+                    kind="step",
+                    provider_used=provider,
+                    model_used=model,
+                    prompt_tokens=prompt_tokens,
+                    completion_tokens=completion_tokens,
+                    cost=cost,
+                    cost_source=cost_source if cost is not None else None,
+                    response_time_ms=response_time_ms,
+                    correlation_id=execution.correlation_id,
                 )
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) != CHECK_VIOLATION:
-                    raise
-                raise UsageError(f"The figures can't be booked: {_message(error)}") from None
+                .returning(Message.id)
+            )
         assert made is not None
         return made
 
@@ -204,11 +210,7 @@ class MonitoringService:
             await session.execute(
                 update(WorkflowExecution)
                 .where(WorkflowExecution.id == execution_id, WorkflowExecution.status == "running")
-                .values(
-                    status=status,
-                    error_type=type(error).__name__ if error is not None else None,
-                    error_message=str(error)[:10_000] if error is not None else None,
-                )
+                .values(status=status, **error_columns(error))
             )
 
     async def get_system_health(self) -> SystemHealth:
@@ -227,7 +229,7 @@ class MonitoringService:
                 database_ms = (time.perf_counter() - begin) * 1000
                 active, oldest = (await session.execute(running)).one()
         except (DBAPIError, DatabaseUnavailable, OSError) as error:
-            reasons.append(f"Postgres: {_message(error)}")
+            reasons.append(f"Postgres: {said(error)}")
         if database_ms is not None and database_ms > SLOW_DATABASE_MS:
             reasons.append(f"Postgres took {database_ms:.0f} ms to answer.")
         lost = self._chatter.lost_records
@@ -242,6 +244,13 @@ class MonitoringService:
             lost_records=lost,
             reduced_records=self._chatter.reduced_records,
         )
+
+    @asynccontextmanager
+    async def _booking(self, what: str) -> AsyncIterator[AsyncSession]:
+        """A transaction; raises UsageError if a value of `what` doesn't go into the books."""
+        with refusals_told(what):
+            async with self._chatter.session() as session, session.begin():
+                yield session
 
     async def _execution(self, session: AsyncSession, execution_id: UUID) -> WorkflowExecution:
         execution = await session.get(WorkflowExecution, execution_id)
@@ -292,9 +301,3 @@ def _operation(row: WorkflowExecution) -> WorkflowOperation:
         cost=row.total_cost,
         error_type=row.error_type,
     )
-
-
-def _message(error: Exception) -> str:
-    """The first line of what went wrong, without the row that DETAIL would quote."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return str(cause).partition("\n")[0].rpartition(">: ")[2]

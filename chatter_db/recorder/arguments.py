@@ -1,4 +1,7 @@
-"""What a host app gives a recorder: taken, or refused when the recorder is made."""
+"""What a host app gives a recorder: taken, or refused when the recorder is made.
+
+Whoever writes beside the recorder refuses by the same rules.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +15,9 @@ from chatter_db.errors import UsageError
 
 MAX_NAME = 500
 """The limit, in characters, of the names that a host app gives."""
+
+MAX_TOKENS = 1_000_000_000
+"""The limit of a call's prompt or completion."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,38 @@ class Given:
         require_flag("estimate_usage", self.estimate_usage)
 
 
-def require_name(argument: str, value: object) -> None:
+def require_name(
+    argument: str, value: object, *, at_least: int = 1, at_most: int = MAX_NAME
+) -> None:
     """Refuses a name that the books can't hold; None is none given."""
     if value is None:
         return
     if not isinstance(value, str):
         raise UsageError(f"{argument} must be a string, not {type(value).__name__}.")
-    if not 1 <= len(value) <= MAX_NAME or "\0" in value:
+    if not at_least <= len(value) <= at_most or "\0" in value:
         raise UsageError(
-            f"{argument} must have 1 to {MAX_NAME} characters and no NUL; it has {len(value)}."
+            f"{argument} must have {at_least} to {at_most} characters and no NUL; "
+            f"it has {len(value)}."
         )
+
+
+def require_text(
+    argument: str, value: object, *, at_least: int = 1, at_most: int = MAX_NAME
+) -> None:
+    """The same for what is written as it is: the recorder mends what is no UTF-8."""
+    require_name(argument, value, at_least=at_least, at_most=at_most)
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UsageError(f"{argument} must be UTF-8; it has half a surrogate pair.")
+
+
+def require_count(argument: str, value: object) -> None:
+    """Refuses what is no number of tokens; None is an unknown one."""
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"{argument} must be a whole number, not {type(value).__name__}.")
+    if not 0 <= value <= MAX_TOKENS:
+        raise UsageError(f"{argument} must be from 0 to {MAX_TOKENS}.")
 
 
 def require_conversation(value: object) -> None:

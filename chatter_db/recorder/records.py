@@ -137,16 +137,16 @@ def as_json(records: Sequence[Record]) -> str:
 def _storable(value: Any) -> Any:
     match value:
         case str():
-            return _storable_text(value)
+            return storable_text(value)
         case dict():
-            return {_storable_text(str(key)): _storable(item) for key, item in value.items()}
+            return {storable_text(str(key)): _storable(item) for key, item in value.items()}
         case list() | tuple():
             return [_storable(item) for item in value]
         case _:
             return value
 
 
-def _storable_text(text: str) -> str:
+def storable_text(text: str) -> str:
     """`text` without NUL and lone surrogates (they become U+FFFD), cut at 8 MiB with a note."""
     if text.isascii() and "\0" not in text and len(text) <= MAX_CONTENT_BYTES:
         return text

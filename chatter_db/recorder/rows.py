@@ -16,7 +16,7 @@ from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import MAX_NAME
 from chatter_db.recorder.estimates import estimated
 from chatter_db.recorder.pricing import Cost, cost_of
-from chatter_db.recorder.records import MessageRow, Record, ToolCallRow, ToolRun
+from chatter_db.recorder.records import MessageRow, Record, ToolCallRow, ToolRun, storable_text
 from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
 from chatter_db.recorder.usage import Usage, plain
 
@@ -262,7 +262,7 @@ def error_columns(error: BaseException | None) -> dict[str, str | None]:
     if error is None:
         return {"error_type": None, "error_message": None}
     try:
-        message = str(error)[:10_000]
+        message = storable_text(str(error)[:10_000])
     # An error that can't even be written out must not cost the row.
     except Exception:  # noqa: BLE001
         message = "(this error has no text)"

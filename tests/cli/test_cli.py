@@ -208,6 +208,10 @@ def test_a_key_of_a_user_who_may_be_new(chatter_command: Run, url: str) -> None:
     for argument in (["\udcff"], ["ada", "--name", "\udcff"]):  # a byte that is no UTF-8
         garbled = chatter_command("key", *argument, url=url)
         assert (garbled.returncode, "must be UTF-8" in garbled.stderr) == (2, True)
+    for user, wrong in (("", "must have 1 to 500 characters"), ("x" * 501, "it has 501")):
+        refused = chatter_command("key", user, url=url)
+        assert (refused.returncode, wrong in refused.stderr) == (2, True)
+        assert_no_traceback(refused.stderr)
 
 
 def test_a_block_is_lifted(url: str, db: psycopg.Connection[Any], chatter_command: Run) -> None:

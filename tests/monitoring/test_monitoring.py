@@ -57,7 +57,18 @@ async def test_what_is_not_known_is_not_zero(chatter: Chatter, db: psycopg.Conne
 
 
 @pytest.mark.parametrize(
-    "figures", [{"prompt_tokens": -1}, {"cost": 0.1}, {"cost": Decimal("NaN")}]
+    "figures",
+    [
+        {"prompt_tokens": -1},
+        {"prompt_tokens": 2**63},
+        {"completion_tokens": 1.5},
+        {"cost": 0.1},
+        {"cost": Decimal("NaN")},
+        {"cost": Decimal("1e200000")},
+        {"response_time_ms": "long"},
+        {"provider": "open\0ai"},
+        {"model": "\ud800"},
+    ],
 )
 async def test_figures_that_can_not_be(
     chatter: Chatter, db: psycopg.Connection[Any], figures: dict[str, Any]
@@ -80,6 +91,34 @@ async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
     execution = await monitoring.start_workflow_tracking("billing")
     with pytest.raises(UsageError, match="completed, failed, cancelled"):
         await monitoring.finish_workflow_tracking(execution, "running")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"workflow_name": "a\0b"}, "workflow_name must have 1 to 500 characters and no NUL"),
+        ({"workflow_name": "\ud800"}, "workflow_name must be UTF-8"),
+        ({"correlation_id": ""}, "correlation_id must have 1 to 500 characters"),
+        ({"metadata": {"a": object()}}, "metadata must be JSON"),
+        ({"metadata": {"a": "\0"}}, "The workflow can't be booked: unsupported Unicode escape"),
+    ],
+)
+async def test_a_workflow_that_can_not_be(
+    chatter: Chatter, db: psycopg.Connection[Any], arguments: dict[str, Any], message: str
+) -> None:
+    monitoring = await get_monitoring_service(chatter)
+    with pytest.raises(UsageError, match=message):
+        await monitoring.start_workflow_tracking(**{"workflow_name": "billing", **arguments})
+    assert db.execute("select count(*) from chatter.conversations").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 20_000])
+async def test_any_error_ends_it(chatter: Chatter, db: psycopg.Connection[Any], text: str) -> None:
+    monitoring = await get_monitoring_service(chatter)
+    execution = await monitoring.start_workflow_tracking("billing")
+    await monitoring.finish_workflow_tracking(execution, error=ValueError(text))
+    found = db.execute("select status, left(error_message, 3) from chatter.workflow_executions")
+    assert found.fetchall() == [("failed", text.replace("\0", "�").replace("\ud800", "�")[:3])]
 
 
 async def test_health_names_its_reasons(chatter: Chatter, db: psycopg.Connection[Any]) -> None:

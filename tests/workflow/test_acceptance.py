@@ -145,6 +145,25 @@ async def test_wrong_arguments_are_named(chatter: Chatter) -> None:
         await (await get_monitoring_service(chatter)).get_workflow_stats(limit=0)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user": ""}, "user must have 1 to 500 characters"),
+        ({"external_id": "x" * 501}, "external_id must have 1 to 500 .* it has 501"),
+        ({"external_id": "\0"}, "external_id must have .* no NUL"),
+        ({"title": "x" * 2001}, "title must have 0 to 2000 characters"),
+        ({"title": "\ud800"}, "title must be UTF-8"),
+        ({"metadata": {"a": object()}}, "metadata must be JSON"),
+        ({"metadata": {"a": "\0"}}, "The conversation can't be booked"),
+    ],
+)
+async def test_a_conversation_that_can_not_be(
+    chatter: Chatter, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        await chatter.create_conversation(**arguments)
+
+
 @pytest.mark.parametrize("user", ["ada", None])
 async def test_of_two_conversations_of_one_name_at_once_one_is_made(
     chatter: Chatter, db: psycopg.Connection[Any], user: str | None
