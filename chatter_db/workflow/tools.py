@@ -1,11 +1,15 @@
 """Tools of the chat workflow: small, offline, and useful for trying things out."""
 
 import ast
+import math
 import operator
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from langchain_core.tools import BaseTool, tool
+
+MAX_EXPRESSION = 1_000
+"""Characters that are computed; what Python's parser takes of more is a matter of its memory."""
 
 _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
     ast.Add: operator.add,
@@ -21,9 +25,17 @@ _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
 @tool
 def calculate(expression: str) -> str:
     """Computes an arithmetic expression of numbers, + - * / % and parentheses."""
+    if len(expression) > MAX_EXPRESSION:
+        return (
+            f"An expression of {len(expression)} characters can't be computed, "
+            f"only of {MAX_EXPRESSION} or less."
+        )
     try:
-        value = _value(ast.parse(expression, mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError) as error:
+        value = float(_value(ast.parse(expression, mode="eval").body))
+        if not math.isfinite(value):
+            raise OverflowError("a number is too large")
+    # What a model asks for must not end its run.
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         return f"{expression!r} can't be computed: {error}"
     return f"{value:.10g}"
 
