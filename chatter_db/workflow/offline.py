@@ -36,7 +36,11 @@ PROMPT_PRICE = Decimal("0.000001")
 COMPLETION_PRICE = Decimal("0.000002")
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_ARITHMETIC = re.compile(r"[-+(]*\d[\d.]*(?:\s*[-+*/%]\s*[-+(]*\d[\d.)]*)+")
+# It begins where a run of signs or a number does, and takes each whole: to try it within one, from
+# every place to its end, would take minutes for a long message.
+_ARITHMETIC = re.compile(
+    r"(?:(?<![-+(])[-+(]++|(?<!\d)(?<!\d\.))\d++(?:\.\d*+)?+(?:\s*+[-+*/%]\s*+[-+(]*+\d[\d.)]*+)+"
+)
 _TIME = re.compile(r"\b(time|date|day|today|now)\b", re.IGNORECASE)
 
 
