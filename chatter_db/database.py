@@ -31,6 +31,7 @@ else:
     _Asyncpg = asyncpg.Connection
 
 _READ_ONLY = "25006"
+_INSUFFICIENT_PRIVILEGE = "42501"
 _PASSING = ("08", "53", "57P", _READ_ONLY, "40001", "40P01", "55P03", "57014")
 # Whatever the database's own default is: who waits for a lock goes on with what it finds then.
 _ISOLATION = "READ COMMITTED"
@@ -289,6 +290,18 @@ def said(error: Exception) -> str:
     """The first line of what went wrong, without the row that DETAIL would quote."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return str(cause).partition("\n")[0].rpartition(">: ")[2]
+
+
+def denial(error: BaseException) -> str | None:
+    """What Postgres says that this login may not; None for any other error."""
+    if isinstance(error, DBAPIError):
+        # SQLAlchemy's for asyncpg has the driver's own behind it.
+        error = getattr(error.orig, "__cause__", None) or error.orig or error
+    if getattr(error, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
+        return None
+    if isinstance(error, psycopg.Error):
+        return error.diag.message_primary or str(error)
+    return str(error)
 
 
 def asyncpg_options(url: str, application_name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from chatter_db.cli.adopt import adopt_command
 from chatter_db.cli.check import check
 from chatter_db.cli.demo import demo
+from chatter_db.cli.denied import advice
 from chatter_db.cli.doctor import doctor
 from chatter_db.cli.import_ import import_command
 from chatter_db.cli.key import key
@@ -81,5 +82,19 @@ def main() -> None:
     try:
         app()
     except ChatterError as error:
-        Console(stderr=True).print("[red]Error:[/]", escape(str(error)), highlight=False)
+        _say(*filter(None, (str(error), _denied(error))))
         sys.exit(error.exit_code)
+    except Exception as error:
+        if (denied := _denied(error)) is None:
+            raise
+        _say(denied)
+        sys.exit(ChatterError.exit_code)
+
+
+def _denied(error: Exception) -> str | None:
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return advice(command, error)
+
+
+def _say(*lines: str) -> None:
+    Console(stderr=True).print("[red]Error:[/]", escape("\n".join(lines)), highlight=False)

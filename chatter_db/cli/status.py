@@ -1,32 +1,66 @@
 """`chatter status`."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+# The queries, and what they tell of.
+PARTS: Final = {
+    "status_server": "the server",
+    "status_books": "users, conversations and messages",
+    "status_runs": "running executions",
+    "status_events": "events",
+    "status_analytics": "the worker",
+}
 
 
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:
-    """Show where the books are, what is in them, and what wants attention."""
+    """Show where the books are, what is in them, and what wants attention.
+
+    A login that may not see all of it is shown what it may see.
+    """
     from chatter_db import database, migrating
     from chatter_db.cli.books import connected, migrated_url
-    from chatter_db.queries import query
     from chatter_db.settings import settings
 
     with migrated_url() as url, connected(url) as connection:
-        facts = dict(connection.execute(query("status")).mappings().one())
         facts = {
             "database": database.place(url),
             "server": "yours" if settings().database_url else "embedded",
             "schema_version": migrating.head(),
-            **facts,
+            **_facts(connection),
         }
     if as_json:
         typer.echo(json.dumps(facts, default=str))
     else:
         _print(facts)
+
+
+def _facts(connection: "Connection") -> dict[str, Any]:
+    """What this login may see, in one snapshot, and by name what it may not."""
+    from sqlalchemy.exc import DBAPIError
+
+    from chatter_db import database
+    from chatter_db.queries import query
+
+    connection.execution_options(isolation_level="REPEATABLE READ")
+    facts: dict[str, Any] = {}
+    hidden = []
+    for name, subject in PARTS.items():
+        try:
+            with connection.begin_nested():
+                facts |= connection.execute(query(name)).mappings().one()
+        except DBAPIError as error:
+            if database.denial(error) is None:
+                raise
+            hidden.append(subject)
+    return {**facts, "hidden": hidden}
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -36,21 +70,25 @@ def _print(facts: dict[str, Any]) -> None:
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts.items():
+        if name == "hidden":
+            continue
         shown = f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)
         table.add_row(name.replace("_", " "), shown)
     out = console()
     out.print(table)
-    if facts["worker_missing"]:
+    if facts["hidden"]:
+        out.print(f"Not for this login to see: {'; '.join(facts['hidden'])}.")
+    if facts.get("worker_missing"):
         out.print(
             f"[yellow]No worker for a minute; {facts['deltas_waiting']:,} changes wait to be "
             "folded. Figures stay exact, but get slower. Run chatter serve or chatter worker.[/]"
         )
-    if facts["unpriced_calls"]:
+    if facts.get("unpriced_calls"):
         out.print(
             f"[yellow]{facts['unpriced_calls']:,} model calls have no known price and are not in "
             "the cost.[/]"
         )
-    if facts["unknown_usage"]:
+    if facts.get("unknown_usage"):
         out.print(
             f"[yellow]{facts['unknown_usage']:,} model calls reported no usage: their tokens are "
             "unknown, not zero.[/]"

@@ -1,0 +1,114 @@
+"""Logins with one role each: what a command may not do it says in a line."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.conftest import ONE_SERVER
+from tests.forked import Run
+
+pytestmark = ONE_SERVER
+Login = Callable[[str | None], str]
+
+
+@pytest.fixture
+def login(url: str, db: psycopg.Connection[Any]) -> Iterator[Login]:
+    """The address of a login that has that role and no other."""
+    place = f"{db.info.host}:{db.info.port}/{db.info.dbname}"
+    names: list[sql.Identifier] = []
+
+    def make(role: str | None) -> str:
+        name = f"{role or 'nobody'}_of_{db.info.dbname}"
+        names.append(sql.Identifier(name))
+        db.execute(sql.SQL("create role {} login password 'x'").format(names[-1]))
+        if role is not None:
+            db.execute(sql.SQL("grant {} to {}").format(sql.Identifier(role), names[-1]))
+        return f"postgresql://{name}:x@{place}"
+
+    yield make
+    for name in names:
+        db.execute(sql.SQL("drop role {}").format(name))
+
+
+@pytest.mark.parametrize(
+    ("role", "command", "needed"),
+    [
+        ("chatter_app", "check", "chatter_reader"),
+        ("chatter_app", "report cost_by_model", "chatter_reader"),
+        ("chatter_app", "top --once", "chatter_reader"),
+        ("chatter_app", "worker", "chatter_worker"),
+        ("chatter_app", "reprice --reason x", None),
+        ("chatter_reader", "trace x", "chatter_app"),
+        ("chatter_reader", "tail --after oldest --count 1", "chatter_app"),
+        ("chatter_reader", "key ada", "chatter_app"),
+        ("chatter_reader", "serve --port 0", "chatter_app"),
+        ("chatter_reader", "import a.jsonl", "chatter_app"),
+        ("chatter_reader", "reprice --dry-run", None),
+        ("chatter_reader", "price a b --since 2026-01-01 --prompt 1 --completion 1", None),
+        ("chatter_worker", "prices --missing", "chatter_reader"),
+        (None, "status", "chatter_reader"),
+        (None, "migrate", None),
+    ],
+)
+def test_what_a_login_may_not_is_a_line(
+    chatter_command: Run,
+    login: Login,
+    tmp_path: Path,
+    role: str | None,
+    command: str,
+    needed: str | None,
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"conversation": "c"}\n')
+    done = chatter_command(*command.split(), url=login(role), COLUMNS="400")
+    assert done.returncode == 1
+    *before, said = done.stderr.splitlines()
+    assert len(before) <= 1, done.stderr
+    assert "This login has not the right to do that: permission denied for " in said
+    if needed is None:
+        assert said.endswith("It takes a login that owns the schema.")
+    else:
+        assert "It takes a login that owns the schema, or one with the role" in said
+        assert needed in said
+
+
+@pytest.mark.parametrize(
+    ("role", "hidden", "seen"),
+    [
+        ("chatter_app", ["the worker"], {"messages", "events", "running"}),
+        ("chatter_reader", ["events"], {"messages", "deltas_waiting", "running"}),
+        (
+            "chatter_worker",
+            ["users, conversations and messages", "events"],
+            {"deltas_waiting", "running", "bytes"},
+        ),
+    ],
+)
+def test_status_shows_what_a_login_may_see(
+    chatter_command: Run,
+    url: str,
+    db: psycopg.Connection[Any],
+    login: Login,
+    role: str,
+    hidden: list[str],
+    seen: set[str],
+) -> None:
+    db.execute("insert into chatter.conversations (external_id) values ('c')")
+    db.execute(
+        "insert into chatter.messages (conversation_id, role) "
+        "select id, 'assistant' from chatter.conversations"
+    )
+    whole = json.loads(chatter_command("status", "--json", url=url).stdout)
+    assert whole["hidden"] == []
+    theirs = login(role)
+    facts = json.loads(chatter_command("status", "--json", url=theirs).stdout)
+    assert facts["hidden"] == hidden
+    assert seen <= facts.keys()
+    assert facts == {name: whole[name] for name in facts} | {"hidden": hidden}
+    shown = chatter_command("status", url=theirs)
+    assert shown.returncode == 0
+    assert f"Not for this login to see: {'; '.join(hidden)}." in shown.stdout
