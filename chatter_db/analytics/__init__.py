@@ -4,7 +4,7 @@ The definitions are in the database: sql/schema/3xx.
 """
 
 from chatter_db.analytics.definitions import definitions
-from chatter_db.analytics.reports import Report, Table, reports, run_report
+from chatter_db.analytics.reports import Report, Table, reports, run_report, user_id
 from chatter_db.analytics.worker import Worker
 
-__all__ = ["Report", "Table", "Worker", "definitions", "reports", "run_report"]
+__all__ = ["Report", "Table", "Worker", "definitions", "reports", "run_report", "user_id"]

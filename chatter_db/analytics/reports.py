@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import TextClause, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatter_db.errors import UsageError
+from chatter_db.models import User
 from chatter_db.queries import resource
 
 MAX_ROWS = 10_000
@@ -83,6 +85,27 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
     columns = tuple(result.keys())
     assert as_of is not None
     return Table(report, as_of, columns, [tuple(row) for row in result])
+
+
+async def user_id(session: AsyncSession, user: str) -> UUID:
+    """The id here of the user whom the application calls `user`; an id of ours is good, too.
+
+    Raises UsageError if there is none.
+    """
+    named = user.encode(errors="replace").decode()  # what is no UTF-8 is nobody's id
+    found = await session.scalar(select(User.id).where(User.external_id == named))
+    if found is None and (own := _uuid(user)) is not None:
+        found = await session.scalar(select(User.id).where(User.id == own))
+    if found is None:
+        raise UsageError(f"No user {user!r} in the books.")
+    return found
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _check(values: dict[str, str]) -> None:

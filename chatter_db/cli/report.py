@@ -4,12 +4,13 @@ import asyncio
 import csv
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from chatter_db.analytics import Table
+    from chatter_db.analytics import Report, Table
 
 
 def report(
@@ -17,6 +18,12 @@ def report(
     since: Annotated[str | None, typer.Option(help="From here, a local time: 2026-01-31.")] = None,
     until: Annotated[str | None, typer.Option(help="Up to here, not included.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="Whose days; default UTC.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Of this user: your own id, else chatter.users.id.")
+    ] = None,
+    step: Annotated[
+        Literal["hour", "day"] | None, typer.Option(help="A line for each; default day.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="How many lines at most.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
@@ -24,8 +31,11 @@ def report(
         bool, typer.Option("--definitions", help="What all figures mean, as Markdown.")
     ] = False,
 ) -> None:
-    """Print a report: the queries of sql/analytics, exact now."""
-    from chatter_db.analytics import run_report
+    """Print a report: the queries of sql/analytics, exact now.
+
+    Not every report has every option; one that it hasn't is wrong use.
+    """
+    from chatter_db.analytics import reports, run_report, user_id
     from chatter_db.cli.books import migrated_url
     from chatter_db.ledger import Chatter
 
@@ -37,12 +47,21 @@ def report(
         _print_list()
         return
     wanted = name.replace("-", "_")
+    options = {
+        "since": since,
+        "until": until,
+        "time_zone": time_zone,
+        "user_id": user,
+        "step": step,
+        "limit": limit,
+    }
+    if chosen := reports().get(wanted):
+        _check(chosen, options)
 
     async def read(url: str) -> "Table":
         async with Chatter.connect(url) as chatter, chatter.session() as session:
-            return await run_report(
-                session, wanted, since=since, until=until, time_zone=time_zone, limit=limit
-            )
+            whose = None if user is None else str(await user_id(session, user))
+            return await run_report(session, wanted, **options | {"user_id": whose})
 
     with migrated_url() as url:
         table = asyncio.run(read(url))
@@ -56,6 +75,23 @@ def report(
         writer.writerows(table.rows)
     else:
         _print(table)
+
+
+def _check(report: "Report", options: Mapping[str, str | int | None]) -> None:
+    """Raises UsageError for an option that the report doesn't have, and for one that it needs."""
+    from chatter_db.errors import UsageError
+
+    has = [name for name in options if name in report.defaults]
+    for name, value in options.items():
+        if value is not None and name not in has:
+            known = ", ".join(map(_option, has)) or "none"
+            raise UsageError(f"{report.name} has no {_option(name)}; its options are {known}.")
+    if "user_id" in has and options["user_id"] is None:
+        raise UsageError(f"{report.name} needs --user: your own id of the user.")
+
+
+def _option(variable: str) -> str:
+    return "--user" if variable == "user_id" else f"--{variable.replace('_', '-')}"
 
 
 def _print_definitions(url: str) -> None:
