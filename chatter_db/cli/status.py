@@ -27,6 +27,7 @@ def status(
     """
     from chatter_db import database, migrating
     from chatter_db.cli.books import connected, migrated_url
+    from chatter_db.cli.spooled import spooled
     from chatter_db.settings import settings
 
     with migrated_url() as url, connected(url) as connection:
@@ -35,6 +36,7 @@ def status(
             "server": "yours" if settings().database_url else "embedded",
             "schema_version": migrating.head(),
             **_facts(connection),
+            **spooled(url),
         }
     if as_json:
         typer.echo(json.dumps(facts, default=str))
@@ -64,6 +66,7 @@ def _facts(connection: "Connection") -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from chatter_db.cli.tables import console
@@ -82,6 +85,18 @@ def _print(facts: dict[str, Any]) -> None:
         out.print(
             f"[yellow]No worker for a minute; {facts['deltas_waiting']:,} changes wait to be "
             "folded. Figures stay exact, but get slower. Run chatter serve or chatter worker.[/]"
+        )
+    if facts["spooled_records"]:
+        out.print(
+            f"[yellow]{facts['spooled_records']:,} records ({facts['spooled_bytes']:,} bytes) wait "
+            f"in {escape(facts['spool'])}. The process that wrote them books them as soon as it "
+            "can; if it has died, your application does when it starts again, or chatter serve.[/]"
+        )
+    if facts["refused_records"]:
+        out.print(
+            f"[yellow]{facts['refused_records']:,} records that Postgres refused are in "
+            f"{escape(facts['refused'])}, as they were: booked in reduced form, if at all "
+            "(metadata ->> 'reduced' of the message says why).[/]"
         )
     if facts.get("unpriced_calls"):
         out.print(

@@ -1,0 +1,55 @@
+"""What waits on disk for the books: looked at, and neither locked nor adopted."""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chatter_db.ledger import Chatter
+from chatter_db.recorder import spool
+from chatter_db.settings import settings
+
+_entry = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def spooled(url: str) -> dict[str, Any]:
+    """Records in the spool of the database at `url`: those that wait, and those refused."""
+    directories = list(_directories(url))
+    segments = [path for each in directories for path in each.glob(f"*{spool.SUFFIX}")]
+    refused = [path for each in directories for path in each.glob("refused.json-lines")]
+    waiting = _counted(segments)
+    return {
+        "spool": str(directories[0]) if directories else None,
+        "spooled_records": waiting[0],
+        "spooled_bytes": waiting[1],
+        "refused": str(refused[0]) if refused else None,
+        "refused_records": _counted(refused)[0],
+    }
+
+
+def _directories(url: str) -> Iterator[Path]:
+    """Where recorders of this database and this user keep theirs: see spool.open_spool."""
+    chosen = settings().spool_dir
+    name = blake2b(Chatter.connect()._name(url).encode(), digest_size=8).hexdigest()
+    for base in [chosen] if chosen else [spool._state_dir(), spool._temporary_dir()]:
+        if (directory := base / name).is_dir():
+            yield directory
+
+
+def _counted(files: list[Path]) -> tuple[int, int]:
+    """Records and bytes in `files`, as far as they can be read."""
+    records = size = 0
+    for path in files:
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError:  # booked this moment, or somebody else's
+            continue
+        for line in lines:
+            size += len(line) + 1
+            try:
+                records += len(_entry.decode(line))
+            except msgspec.MsgspecError:  # it is being written, or its process died meanwhile
+                continue
+    return records, size

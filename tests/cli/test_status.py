@@ -1,0 +1,89 @@
+"""What `chatter status` says of the spool."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from chatter_db import Chatter, database
+from chatter_db.recorder.records import MessageRow, RunEnded
+from chatter_db.recorder.spool import JOURNAL, open_spool
+from tests.conftest import ONE_SERVER
+from tests.forked import Run
+
+pytestmark = ONE_SERVER
+
+# Killed before its calls are in the books: somebody holds the table.
+KILLED = """
+import os, signal, sys
+from langchain_core.language_models import FakeListChatModel
+from chatter_db import Chatter
+
+with Chatter.connect() as chatter:
+    FakeListChatModel(responses=["Hi"]).invoke(
+        "Hello", config={"callbacks": [chatter.recorder(conversation="c", user="ada")]}
+    )
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def facts(chatter_command: Run, url: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(chatter_command("status", "--json", url=url).stdout)
+    return found
+
+
+def test_records_of_a_killed_process_are_told_until_they_are_booked(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any], spool_dir: Path
+) -> None:
+    before = facts(chatter_command, url)
+    assert (before["spool"], before["spooled_records"], before["refused_records"]) == (None, 0, 0)
+    assert "records (" not in chatter_command("status", url=url).stdout
+    environment = {
+        "CHATTER_DATABASE_URL": url,
+        "CHATTER_SPOOL_DIR": str(spool_dir),
+        "CHATTER_DURABILITY": "spool",
+    }
+    with psycopg.connect(url) as busy:
+        busy.execute("lock chatter.workflow_executions")
+        subprocess.run(
+            [sys.executable, "-c", KILLED], env=environment, check=False, timeout=60,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+    waiting = facts(chatter_command, url)
+    assert waiting["spooled_records"] >= 3
+    files = list(Path(waiting["spool"]).glob(f"*{JOURNAL}"))
+    assert waiting["spooled_bytes"] == sum(file.stat().st_size for file in files) > 0
+    said = chatter_command("status", url=url).stdout
+    assert f"{waiting['spooled_records']} records" in said
+    assert waiting["spool"] in said and "chatter serve" in said
+    # What is said to book them does: to open the books is enough.
+    with Chatter.connect(url):
+        pass
+    assert facts(chatter_command, url)["spooled_records"] == 0
+    assert db.execute("select count(*) from chatter.messages").fetchone() == (2,)
+
+
+def test_refused_records_and_half_a_line(chatter_command: Run, url: str) -> None:
+    ended = RunEnded(execution_id=uuid4(), status="completed", finished_at=datetime.now(UTC))
+    reply = MessageRow(
+        id=uuid4(), execution_id=uuid4(), role="assistant", kind="turn", correlation_id="x",
+        metadata={}, created_at=datetime.now(UTC),
+    )  # fmt: skip
+    spool = open_spool(database.place(url))
+    refused = spool.refuse([reply])
+    spool.append([reply, ended])
+    with next(spool.directory.glob("*.jsonl")).open("ab") as file:
+        file.write(b'[{"type": "RunEn')
+    found = facts(chatter_command, url)
+    assert (found["spooled_records"], found["refused_records"]) == (2, 1)
+    assert found["refused"] == str(refused)
+    assert (
+        f"1 records that Postgres refused are in {refused}"
+        in chatter_command("status", url=url).stdout
+    )
+    spool.close()
