@@ -47,7 +47,10 @@ def adopt_command(
         int, typer.Option(metavar="ROWS", help="Rows a transaction: fewer lock for less long.")
     ] = 20_000,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what is wrong with the tables; book nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be adopted and what is wrong; book nothing."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:

@@ -44,7 +44,8 @@ class AdoptReport:
     """What was wrong with the tables, and what of them was booked.
 
     `booked` and `already_there` are messages, `rejected` those that can't be booked, of
-    which `bad_rows` holds the first. `seconds` is wall-clock time. A dry run books nothing.
+    which `bad_rows` holds the first. `seconds` is wall-clock time. A dry run books nothing
+    and tells what it would.
     """
 
     found: Findings
@@ -93,7 +94,7 @@ def adopt(
             found = tables.findings(connection, SHOWN_LINES)
             adoption = _Adoption(connection, tables, batch, progress, found.messages)
             if dry_run:
-                adoption.read()
+                adoption.attempt(writing)
             else:
                 adoption.book(books, writing)
     except (DBAPIError, psycopg.Error) as error:
@@ -105,7 +106,7 @@ def adopt(
         found=found,
         ignored_columns=tables.without_meaning,
         booked=adoption.booked,
-        already_there=0 if dry_run else adoption.rows.made - adoption.booked,
+        already_there=adoption.rows.made - adoption.booked,
         rejected=adoption.bad.count,
         bad_rows=tuple(adoption.bad_rows),
         new_conversations=adoption.new_conversations,
@@ -131,10 +132,23 @@ class _Adoption:
         self.rows = RowMaker({}, self.bad)
         self.booked = self.new_conversations = self.new_users = 0
 
-    def read(self) -> None:
-        """Reads every message, to find those that can't be booked."""
-        for _ in self._chunks():
-            pass
+    def attempt(self, engine: Engine) -> None:
+        """Compares every row with the books, in temporary tables: no lock, nothing to undo."""
+        with engine.connect() as writer:
+            driver = writer.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            with driver.cursor(row_factory=tuple_row) as cursor:
+                booking = Booking(cursor)
+                for rows in self._partitions(self._tables.conversations()):
+                    external_ids, names, *_ = map(list, zip(*rows, strict=True))
+                    given = {"external_ids": external_ids, "names": names}
+                    writer.execute(query("adopt_trial_names"), given)
+                for chunk in self._chunks():
+                    booking.look_at(chunk)
+                    writer.execute(query("adopt_trial_next"))
+            found = writer.execute(query("adopt_trial")).one()
+            self.booked, self.new_conversations, self.new_users = found
+            writer.rollback()
 
     def book(self, books: str, engine: Engine) -> None:
         """Books every conversation, then every message."""

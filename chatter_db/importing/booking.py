@@ -63,6 +63,12 @@ class Booking:
             self._all_new = False
         self._run("import_empty")
 
+    def look_at(self, chunk: list[bytes]) -> None:
+        """Takes COPY text of rows and remembers what it names; books nothing."""
+        self._copy(chunk)
+        self._run("import_ids")
+        self._run("import_names")
+
     def duplicates(self) -> tuple[list[BadLine], int]:
         """The first rows whose id an earlier line has, and how many there are."""
         if self._all_new:

@@ -143,10 +143,49 @@ def test_again_books_what_came_since(audited: Database, url: str) -> None:
 
 def test_a_dry_run_writes_nothing(audited: Database, url: str) -> None:
     dry = adopt(url, dry_run=True)
-    assert (dry.booked, dry.found.drifted) == (0, 1)
+    assert (dry.booked, dry.found.drifted) == (10, 1)
     assert audited.execute("select count(*) from chatter.conversations").fetchone() == (0,)
     assert audited.execute("select count(*) from chatter.users").fetchone() == (0,)
     assert adopt(url).found == dry.found
+
+
+@pytest.mark.parametrize("batch", [3, 20_000])
+def test_a_dry_run_tells_what_a_run_does(audited: Database, url: str, batch: int) -> None:
+    """Of new tables, of those that grew, with users and conversations that are there, and again."""
+
+    def told(dry_run: bool) -> list[int]:
+        report = adopt(url, dry_run=dry_run, batch=batch)
+        return [
+            report.booked, report.already_there, report.rejected,
+            report.new_conversations, report.new_users,
+        ]  # fmt: skip
+
+    audited.execute("insert into chatter.users (external_id) values ('bob'), ('c4')")
+    # Of the same name, but somebody else's.
+    audited.execute(
+        "insert into chatter.conversations (external_id, user_id) "
+        "values ('c1', null), ('c4', (select id from chatter.users where external_id = 'bob')), "
+        "('c3', (select id from chatter.users where external_id = 'bob'))"
+    )
+    audited.execute(
+        "insert into messages (id, role, content) values (gen_random_uuid(), 'ai', 'x')"
+    )
+    assert told(dry_run=True) == told(dry_run=False) == [10, 0, 1, 5, 2]
+    audited.execute(
+        "insert into conversations (id, user_id) values ('c6', 'zoe'), ('c7', null);"
+        "insert into messages (id, conversation_id, role) values"
+        " (gen_random_uuid(), 'c7', 'user'), (gen_random_uuid(), 'c5', 'user'),"
+        " (gen_random_uuid(), 'lost', 'user')"
+    )
+    assert told(dry_run=True) == told(dry_run=False) == [3, 10, 1, 3, 1]
+    assert told(dry_run=True) == told(dry_run=False) == [0, 13, 1, 0, 0]
+
+
+def test_a_dry_run_waits_for_nobody(audited: Database, url: str) -> None:
+    adopt(url)
+    with psycopg.connect(url) as busy:
+        busy.execute("select from chatter.conversations for update")
+        assert adopt(url, dry_run=True).already_there == 10
 
 
 def test_other_names_and_numbers_for_ids(db: Database, url: str) -> None:

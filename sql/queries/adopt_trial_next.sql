@@ -1,0 +1,2 @@
+-- Makes room for the next batch of messages; what it names stays.
+truncate pg_temp.import_chunk
