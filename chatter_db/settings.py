@@ -1,6 +1,10 @@
 """Settings, read from environment variables that begin with `CHATTER_`."""
 
+import difflib
+import logging
 import os
+import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -12,6 +16,16 @@ from chatter_db.errors import UsageError
 
 Durability = Literal["database", "spool"]
 Pooler = Literal["transaction", "session"]
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "CHATTER_"
+
+# The tests' own, and what Kubernetes sets for a service by the name of chatter:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_NOT_OURS = re.compile(
+    r"CHATTER_(TEST_.*|RACES_EXAMPLES|CORPUS|(.+_)?(SERVICE_HOST|SERVICE_PORT.*|PORT(_\d+_.*)?))"
+)
 
 POOLED_POLL_SECONDS = 0.25
 """How often to look for events through a pooler by transaction, unless told otherwise."""
@@ -41,7 +55,7 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """One field per environment variable; the README lists them all."""
 
-    model_config = SettingsConfigDict(env_prefix="CHATTER_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True)
 
     database_url: str | None = Field(
         default=None,
@@ -127,10 +141,12 @@ class Settings(BaseSettings):
 
 @lru_cache
 def settings() -> Settings:
-    """The process's settings, read once.
+    """The process's settings, read once; variables that are none are warned of.
 
     Raises UsageError when a variable holds a value that can't be used.
     """
+    for warning in unknown_variables(os.environ):
+        log.warning("%s", warning)
     try:
         return Settings()
     except ValidationError as error:
@@ -139,3 +155,15 @@ def settings() -> Settings:
             for problem in error.errors()
         ]
         raise UsageError("Bad setting. " + "; ".join(lines)) from None
+
+
+def unknown_variables(names: Iterable[str]) -> Iterator[str]:
+    """What is wrong with those of `names` that begin as a setting's does and are none."""
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(names):
+        written = name.upper()
+        if not written.startswith(_PREFIX) or written in known or _NOT_OURS.fullmatch(written):
+            continue
+        near = difflib.get_close_matches(written, known, n=1)
+        hint = f"; is {near[0]} meant?" if near else "."
+        yield f"The variable {name} is no setting of chatter-db and is ignored{hint}"
