@@ -50,6 +50,8 @@ def import_command(
     without a zone). A row without a time has that of its booking. Common other names,
     such as thread_id, model or timestamp, are known; --map says the rest.
 
+    A conversation is unique per user: the same one under two users is two.
+
     A row without tokens has those of its usage: the provider's own block, OpenAI's,
     Anthropic's, Gemini's or another's.
 
