@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Collection, Hashable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -58,6 +58,9 @@ MAX_PASSWORD = 1000
 SESSION_LENGTH = timedelta(days=7)
 """How long a browser stays signed in."""
 
+NOTED_EVERY = timedelta(minutes=1)
+"""How often the use of an API key is written down, at most."""
+
 KEY_PREFIX = "chatter_"
 """How every API key begins, so that scanners for leaked secrets can tell it."""
 
@@ -78,6 +81,8 @@ class Identity:
     """The browser session they came by, if any."""
     api_key_id: UUID | None = None
     """The API key they came by, if any."""
+    is_news: bool = field(default=False, compare=False)
+    """Whether that key was not noted as used within the last minute."""
 
     @property
     def acts_for(self) -> UUID | None:
@@ -113,6 +118,9 @@ class NewKey:
 _GOOD_KEY = and_(
     ApiKey.revoked_at.is_(None),
     or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.chatter.clock()),
+)
+_NOT_NOTED = or_(
+    ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= func.chatter.clock() - NOTED_EVERY
 )
 _GOOD_SESSION = and_(
     BrowserSession.revoked_at.is_(None),
@@ -232,10 +240,11 @@ class Accounts:
         """
         async with self._turn(origin):
             await self._refuse_blocked(origin, None)
-            identity = await self.of_key(secret, origin=origin)
+            identity = await self.of_key(secret)
             if identity is None:
                 await self._record("login_failure", origin, user_id=None, severity="medium")
                 raise SignInRefused("This API key is not known, or no longer good.")
+            await self.note_use(identity, origin=origin)
             return await self._begin_session(identity, origin, None)
 
     async def check_password(
@@ -332,7 +341,7 @@ class Accounts:
         except SignInBlocked:
             await self._record("login_blocked", origin, user_id=tried, severity="medium")
             raise
-        return replace(identity, session_id=session_id, api_key_id=None), token
+        return replace(identity, session_id=session_id, api_key_id=None, is_news=False), token
 
     async def of_session(self, token: str) -> Identity | None:
         """Who holds the cookie `token`; None if it is unknown, over or revoked."""
@@ -399,32 +408,49 @@ class Accounts:
         async with self._chatter.session() as session, session.begin():
             return await _make_key(session, user_id, name, lasts, origin)
 
-    async def of_key(
-        self,
-        secret: str,
-        *,
-        origin: Origin = Origin(),
-    ) -> Identity | None:
-        """Who holds the API key `secret`; None if it is unknown, over or revoked."""
-        async with self._chatter.session() as session, session.begin():
+    async def of_key(self, secret: str) -> Identity | None:
+        """Who holds the API key `secret`; None if it is unknown, over or revoked. Writes nothing.
+
+        Who lets them in then calls `note_use`.
+        """
+        async with self._chatter.session() as session:
             row = (
                 await session.execute(
-                    update(ApiKey)
-                    .where(
-                        ApiKey.hash == _digest(secret),
-                        _GOOD_KEY,
-                        User.id == ApiKey.user_id,
+                    select(
+                        ApiKey.id,
+                        ApiKey.user_id,
+                        User.external_id,
+                        User.role,
+                        _NOT_NOTED.label("news"),
                     )
-                    .values(last_used_at=func.chatter.clock())
-                    .returning(ApiKey.id, User.id.label("user_id"), User.external_id, User.role)
+                    .join(User, User.id == ApiKey.user_id)
+                    .where(ApiKey.hash == _digest(secret), _GOOD_KEY)
                 )
             ).one_or_none()
-            if row is None:
-                return None
-            await _record(
-                session, "api_key_used", origin, user_id=row.user_id, details=_of_key(row.id)
+        if row is None:
+            return None
+        return Identity(row.user_id, row.external_id, row.role, api_key_id=row.id, is_news=row.news)
+
+    async def note_use(self, identity: Identity, *, origin: Origin = Origin()) -> None:
+        """Notes that the key was used that `identity` came by, once a minute."""
+        if not identity.is_news:
+            return
+        async with self._chatter.session() as session, session.begin():
+            # Asked once more: of many requests at once one notes it.
+            noted = await session.scalar(
+                update(ApiKey)
+                .where(ApiKey.id == identity.api_key_id, _NOT_NOTED)
+                .values(last_used_at=func.chatter.clock())
+                .returning(ApiKey.id)
             )
-        return Identity(row.user_id, row.external_id, row.role, api_key_id=row.id)
+            if noted is not None:
+                await _record(
+                    session,
+                    "api_key_used",
+                    origin,
+                    user_id=identity.user_id,
+                    details=_of_key(noted),
+                )
 
     async def revoke_key(
         self,

@@ -38,13 +38,16 @@ def origin_of(request: Request) -> Origin:
 
 
 async def identify(request: Request) -> Identity:
-    """Who is asking. Answers 401 for nobody, 403 for another site's page, 429 for too often."""
+    """Who is asking. Answers 401 for nobody, 403 for another site's page, 429 for too often.
+
+    Who is refused costs a look-up, and writes nothing but the first refusal of a minute.
+    """
     accounts, origin = accounts_of(request), origin_of(request)
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     token = request.cookies.get(COOKIE)
     identity: Identity | None = None
     if scheme.lower() == "bearer" and secret.startswith(KEY_PREFIX):
-        identity = await accounts.of_key(secret.strip(), origin=origin)
+        identity = await accounts.of_key(secret.strip())
     elif token is not None and not scheme:
         _refuse_other_sites(request)
         identity = await accounts.of_session(token)
@@ -65,6 +68,7 @@ async def identify(request: Request) -> Identity:
             f"More than {limit.per_minute} requests a minute. Try again in {ceil(wait)} s.",
             {"Retry-After": str(ceil(wait))},
         )
+    await accounts.note_use(identity, origin=origin)
     return identity
 
 

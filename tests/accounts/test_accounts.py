@@ -245,8 +245,9 @@ async def test_a_key_is_shown_once_and_known_by_its_hash(
     key = await accounts.create_key(ada.user_id, "laptop", origin=HOME)
     assert key.secret.startswith(KEY_PREFIX)
     assert key.secret not in everything(db)
-    identity = await accounts.of_key(key.secret, origin=HOME)
+    identity = await accounts.of_key(key.secret)
     assert identity is not None
+    await accounts.note_use(identity, origin=HOME)
     assert (identity.user, identity.api_key_id) == ("ada", key.id)
     assert await accounts.of_key(key.secret[:-1]) is None
 
@@ -254,6 +255,28 @@ async def test_a_key_is_shown_once_and_known_by_its_hash(
     assert not await accounts.revoke_key(ada.user_id, key.id)
     assert await accounts.of_key(key.secret) is None
     assert events(db) == ["account_created", "api_key_created", "api_key_used", "api_key_revoked"]
+
+
+async def test_the_use_of_a_key_is_noted_to_the_minute(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada")
+    key = await accounts.create_key(ada.user_id, "laptop")
+
+    async def use() -> None:
+        identity = await accounts.of_key(key.secret)
+        assert identity is not None
+        await accounts.note_use(identity, origin=HOME)
+
+    used = "select last_used_at > now() - interval '1 minute' from chatter.api_keys"
+    await asyncio.gather(*(use() for _ in range(8)))
+    await use()
+    assert db.execute(used).fetchone() == (True,)
+    assert events(db).count("api_key_used") == 1
+    db.execute("update chatter.api_keys set last_used_at = now() - interval '1 minute'")
+    await use()
+    assert db.execute(used).fetchone() == (True,)
+    assert events(db).count("api_key_used") == 2
 
 
 async def test_a_key_ends_when_it_was_to_end(

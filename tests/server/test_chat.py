@@ -288,8 +288,11 @@ async def test_nobody_sees_what_is_another_s(ada: Person, bob: Person, admin: Pe
         assert (await admin.http.get(path)).status_code == 200
 
 
-async def test_one_id_from_the_header_to_the_trace(ada: Person) -> None:
+async def test_one_id_from_the_header_to_the_trace(
+    ada: Person, db: psycopg.Connection[Any]
+) -> None:
     id_ = await conversation(ada)
+    db.execute("update chatter.api_keys set last_used_at = null")
     sent = await ada.http.post(
         f"/api/conversations/{id_}/messages",
         json=QUESTION,

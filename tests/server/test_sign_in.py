@@ -5,7 +5,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.server.conftest import PASSWORD, Person, Site
+from chatter_db import Chatter
+from chatter_db.accounts import Accounts
+from chatter_db.settings import settings
+from tests.server.conftest import PASSWORD, Person, Site, serving
 from tests.server.test_chat import assert_problem
 
 
@@ -19,6 +22,31 @@ async def test_a_wrong_password_is_refused_and_the_right_one_taken(site: Site, a
     right = {"user": "ada", "password": PASSWORD}
     assert (await browser.post("/api/auth/login", json=right)).status_code == 200
     assert (await browser.get("/api/auth/me")).json()["user"] == "ada"
+
+
+async def test_a_request_too_many_writes_nothing(
+    chatter: Chatter, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATTER_REQUESTS_PER_MINUTE", "1")
+    settings.cache_clear()
+    async with serving(chatter) as address:
+        site = Site(address, Accounts(chatter), [])
+        ada = await site.person("ada")
+        assert [(await ada.http.get("/api/auth/me")).status_code for _ in range(2)] == [200, 429]
+        # Due to be noted, were it not refused.
+        db.execute("update chatter.api_keys set last_used_at = null")
+        everything = (
+            "select (select array_agg(event_type order by id) from chatter.security_events), "
+            "(select max(id) from chatter.events), (select max(xmin::text) from chatter.api_keys)"
+        )
+        before = db.execute(everything).fetchone()
+        assert before is not None
+        told = ["account_created", "api_key_created", "api_key_used", "rate_limit_exceeded"]
+        assert before[0] == told
+        for _ in range(5):
+            assert_problem(await ada.http.get("/api/auth/me"), 429)
+        assert db.execute(everything).fetchone() == before
+        await ada.http.aclose()
 
 
 @pytest.mark.parametrize("end", ["expires_at = now()", "revoked_at = now()"])
