@@ -36,13 +36,19 @@ def serve(
 
     console = Console(highlight=False)
 
-    def ready(address: str, secret: str | None) -> None:
+    def ready(address: str, secret: str | None, has_admin: bool) -> None:
         console.print(f"[bold]{address}[/]  dashboard; {address}/docs  API")
         if secret is not None:
             console.print("Sign in with this API key of the new user admin; it is shown only now:")
             console.print(f"  [bold]{secret}[/]", soft_wrap=True)
-        else:
+        elif has_admin:
             console.print("Sign in with an API key; `chatter key USER` makes one.")
+        else:
+            console.print(
+                "[yellow]There is no admin: the user admin was there already, as a plain one. "
+                "`chatter key NAME --admin` makes an admin of another name, with an API key.[/]",
+                soft_wrap=True,
+            )
         console.print("Ctrl-C ends it.")
         if open_browser and _has_desktop():
             webbrowser.open(address)

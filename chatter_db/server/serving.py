@@ -85,17 +85,18 @@ async def serve(
     port: int,
     *,
     worker: bool,
-    ready: Callable[[str, str | None], None],
+    ready: Callable[[str, str | None, bool], None],
 ) -> None:
     """Serves until told to stop; with `worker`, does the background work too.
 
-    `ready` is called with the address, and with the secret of the first API key if there
-    was no admin yet and one was made.
+    `ready` is called with the address, with the secret of the first API key if there
+    was no admin yet and one was made, and with whether there is an admin now.
     """
     listener = listen(host, port)
-    secret = await first_key(Accounts(chatter))
+    accounts = Accounts(chatter)
+    secret = await first_key(accounts)
     shown = f"[{host}]" if ":" in host else host
-    ready(f"http://{shown}:{listener.getsockname()[1]}", secret)
+    ready(f"http://{shown}:{listener.getsockname()[1]}", secret, await accounts.has_admin())
     working = Worker(chatter.url, chatter.event_hub()) if worker else None
     background = asyncio.create_task(working.persist()) if working else None
     try:
@@ -107,11 +108,12 @@ async def serve(
 
 
 async def first_key(accounts: Accounts) -> str | None:
-    """The secret of a new API key of a new user `admin`, if there is no admin yet."""
+    """The secret of a new API key of a new user `admin`, if there is neither an admin nor a user
+    of that name: who has the name doesn't get the rights."""
     if await accounts.has_admin():
         return None
     try:
         admin = await accounts.create_user("admin", role="admin")
-    except UsageError:  # another process was first
+    except UsageError:  # there is one, or another process was first
         return None
     return (await accounts.create_key(admin.user_id, "first key")).secret

@@ -1,5 +1,6 @@
 """The server process: the sockets it takes its clients from, the worker beside it."""
 
+import asyncio
 import socket
 from typing import Any
 from uuid import uuid4
@@ -63,3 +64,24 @@ def test_chatter_worker_without_its_rights_is_a_message_and_not_a_traceback(
     assert ended.returncode == 2
     assert f'grant chatter_worker to "{name}"' in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+async def test_a_plain_user_who_is_called_admin_is_none_and_that_is_said(
+    url: str, db: psycopg.Connection[Any], chatter_command: Run
+) -> None:
+    db.execute("insert into chatter.users (external_id) values ('admin')")
+    async with process(url, "serve", "--port", "0", "--no-worker") as running:
+        site = await served(running)
+        assert site.key is None
+        (said,) = [line for line in running.said if "There is no admin" in line]
+        assert "`chatter key NAME --admin`" in said
+        made = await asyncio.to_thread(chatter_command, "key", "root", "--admin", url=url)
+        key = {"Authorization": f"Bearer {made.stdout.strip()}"}
+        async with httpx.AsyncClient(base_url=site.address, headers=key) as http:
+            assert (await http.get("/api/auth/me")).json()["role"] == "admin"
+    async with process(url, "serve", "--port", "0", "--no-worker") as running:
+        await served(running)
+        assert not any("There is no admin" in line for line in running.said)
+    assert db.execute("select role from chatter.users where external_id = 'admin'").fetchone() == (
+        "user",
+    )
