@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -31,24 +32,27 @@ class BodyLimit:
             return
 
         received = 0
-        started = False
+        started = too_large = False
 
         async def counted() -> Message:
-            nonlocal received
+            nonlocal received, too_large
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit and not started:
+                too_large = True
                 raise _TooLarge
             return message
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = True
-            await send(message)
+            # FastAPI makes an answer of its own (400) of whatever goes wrong with a body.
+            if not too_large:
+                started = True
+                await send(message)
 
-        try:
+        with suppress(_TooLarge):
             await self._app(scope, counted, noted)
-        except _TooLarge:
+        if too_large:
             await refusal(scope, receive, send)
 
 

@@ -410,6 +410,22 @@ async def test_a_provider_that_is_down_is_told_and_the_run_is_booked_as_failed(
     books_hold()
 
 
+@pytest.mark.parametrize("path", ["/api/auth/login", "/api/conversations"])
+@pytest.mark.parametrize(("kilobytes", "status"), [(1024, 422), (1025, 413)])
+async def test_a_body_of_no_announced_length_is_counted(
+    ada: Person, db: psycopg.Connection[Any], path: str, kilobytes: int, status: int
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(kilobytes):
+            yield b"x" * 1024
+
+    refused = await ada.http.post(
+        path, content=body(), headers={"Content-Type": "application/json"}
+    )
+    assert_problem(refused, status)
+    assert db.execute("select count(*) from chatter.conversations").fetchone() == (0,)
+
+
 async def test_what_is_no_request(ada: Person) -> None:
     id_ = await conversation(ada)
     path = f"/api/conversations/{id_}/messages"
