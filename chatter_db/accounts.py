@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Collection, Hashable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -59,7 +59,7 @@ SESSION_LENGTH = timedelta(days=7)
 """How long a browser stays signed in."""
 
 NOTED_EVERY = timedelta(minutes=1)
-"""How often the use of an API key is written down, at most."""
+"""How exact the time is at which an API key was used last."""
 
 KEY_PREFIX = "chatter_"
 """How every API key begins, so that scanners for leaked secrets can tell it."""
@@ -81,8 +81,6 @@ class Identity:
     """The browser session they came by, if any."""
     api_key_id: UUID | None = None
     """The API key they came by, if any."""
-    is_news: bool = field(default=False, compare=False)
-    """Whether that key was not noted as used within the last minute."""
 
     @property
     def acts_for(self) -> UUID | None:
@@ -341,7 +339,7 @@ class Accounts:
         except SignInBlocked:
             await self._record("login_blocked", origin, user_id=tried, severity="medium")
             raise
-        return replace(identity, session_id=session_id, api_key_id=None, is_news=False), token
+        return replace(identity, session_id=session_id, api_key_id=None), token
 
     async def of_session(self, token: str) -> Identity | None:
         """Who holds the cookie `token`; None if it is unknown, over or revoked."""
@@ -416,41 +414,32 @@ class Accounts:
         async with self._chatter.session() as session:
             row = (
                 await session.execute(
-                    select(
-                        ApiKey.id,
-                        ApiKey.user_id,
-                        User.external_id,
-                        User.role,
-                        _NOT_NOTED.label("news"),
-                    )
+                    select(ApiKey.id, ApiKey.user_id, User.external_id, User.role)
                     .join(User, User.id == ApiKey.user_id)
                     .where(ApiKey.hash == _digest(secret), _GOOD_KEY)
                 )
             ).one_or_none()
         if row is None:
             return None
-        return Identity(row.user_id, row.external_id, row.role, api_key_id=row.id, is_news=row.news)
+        return Identity(row.user_id, row.external_id, row.role, api_key_id=row.id)
 
     async def note_use(self, identity: Identity, *, origin: Origin = Origin()) -> None:
-        """Notes that the key was used that `identity` came by, once a minute."""
-        if not identity.is_news:
+        """Notes that somebody was let in by the API key that `identity` came by, if by one."""
+        if identity.api_key_id is None:
             return
         async with self._chatter.session() as session, session.begin():
-            # Asked once more: of many requests at once one notes it.
-            noted = await session.scalar(
+            await session.execute(
                 update(ApiKey)
                 .where(ApiKey.id == identity.api_key_id, _NOT_NOTED)
                 .values(last_used_at=func.chatter.clock())
-                .returning(ApiKey.id)
             )
-            if noted is not None:
-                await _record(
-                    session,
-                    "api_key_used",
-                    origin,
-                    user_id=identity.user_id,
-                    details=_of_key(noted),
-                )
+            await _record(
+                session,
+                "api_key_used",
+                origin,
+                user_id=identity.user_id,
+                details=_of_key(identity.api_key_id),
+            )
 
     async def revoke_key(
         self,

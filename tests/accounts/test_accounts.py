@@ -257,7 +257,7 @@ async def test_a_key_is_shown_once_and_known_by_its_hash(
     assert events(db) == ["account_created", "api_key_created", "api_key_used", "api_key_revoked"]
 
 
-async def test_the_use_of_a_key_is_noted_to_the_minute(
+async def test_each_use_of_a_key_counts_and_its_time_is_to_the_minute(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     ada = await accounts.create_user("ada")
@@ -268,15 +268,16 @@ async def test_the_use_of_a_key_is_noted_to_the_minute(
         assert identity is not None
         await accounts.note_use(identity, origin=HOME)
 
-    used = "select last_used_at > now() - interval '1 minute' from chatter.api_keys"
-    await asyncio.gather(*(use() for _ in range(8)))
+    used = "select last_used_at, last_used_at > now() - interval '1 minute' from chatter.api_keys"
     await use()
-    assert db.execute(used).fetchone() == (True,)
-    assert events(db).count("api_key_used") == 1
+    first = db.execute(used).fetchone()
+    assert first is not None and first[1] is True
+    await use()
+    assert db.execute(used).fetchone() == first
     db.execute("update chatter.api_keys set last_used_at = now() - interval '1 minute'")
     await use()
-    assert db.execute(used).fetchone() == (True,)
-    assert events(db).count("api_key_used") == 2
+    assert (db.execute(used).fetchone() or ())[1:] == (True,)
+    assert events(db).count("api_key_used") == 3
 
 
 async def test_a_key_ends_when_it_was_to_end(

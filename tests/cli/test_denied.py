@@ -41,7 +41,6 @@ def login(url: str, db: psycopg.Connection[Any]) -> Iterator[Login]:
         ("chatter_app", "check", "chatter_reader"),
         ("chatter_app", "report cost_by_model", "chatter_reader"),
         ("chatter_app", "top --once", "chatter_reader"),
-        ("chatter_app", "worker", "chatter_worker"),
         ("chatter_app", "reprice --reason x", None),
         ("chatter_reader", "trace x", "chatter_app"),
         ("chatter_reader", "tail --after oldest --count 1", "chatter_app"),

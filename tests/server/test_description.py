@@ -80,5 +80,5 @@ async def test_text_that_postgres_cannot_hold_is_the_client_s_mistake(site: Site
     answer = await person.http.post("/api/auth/keys", json={"name": "a\0b"})
     assert (answer.status_code, answer.json()["detail"]) == (
         422,
-        "Text can't hold the character NUL.",
+        "The name of a key must have 1 to 200 characters and no NUL; it has 3.",
     )

@@ -11,6 +11,8 @@ from chatter_db.server.problems import documented
 
 router = APIRouter(tags=["operation"])
 
+_UNDONE = "The background work is not done by this process; its log says why."
+
 
 class Health(BaseModel):
     """`ok`, or the reasons why not; and what is not done that no request waits for."""
@@ -34,7 +36,8 @@ async def readyz(request: Request, chatter: Books, response: Response) -> Health
     """
     health = await MonitoringService(chatter).get_system_health()
     worker: Worker | None = request.app.state.worker
-    undone = [worker.failure] if worker is not None and worker.failure is not None else []
+    # Why is in the log: who asks here need not have signed in.
+    undone = [_UNDONE] if worker is not None and worker.failure is not None else []
     if health.healthy:
         return Health(status="ok", reasons=undone)
     response.status_code = 503
