@@ -126,6 +126,17 @@ class Settings(BaseSettings):
         description="Chat model of the workflow, such as openai:gpt-4o-mini; offline needs no key.",
     )
 
+    models: str = Field(
+        default="offline",
+        description="Models that users of the server may choose besides, separated by commas.",
+    )
+
+    @property
+    def models_to_choose(self) -> list[str]:
+        """What a user of the server may ask for: it is paid for with the server's keys."""
+        names = [self.model, *(name.strip() for name in self.models.split(","))]
+        return list(dict.fromkeys(filter(None, names)))
+
     @property
     def pools_transactions(self) -> bool:
         """Whether nothing of a session outlives a transaction: no statement, lock or LISTEN."""

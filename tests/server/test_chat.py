@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from chatter_db import Chatter
 from chatter_db.server import create_app
 from chatter_db.server.pages import cursor
+from chatter_db.settings import settings
 from tests.server.conftest import Person
 
 QUESTION = {"content": "What is 6 * 7?"}
@@ -288,11 +289,8 @@ async def test_nobody_sees_what_is_another_s(ada: Person, bob: Person, admin: Pe
         assert (await admin.http.get(path)).status_code == 200
 
 
-async def test_one_id_from_the_header_to_the_trace(
-    ada: Person, db: psycopg.Connection[Any]
-) -> None:
+async def test_one_id_from_the_header_to_the_trace(ada: Person) -> None:
     id_ = await conversation(ada)
-    db.execute("update chatter.api_keys set last_used_at = null")
     sent = await ada.http.post(
         f"/api/conversations/{id_}/messages",
         json=QUESTION,
@@ -395,6 +393,8 @@ async def test_a_provider_that_is_down_is_told_and_the_run_is_booked_as_failed(
         port = gone.getsockname()[1]
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "test")
+    monkeypatch.setenv("CHATTER_MODELS", "openai:gpt-4o-mini")
+    settings.cache_clear()
     path = f"/api/conversations/{await conversation(ada)}/messages"
     question = QUESTION | {"model": "openai:gpt-4o-mini"}
     told = assert_problem(await ada.http.post(path, json=question), 502)
@@ -408,6 +408,52 @@ async def test_a_provider_that_is_down_is_told_and_the_run_is_booked_as_failed(
     runs = "select status, error_type is not null, total_cost from chatter.workflow_executions"
     assert db.execute(runs).fetchall() == [("failed", True, 0)] * 2
     books_hold()
+
+
+@pytest.mark.parametrize(
+    ("models", "wanted", "allowed"),
+    [
+        (None, "openai:o1-pro", "openai:gpt-4o-mini or offline"),
+        (None, "gpt-4o-mini", "openai:gpt-4o-mini or offline"),
+        (None, "offline", None),
+        (" openai:gpt-4o , offline,", "openai:o1-pro", "openai:gpt-4o-mini or openai:gpt-4o or"),
+        (" openai:gpt-4o , offline,", "offline", None),
+        ("openai:gpt-4o", "offline", "openai:gpt-4o-mini or openai:gpt-4o."),
+    ],
+)
+async def test_only_models_that_the_server_allows_are_asked_with_its_keys(
+    ada: Person,
+    admin: Person,
+    db: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    models: str | None,
+    wanted: str,
+    allowed: str | None,
+) -> None:
+    monkeypatch.setenv("CHATTER_MODEL", "openai:gpt-4o-mini")
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    if models is not None:
+        monkeypatch.setenv("CHATTER_MODELS", models)
+    settings.cache_clear()
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    for person in (ada, admin):
+        answer = await person.http.post(path, json=QUESTION | {"model": wanted})
+        if allowed is None:
+            assert answer.status_code == 200, answer.text
+        else:
+            assert allowed in assert_problem(answer, 422)["detail"]
+    runs = db.execute("select count(*) from chatter.workflow_executions").fetchone()
+    assert runs == (0 if allowed else 2,)
+
+
+async def test_the_server_s_own_model_may_be_named_whatever_is_listed(
+    ada: Person, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATTER_MODELS", "openai:gpt-4o")
+    settings.cache_clear()
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    for named in ({"model": "offline"}, {}):
+        assert (await ada.http.post(path, json=QUESTION | named)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/api/auth/login", "/api/conversations"])

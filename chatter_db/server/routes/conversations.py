@@ -36,6 +36,7 @@ from chatter_db.server.correlation import correlation_id
 from chatter_db.server.identity import Books, SignedIn
 from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
 from chatter_db.server.problems import documented
+from chatter_db.settings import settings
 from chatter_db.workflow import TOOLS, ChatResponse, Prepared, chunks_of, prepare
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,9 @@ class MessageShown(BaseModel):
 
 class MessageWanted(BaseModel):
     content: Text
-    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="One of those that the server allows, else its own."
+    )
 
 
 class Answer(BaseModel):
@@ -216,6 +219,9 @@ async def send_message(
     found = await _own(chatter, identity, conversation_id)
     if found.status == "deleted":
         raise HTTPException(404, "There is no such conversation.")
+    to_choose = settings().models_to_choose
+    if wanted.model is not None and wanted.model not in to_choose:
+        raise HTTPException(422, f"model: it may be {' or '.join(to_choose)}.")
     run = await prepare(
         wanted.content,
         conversation_id=conversation_id,
