@@ -14,7 +14,8 @@ from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, RunStarted
 from chatter_db.recorder.spool import Segment, Spool, open_spool
 from chatter_db.recorder.writer import Writer
-from tests.recorder.test_writer import booked_calls, drained, message, start, wait_until
+from tests.recorder.test_backlog import drained
+from tests.recorder.test_writer import booked_calls, message, start, wait_until
 
 
 class Other(threading.Thread):

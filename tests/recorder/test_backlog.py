@@ -1,0 +1,211 @@
+"""What waits in the spool: booked in order, and nobody waits for all of it."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from chatter_db.recorder import writer as writer_module
+from chatter_db.recorder.journal import Journal
+from chatter_db.recorder.records import Record, RunStarted
+from chatter_db.recorder.spool import Spool, open_spool
+from chatter_db.recorder.writer import Writer
+from tests.recorder.test_writer import booked_calls, message, start, wait_until, wait_until_blocked
+
+
+def test_who_breaks_off_in_the_spool_goes_on_there(spool_dir: Path) -> None:
+    runs = [start() for _ in range(5)]
+    with closing(open_spool("test")) as spool:
+        for run in runs:
+            spool.append([run])
+        assert spool.batch(2) == [[runs[0]], [runs[1]]]
+        spool.forget()
+        # The second can't be booked.
+        assert spool.batch(2) == spool.batch(2) == [[runs[2]], [runs[3]]]
+        spool.append([runs[0]])
+        assert drained(spool, 2) == [[runs[2]], [runs[3]], [runs[4]], [runs[0]]]
+        assert not spool.waiting
+        assert not list(spool_dir.glob("*/*.jsonl"))
+
+
+def test_what_comes_while_the_spool_is_booked_is_kept_in_order(spool_dir: Path) -> None:
+    """As long as it takes: what is booked makes room on the disk, and in the limit."""
+    runs = [start() for _ in range(200)]
+    with closing(open_spool("test")) as opened:
+        directory = opened.directory
+    with closing(Spool(directory, limit_bytes=4000)) as spool:
+        for run in runs[:3]:
+            spool.append([run])
+        found = []
+        for run in runs[3:]:
+            found += spool.batch(1)
+            spool.forget()
+            spool.append([run])
+            assert sum(path.stat().st_size for path in spool_dir.glob("*/*.jsonl")) < 4000
+        assert [*found, *drained(spool, 2)] == [[run] for run in runs]
+
+
+def drained(spool: Spool, limit: int) -> list[list[Record]]:
+    """All that waits, as it is booked."""
+    entries = []
+    while spool.waiting:
+        entries += spool.batch(limit)
+        spool.forget()
+    return entries
+
+
+@dataclass
+class Backlog:
+    """A spool of three commits, of runs whose conversations somebody has locked.
+
+    One of the first run and two of the second.
+    """
+
+    runs: list[RunStarted]
+    locks: list[psycopg.Connection[Any]]
+
+
+def lock(holder: psycopg.Connection[Any], run: RunStarted) -> None:
+    holder.execute(
+        "select chatter.lock_conversations(conversation_id) "
+        "from chatter.workflow_executions where id = %s",
+        (run.execution_id,),
+    )
+
+
+@pytest.fixture
+def backlog(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backlog]:
+    monkeypatch.setattr(writer_module, "SPOOL_BATCH", 2)
+    monkeypatch.setattr(writer_module, "ANSWER_SECONDS", 60)
+    runs = [start(conversation_external_id=name) for name in ("first", "second")]
+    with closing(Writer(url, open_spool("test"))) as before:
+        before.submit(runs).result(timeout=20)
+    with closing(open_spool("test")) as spool:
+        for run in (runs[0], runs[1], runs[1]):
+            spool.append([message(run)])
+            spool.append([message(run)])
+    with psycopg.connect(url) as first, psycopg.connect(url) as second:
+        lock(first, runs[0])
+        lock(second, runs[1])
+        yield Backlog(runs, [first, second])
+
+
+def test_who_comes_while_the_spool_is_booked_waits_for_a_commit_of_it(
+    url: str, db: psycopg.Connection[Any], backlog: Backlog, books_hold: Callable[[], None]
+) -> None:
+    first, second = backlog.locks
+    with closing(Writer(url, open_spool("test"))) as writer:
+        wait_until_blocked(first)
+        calls = [writer.submit([message(backlog.runs[1])]) for _ in range(5)]
+        first.rollback()
+        for call in calls:
+            call.result(timeout=20)
+        # With most of the spool yet to be booked.
+        wait_until_blocked(second)
+        second.rollback()
+    assert writer.lost == 0
+    assert booked_calls(db) == [(11, 110)]
+    books_hold()
+
+
+def test_a_flush_waits_for_what_was_submitted_before_and_no_longer(
+    url: str, db: psycopg.Connection[Any], backlog: Backlog
+) -> None:
+    first, second = backlog.locks
+    with closing(Writer(url, open_spool("test"))) as writer:
+        wait_until_blocked(first)
+        flush = writer.flush()
+        first.rollback()
+        wait_until_blocked(second)
+        assert not flush.done()
+        lock(first, backlog.runs[0])
+        writer.submit([message(backlog.runs[0])])
+        second.rollback()
+        flush.result(timeout=20)
+        assert booked_calls(db) == [(6, 60)]
+        first.rollback()
+    assert booked_calls(db) == [(7, 70)]
+
+
+def test_the_spool_is_booked_to_its_end_however_many_come_meanwhile(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "SPOOL_BATCH", 1)
+    run = start()
+    with closing(open_spool("test")) as spool:
+        spool.append([run])
+        for _ in range(30):
+            spool.append([message(run)])
+    with closing(Writer(url, open_spool("test"))) as writer, ThreadPoolExecutor(8) as callers:
+
+        def call_until_all_is_booked() -> int:
+            calls = 0
+            deadline = time.monotonic() + 20
+            while list(spool_dir.glob("*/*.jsonl")):
+                assert time.monotonic() < deadline, "more comes than is booked"
+                writer.submit([message(run)]).result(timeout=20)
+                calls += 1
+            return calls
+
+        calling = [callers.submit(call_until_all_is_booked) for _ in range(8)]
+        calls = sum(each.result() for each in calling)
+    assert writer.lost == 0
+    assert booked_calls(db)[0][0] == 30 + calls
+
+
+def test_a_full_spool_loses_nothing_while_it_is_booked(
+    url: str, db: psycopg.Connection[Any], backlog: Backlog
+) -> None:
+    first, second = backlog.locks
+    with closing(open_spool("test")) as spool:
+        directory, full = spool.directory, spool.taken
+    with closing(Writer(url, Spool(directory, limit_bytes=full))) as writer:
+        wait_until_blocked(first)
+        calls = [writer.submit([message(backlog.runs[0])]) for _ in range(20)]
+        first.rollback()
+        second.rollback()
+        for call in calls:
+            call.result(timeout=20)
+    assert writer.lost == 0
+    assert booked_calls(db) == [(26, 260)]
+
+
+def test_what_is_refused_in_the_spool_keeps_nothing_else_from_the_books(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path
+) -> None:
+    run = start()
+    good = [message(run) for _ in range(20)]
+    with closing(open_spool("test")) as spool:
+        spool.append([run])
+        for place, one in enumerate(good):
+            spool.append([one])
+            if place == 10:
+                spool.append([message(start())])  # of a run that nobody has begun
+    with closing(Writer(url, open_spool("test"))) as writer:
+        wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
+    assert (writer.lost, writer.reduced) == (1, 0)
+    booked = db.execute("select id from chatter.messages").fetchall()
+    assert {id_ for (id_,) in booked} == {one.id for one in good}
+
+
+def test_what_a_process_kept_is_booked_before_what_it_only_noted(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path
+) -> None:
+    """Its journal is the older file, where it had no room for a run's start but for its call."""
+    run = start()
+    call = message(run)
+    with closing(open_spool("test")) as spool:
+        journal = Journal(spool)
+        journal.append([call])
+        spool.append([run])
+        journal.close()  # with an entry that waits, as of a process that dies
+    with closing(Writer(url, open_spool("test"))) as writer:
+        wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
+    assert writer.lost == 0
+    assert db.execute("select id from chatter.messages").fetchall() == [(call.id,)]
