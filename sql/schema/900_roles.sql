@@ -42,9 +42,9 @@ begin
     grant usage on schema chatter to chatter_app;
     grant execute on function
       chatter.clock(), chatter.uuid7(), chatter.lock_conversations(uuid[]),
-      chatter.erase_conversation(uuid), chatter.acting_user(), chatter.act_for(uuid),
-      chatter.may_be_app(), chatter.owns_conversation(uuid), chatter.owns_execution(uuid),
-      chatter.owns_message(uuid)
+      chatter.erase_conversation(uuid), chatter.erase_texts(uuid, uuid), chatter.acting_user(),
+      chatter.act_for(uuid), chatter.may_be_app(), chatter.owns_conversation(uuid),
+      chatter.owns_execution(uuid), chatter.owns_message(uuid)
     to chatter_app;
     perform chatter.create_own_policies();
     -- So that a server that signs in as the owner can act for its users.

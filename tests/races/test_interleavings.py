@@ -180,6 +180,20 @@ def test_an_insert_outlives_a_deletion_that_was_rolled_back(
     assert books.totals(conversation).message_count == 1
 
 
+def test_erasing_sees_the_end_of_a_run_that_has_not_seen_it(
+    books: Books, pair: tuple[Session, ...]
+) -> None:
+    running, erasing = pair
+    conversation = books.conversation()
+    run = books.execution(conversation)
+    running.change_execution(run, status="failed", error_message="Ada said")
+    waiting = erasing.blocked(erasing.erase, conversation)
+    running.commit()
+    assert waiting.result(SECONDS) is True
+    erasing.commit()
+    assert books.field("workflow_executions", run, "error_message") is None
+
+
 def test_a_run_is_not_deleted_under_an_insert(books: Books, pair: tuple[Session, ...]) -> None:
     inserting, deleting = pair
     conversation, run = books.conversation(), books.execution()

@@ -62,6 +62,34 @@ def test_erasing_takes_the_texts_and_leaves_the_figures(books: Books) -> None:
     assert books.last_message_at(conversation) == NOON
 
 
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "abandoned"])
+def test_what_a_run_brings_to_an_erased_conversation_goes_when_it_ends(
+    books: Books, end: str
+) -> None:
+    """The conversation was deleted while an answer was on its way."""
+    conversation = books.conversation()
+    run = books.execution(conversation)
+    other = books.message(books.conversation(), content="Not Ada's")
+    books.erase(conversation)
+    message = books.message(
+        conversation, execution_id=run, content="I am Ada", metadata={"name": "Ada"}, cost="0.1"
+    )
+    call = books.tool_call(run, message_id=message, error_message="no Ada")
+    totals = books.totals(conversation)
+
+    books.change_execution(run, status=end, error_message="Ada said", metadata={"name": "Ada"})
+
+    assert books.field("messages", message, "content") is None
+    assert books.field("messages", message, "metadata") == {}
+    assert books.field("tool_calls", call, "error_message") is None
+    assert books.row(
+        "select status, error_message, metadata from chatter.workflow_executions where id = %s", run
+    ) == (end, None, {})
+    assert books.totals(conversation) == totals
+    assert totals.total_cost == Decimal("0.1")
+    assert books.field("messages", other, "content") == "Not Ada's"
+
+
 def test_no_text_of_an_erased_conversation_is_left_anywhere(books: Books) -> None:
     """Every column that can hold free text, so that a new one is not forgotten."""
     word = f"secret-{uuid4().hex}"

@@ -103,6 +103,7 @@ FUNCTIONS = {
     (APP, "uuid7()"),
     (APP, "lock_conversations(uuid[])"),
     (APP, "erase_conversation(uuid)"),
+    (APP, "erase_texts(uuid, uuid)"),
     (APP, "blocked_until(inet, uuid)"),
     (APP, "acting_user()"),
     (APP, "act_for(uuid)"),
