@@ -297,6 +297,7 @@ begin
 end
 $$;
 
+-- What it warns of was said when the roles were first granted.
 set local client_min_messages = error;
 select chatter.grant_roles();
 reset client_min_messages;

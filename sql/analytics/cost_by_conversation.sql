@@ -14,12 +14,15 @@ select
   c.external_id as conversation,
   count(*) filter (where m.model_call) as calls,
   coalesce(sum(m.total_tokens), 0)::bigint as total_tokens,
-  trim_scale(coalesce(sum(m.cost), 0)) as cost,
+  analytics.known_cost(
+    coalesce(sum(m.cost), 0), count(*) filter (where m.model_call),
+    count(*) filter (where m.model_call and m.cost is null)
+  ) as cost,
   count(*) filter (where m.model_call and m.cost is null) as unpriced_calls
 from chatter.messages as m
   join chatter.conversations as c on c.id = m.conversation_id
 where m.created_at >= (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')
   and m.created_at < (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
 group by m.conversation_id, c.external_id
-order by cost desc, calls desc, m.conversation_id
+order by cost desc nulls last, calls desc, m.conversation_id
 limit :'limit'::bigint;

@@ -14,7 +14,7 @@ select
   sum(u.turns)::bigint as turns,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
   sum(u.completion_tokens)::bigint as completion_tokens,
-  trim_scale(sum(u.cost)) as cost,
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_steps(
     (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),

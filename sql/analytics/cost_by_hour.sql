@@ -11,7 +11,7 @@ select
   date_trunc('hour', u.bucket at time zone :'time_zone') as hour,
   sum(u.calls)::bigint as calls,
   sum(u.total_tokens)::bigint as total_tokens,
-  trim_scale(sum(u.cost)) as cost
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
 from analytics.usage_steps(
     (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
     (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone'),

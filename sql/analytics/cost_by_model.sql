@@ -15,7 +15,7 @@ select
   sum(u.failed_calls)::bigint as failed_calls,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
   sum(u.completion_tokens)::bigint as completion_tokens,
-  trim_scale(sum(u.cost)) as cost,
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_between(
     (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
@@ -23,5 +23,5 @@ from analytics.usage_between(
   ) as u
 group by u.provider, u.model
 having sum(u.calls) <> 0
-order by cost desc, calls desc, u.provider, u.model
+order by cost desc nulls last, calls desc, u.provider, u.model
 limit :'limit'::bigint;

@@ -11,7 +11,7 @@ select
   u.provider,
   sum(u.calls)::bigint as calls,
   sum(u.total_tokens)::bigint as total_tokens,
-  trim_scale(sum(u.cost)) as cost,
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_between(
     (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
@@ -19,4 +19,4 @@ from analytics.usage_between(
   ) as u
 group by u.provider
 having sum(u.calls) <> 0
-order by cost desc, calls desc, u.provider;
+order by cost desc nulls last, calls desc, u.provider;

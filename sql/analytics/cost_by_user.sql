@@ -14,7 +14,7 @@ select
   sum(u.calls)::bigint as calls,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
   sum(u.completion_tokens)::bigint as completion_tokens,
-  trim_scale(sum(u.cost)) as cost,
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.user_totals(
     (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
@@ -23,5 +23,5 @@ from analytics.user_totals(
   left join chatter.users as p on p.id = u.user_id
 group by u.user_id, p.external_id
 having sum(u.messages) <> 0
-order by cost desc, calls desc, "user"
+order by cost desc nulls last, calls desc, "user"
 limit :'limit'::bigint;

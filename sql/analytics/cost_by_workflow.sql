@@ -13,10 +13,10 @@ select
   sum(u.calls)::bigint as calls,
   sum(u.turns)::bigint as turns,
   sum(u.total_tokens)::bigint as total_tokens,
-  trim_scale(sum(u.cost)) as cost
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
 from analytics.usage_between(
     (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
     (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
   ) as u
 group by u.workflow_name
-order by cost desc, calls desc, u.workflow_name;
+order by cost desc nulls last, calls desc, u.workflow_name;

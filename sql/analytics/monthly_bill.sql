@@ -15,7 +15,7 @@ select
   sum(u.calls)::bigint as calls,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
   sum(u.completion_tokens)::bigint as completion_tokens,
-  trim_scale(sum(u.cost)) as cost,
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from (
   select distinct date_trunc('month', u.bucket at time zone :'time_zone') as month
@@ -35,4 +35,4 @@ from (
   left join chatter.users as p on p.id = u.user_id
 group by 1, 2, u.provider, u.model
 having sum(u.calls) <> 0
-order by 1, 2, cost desc, u.provider, u.model;
+order by 1, 2, cost desc nulls last, u.provider, u.model;

@@ -15,7 +15,7 @@ select
   sum(u.failed_calls)::bigint as failed_calls,
   sum(u.turns)::bigint as turns,
   sum(u.total_tokens)::bigint as total_tokens,
-  trim_scale(sum(u.cost)) as cost,
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_steps(
     (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
@@ -24,4 +24,4 @@ from analytics.usage_steps(
   ) as u
 group by 1, u.model
 having sum(u.messages) <> 0
-order by 1, cost desc, u.model;
+order by 1, cost desc nulls last, u.model;

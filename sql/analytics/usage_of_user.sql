@@ -14,11 +14,11 @@ select
   sum(u.failed_calls)::bigint as failed_calls,
   sum(u.turns)::bigint as turns,
   sum(u.total_tokens)::bigint as total_tokens,
-  trim_scale(sum(u.cost)) as cost,
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_user_day_live as u
 where u.user_id = :'user_id'::uuid
   and u.day >= analytics.local_time(:'since', 'UTC')::date
   and u.day < analytics.local_time(:'until', 'UTC')::date
 group by u.day, u.model
-order by u.day, cost desc, u.model;
+order by u.day, cost desc nulls last, u.model;

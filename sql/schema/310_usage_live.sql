@@ -244,6 +244,18 @@ $$;
 comment on function analytics.local_time(text, text) is
   'A local time of a time zone: now, today, yesterday, tomorrow there, or a time as it is written.';
 
+-- Of calls without any known price the sum is 0, which is no cost. What other calls of the same
+-- line cost is told, beside the number of those that have none.
+create function analytics.known_cost(p_cost numeric, p_calls numeric, p_unpriced_calls numeric)
+returns numeric
+language sql immutable
+as $$
+  select case when p_cost = 0 and p_calls > 0 and p_unpriced_calls >= p_calls then null else trim_scale(p_cost) end
+$$;
+
+comment on function analytics.known_cost(numeric, numeric, numeric) is
+  'The cost of a line of a report, in US dollars: NULL where none of its calls has a known one.';
+
 -- What the dashboard and sql/analytics stand on. Rows of a period, not summed up (whoever asks
 -- sums once, over the columns that are asked for), each from the coarsest rollup that is
 -- exact there, and from the deltas that wait. Plain SQL without a SET clause, so that

@@ -166,7 +166,9 @@ begin
   if pg_catalog.to_regrole('chatter_app') is not null then
     grant usage on schema analytics to chatter_app;
     grant select on analytics.usage_user_day_live to chatter_app;
-    grant execute on function analytics.local_time(text, text) to chatter_app;
+    grant execute on function
+      analytics.local_time(text, text), analytics.known_cost(numeric, numeric, numeric)
+    to chatter_app;
   end if;
 
   -- Readers see all of them, the worker keeps them.
@@ -179,6 +181,7 @@ begin
         'grant execute on function chatter.clock(), analytics.latency_bin(double precision), '
         'analytics.bin_ms(smallint), analytics.quarter_hour(timestamptz), '
         'analytics.local_time(text, text), '
+        'analytics.known_cost(numeric, numeric, numeric), '
         'analytics.user_usage(timestamptz, timestamptz), '
         'analytics.user_totals(timestamptz, timestamptz), '
         'analytics.usage_between(timestamptz, timestamptz), '

@@ -234,3 +234,29 @@ async def test_what_cant_be_asked_is_said(
     async with chatter.session() as session:
         with pytest.raises(UsageError, match=said):
             await run_report(session, name, **variables)
+
+
+def test_calls_without_a_known_price_have_no_cost(reader: str, db: psycopg.Connection[Any]) -> None:
+    """Not one of 0; beside calls with one they are told by their number."""
+    conversation = db.execute(
+        "insert into chatter.conversations (external_id) values ('c') returning id"
+    ).fetchone()
+    assert conversation
+    for model, cost in (("mine", None), ("half", None), ("half", "0.5"), ("free", "0")):
+        db.execute(
+            "insert into chatter.messages (conversation_id, role, model_used, provider_used, "
+            "prompt_tokens, completion_tokens, cost, usage_status, created_at) "
+            "values (%s, 'assistant', %s, 'own', 1, 1, %s, 'reported', '2026-05-04')",
+            [conversation[0], model, cost],
+        )
+    period = {"since": "2026-05-04", "until": "2026-05-05"}
+    found = psql(reader, FILES[0].with_name("cost_by_model.sql"), **period)
+    assert [(row["model"], row["cost"], row["unpriced_calls"]) for row in found] == [
+        ("half", "0.5", "1"),
+        ("free", "0", "0"),
+        ("mine", "", "1"),
+    ]
+    db.execute("delete from chatter.messages where cost is not null")
+    for name in ("cost_by_user", "cost_by_day", "cost_by_conversation", "monthly_bill"):
+        rows = psql(reader, FILES[0].with_name(f"{name}.sql"), **period)
+        assert {row["cost"] for row in rows} == {""}, name

@@ -134,6 +134,7 @@ ANALYTICS = {"latency_bin(double precision)", "bin_ms(smallint)"} | {
     "user_totals(timestamp with time zone, timestamp with time zone)",
     "tools_between(timestamp with time zone, timestamp with time zone)",
     "local_time(text, text)",
+    "known_cost(numeric, numeric, numeric)",
     "usage_between(timestamp with time zone, timestamp with time zone)",
     "latency_between(timestamp with time zone, timestamp with time zone)",
     "usage_steps(timestamp with time zone, timestamp with time zone, text, text)",
@@ -198,6 +199,7 @@ def test_grants_on_analytics(books: Books) -> None:
         *((role, name) for role in (READER, WORKER) for name in ANALYTICS),
         *((WORKER, name) for name in WORK),
         (APP, "local_time(text, text)"),
+        (APP, "known_cost(numeric, numeric, numeric)"),
     }
     relations = books.rows(
         "select pg_get_userbyid(a.grantee)::text, c.relname::text, a.privilege_type "
