@@ -31,7 +31,7 @@ else:
     _Asyncpg = asyncpg.Connection
 
 _READ_ONLY = "25006"
-_INSUFFICIENT_PRIVILEGE = "42501"
+INSUFFICIENT_PRIVILEGE = "42501"
 _PASSING = ("08", "53", "57P", _READ_ONLY, "40001", "40P01", "55P03", "57014")
 # Whatever the database's own default is: who waits for a lock goes on with what it finds then.
 _ISOLATION = "READ COMMITTED"
@@ -297,7 +297,7 @@ def denial(error: BaseException) -> str | None:
     if isinstance(error, DBAPIError):
         # SQLAlchemy's for asyncpg has the driver's own behind it.
         error = getattr(error.orig, "__cause__", None) or error.orig or error
-    if getattr(error, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
+    if getattr(error, "sqlstate", None) != INSUFFICIENT_PRIVILEGE:
         return None
     if isinstance(error, psycopg.Error):
         return error.diag.message_primary or str(error)

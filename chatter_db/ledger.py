@@ -46,8 +46,9 @@ class Chatter:
     in processes forked from this one.
     """
 
-    def __init__(self, dsn: str | None = None) -> None:
+    def __init__(self, dsn: str | None = None, *, records: bool = True) -> None:
         self._dsn = dsn
+        self._records = records
         self._open = ExitStack()
         self._url: str | None = None
         self._sync_engine: Engine | None = None
@@ -56,15 +57,18 @@ class Chatter:
         self._installed: Recorder | None = None
 
     @classmethod
-    def connect(cls, dsn: str | None = None) -> Self:
+    def connect(cls, dsn: str | None = None, *, records: bool = True) -> Self:
         """The books at `dsn`, else at CHATTER_DATABASE_URL, else in the embedded server.
+
+        With `records=False` for reading alone, by a login that may do no more: nothing is
+        recorded, and what waits in the spool is left to who may book it.
 
         Entering the context raises UsageError for a URL that isn't Postgres's,
         DatabaseUnavailable if nobody answers there, SchemaError if the schema is
         missing, older or newer than this code. The embedded server is started
         and migrated as needed.
         """
-        return cls(dsn)
+        return cls(dsn, records=records)
 
     def __enter__(self) -> Self:
         if self._url is not None:
@@ -77,10 +81,10 @@ class Chatter:
             opening.callback(engine.dispose)
             with database.losses_told(url), engine.connect() as connection:
                 migrating.require_current(connection)
-            self._writer = Writer(
-                url, open_spool(self._name(url)), durability=settings().durability
-            )
-            opening.callback(self._writer.close)
+            if self._records:
+                spool = open_spool(spool_name(url, self._dsn))
+                self._writer = Writer(url, spool, durability=settings().durability)
+                opening.callback(self._writer.close)
             self._url, self._sync_engine = url, engine
             self._open = opening.pop_all()
         _open_ones.add(self)
@@ -336,23 +340,27 @@ class Chatter:
             )
             return bool(erased)
 
-    def _name(self, url: str) -> str:
-        """The database's name for the spool: the embedded server has another port each time."""
-        if self._dsn is None and settings().database_url is None:
-            return f"embedded {settings().data_dir or default_data_dir()}"
-        return database.place(url)
-
     def _opened_writer(self) -> Writer:
         url = self.url
+        if not self._records:
+            raise UsageError("This Chatter was opened for reading alone, with records=False.")
         assert self._writer is not None, url
         return self._writer
 
     def _leave(self) -> None:
         """In a child of fork: leaves connections, threads and files to the parent."""
-        assert self._sync_engine is not None and self._writer is not None, self._url
+        assert self._sync_engine is not None, self._url
         self._sync_engine.dispose(close=False)
         self._loops.leave()
-        self._writer.leave()
+        if self._writer is not None:
+            self._writer.leave()
+
+
+def spool_name(url: str, dsn: str | None = None) -> str:
+    """What the spool knows a database by: the embedded server has another port each time."""
+    if dsn is None and settings().database_url is None:
+        return f"embedded {settings().data_dir or default_data_dir()}"
+    return database.place(url)
 
 
 _open_ones: WeakSet[Chatter] = WeakSet()

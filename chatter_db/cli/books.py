@@ -37,14 +37,14 @@ def migrated_url() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def open_chatter() -> AsyncIterator["Chatter"]:
-    """The Chatter of the settings.
+async def open_chatter(*, records: bool = True) -> AsyncIterator["Chatter"]:
+    """The Chatter of the settings; a command that reads opens it without `records`.
 
     Raises DatabaseUnavailable, also for a connection that is lost inside this context.
     """
     from chatter_db.ledger import Chatter
 
-    async with Chatter.connect() as chatter:
+    async with Chatter.connect(records=records) as chatter:
         with database.losses_told(chatter.url):
             yield chatter
 

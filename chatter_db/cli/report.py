@@ -36,8 +36,7 @@ def report(
     Not every report has every option; one that it hasn't is wrong use.
     """
     from chatter_db.analytics import reports, run_report, user_id
-    from chatter_db.cli.books import migrated_url
-    from chatter_db.ledger import Chatter
+    from chatter_db.cli.books import migrated_url, open_chatter
 
     if as_definitions:
         with migrated_url() as url:
@@ -58,13 +57,12 @@ def report(
     if chosen := reports().get(wanted):
         _check(chosen, options)
 
-    async def read(url: str) -> "Table":
-        async with Chatter.connect(url) as chatter, chatter.session() as session:
+    async def read() -> "Table":
+        async with open_chatter(records=False) as chatter, chatter.session() as session:
             whose = None if user is None else str(await user_id(session, user))
             return await run_report(session, wanted, **options | {"user_id": whose})
 
-    with migrated_url() as url:
-        table = asyncio.run(read(url))
+    table = asyncio.run(read())
     if as_json:
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         told = {"report": wanted, "definition": table.report.title, "as_of": table.as_of}

@@ -1,22 +1,19 @@
 """What waits on disk for the books: looked at, and neither locked nor adopted."""
 
-from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from chatter_db.ledger import Chatter
+from chatter_db.ledger import spool_name
 from chatter_db.recorder import spool
-from chatter_db.settings import settings
 
 _entry = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def spooled(url: str) -> dict[str, Any]:
     """Records in the spool of the database at `url`: those that wait, and those refused."""
-    directories = list(_directories(url))
+    directories = [path for path in spool.spool_directories(spool_name(url)) if path.is_dir()]
     segments = [path for each in directories for path in each.glob(f"*{spool.SUFFIX}")]
     refused = [path for each in directories for path in each.glob("refused.json-lines")]
     waiting = _counted(segments)
@@ -27,15 +24,6 @@ def spooled(url: str) -> dict[str, Any]:
         "refused": str(refused[0]) if refused else None,
         "refused_records": _counted(refused)[0],
     }
-
-
-def _directories(url: str) -> Iterator[Path]:
-    """Where recorders of this database and this user keep theirs: see spool.open_spool."""
-    chosen = settings().spool_dir
-    name = blake2b(Chatter.connect()._name(url).encode(), digest_size=8).hexdigest()
-    for base in [chosen] if chosen else [spool._state_dir(), spool._temporary_dir()]:
-        if (directory := base / name).is_dir():
-            yield directory
 
 
 def _counted(files: list[Path]) -> tuple[int, int]:

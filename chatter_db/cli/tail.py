@@ -26,13 +26,12 @@ def tail(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Follow the events as they are committed, until Ctrl-C."""
-    from chatter_db.cli.books import migrated_url
-    from chatter_db.ledger import Chatter
+    from chatter_db.cli.books import open_chatter
 
     show = _print_json if as_json else _print
 
-    async def follow(url: str) -> None:
-        async with Chatter.connect(url) as chatter:
+    async def follow() -> None:
+        async with open_chatter(records=False) as chatter:
             start = await chatter.event_hub().oldest() if after == "oldest" else after
             left = count
             async for event in chatter.events(
@@ -48,8 +47,7 @@ def tail(
                     if left == 0:
                         return
 
-    with migrated_url() as url:
-        asyncio.run(follow(url))
+    asyncio.run(follow())
 
 
 def _print_json(event: "Event") -> None:

@@ -1,9 +1,12 @@
 """`chatter top`."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from chatter_db.ledger import Chatter
 
 EVERY_SECONDS = 1.0
 
@@ -17,13 +20,12 @@ def top(
     from rich.live import Live
 
     from chatter_db.analytics import run_report
-    from chatter_db.cli.books import migrated_url
+    from chatter_db.cli.books import open_chatter
     from chatter_db.cli.tables import console, fitted
-    from chatter_db.ledger import Chatter
 
     out = console()
 
-    async def picture(chatter: Chatter) -> Group:
+    async def picture(chatter: "Chatter") -> Group:
         async with chatter.session() as session:
             today = {"since": "today", "time_zone": time_zone}
             running = await run_report(session, "running")
@@ -38,8 +40,8 @@ def top(
             parts.append("")
         return Group(*parts)
 
-    async def main(url: str) -> None:
-        async with Chatter.connect(url) as chatter:
+    async def main() -> None:
+        async with open_chatter(records=False) as chatter:
             if once:
                 out.print(await picture(chatter))
                 return
@@ -48,5 +50,4 @@ def top(
                     await asyncio.sleep(EVERY_SECONDS)
                     live.update(await picture(chatter), refresh=True)
 
-    with migrated_url() as url:
-        asyncio.run(main(url))
+    asyncio.run(main())

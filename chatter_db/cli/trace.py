@@ -20,16 +20,14 @@ def trace(
 
     Exit code 1 if nothing in the books bears that id.
     """
-    from chatter_db.cli.books import errors, migrated_url
-    from chatter_db.ledger import Chatter
+    from chatter_db.cli.books import errors, open_chatter
     from chatter_db.tracing import trace as tell
 
-    async def read(url: str) -> "Trace":
-        async with Chatter.connect(url) as chatter:
+    async def read() -> "Trace":
+        async with open_chatter(records=False) as chatter:
             return await tell(chatter, correlation_id)
 
-    with migrated_url() as url:
-        told = asyncio.run(read(url))
+    told = asyncio.run(read())
     if as_json:
         steps = [asdict(step) for step in told.steps]
         typer.echo(json.dumps({"correlation_id": correlation_id, "steps": steps}, default=str))

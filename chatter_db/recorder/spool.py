@@ -273,11 +273,8 @@ def open_spool(database: str) -> Spool:
 
     Raises UsageError if none can be used.
     """
-    name = blake2b(database.encode(), digest_size=8).hexdigest()
-    chosen = settings().spool_dir
     failures = []
-    for base in [chosen] if chosen else [_state_dir(), _temporary_dir()]:
-        directory = base / name
+    for directory in spool_directories(database):
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if directory.stat().st_uid != os.getuid():
@@ -288,6 +285,13 @@ def open_spool(database: str) -> Spool:
     raise UsageError(
         f"No directory for the recorder's spool: {'; '.join(failures)}. Set CHATTER_SPOOL_DIR."
     )
+
+
+def spool_directories(database: str) -> list[Path]:
+    """Where the spool for `database` may be, the first that can be used."""
+    name = blake2b(database.encode(), digest_size=8).hexdigest()
+    chosen = settings().spool_dir
+    return [base / name for base in ([chosen] if chosen else [_state_dir(), _temporary_dir()])]
 
 
 def _state_dir() -> Path:

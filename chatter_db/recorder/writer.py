@@ -538,7 +538,8 @@ def _passing(error: Exception) -> bool:
         if error.sqlstate is None:
             # Not from the server: libpq lost it.
             return isinstance(error, psycopg.OperationalError)
-        return database.passes(error.sqlstate)
+        # A right can be granted; until then nothing of this login is lost.
+        return error.sqlstate == database.INSUFFICIENT_PRIVILEGE or database.passes(error.sqlstate)
     return isinstance(error, DatabaseUnavailable)
 
 

@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from chatter_db import Chatter, UsageError, database
+from chatter_db.recorder.records import RunEnded
+from chatter_db.recorder.spool import open_spool
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
 
@@ -111,3 +116,35 @@ def test_status_shows_what_a_login_may_see(
     shown = chatter_command("status", url=theirs)
     assert shown.returncode == 0
     assert f"Not for this login to see: {'; '.join(hidden)}." in shown.stdout
+
+
+def test_what_waits_in_the_spool_is_left_to_who_may_book_it(
+    chatter_command: Run, url: str, login: Login
+) -> None:
+    def waiting() -> tuple[int, int]:
+        facts = json.loads(chatter_command("status", "--json", url=url).stdout)
+        return facts["spooled_records"], facts["refused_records"]
+
+    ended = RunEnded(execution_id=uuid4(), status="completed", finished_at=datetime.now(UTC))
+    spool = open_spool(database.place(url))
+    spool.append([ended])
+    spool.close()
+    reader = login("chatter_reader")
+    done = chatter_command("report", "cost_by_model", url=reader)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert waiting() == (1, 0)
+    # Who doesn't say that it only reads tries, and it still waits for who may.
+    with Chatter.connect(reader):
+        pass
+    assert waiting() == (1, 0)
+    with Chatter.connect(url):
+        pass
+    assert waiting() == (0, 0)
+
+
+def test_who_only_reads_records_nothing(url: str) -> None:
+    with (
+        Chatter.connect(url, records=False) as chatter,
+        pytest.raises(UsageError, match="records=False"),
+    ):
+        chatter.recorder(conversation="c")
