@@ -61,6 +61,9 @@ SESSION_LENGTH = timedelta(days=7)
 NOTED_EVERY = timedelta(minutes=1)
 """How exact the time is at which an API key was used last."""
 
+MAX_KEY_NAME = 200
+"""Of an API key, in characters."""
+
 KEY_PREFIX = "chatter_"
 """How every API key begins, so that scanners for leaked secrets can tell it."""
 
@@ -400,7 +403,7 @@ class Accounts:
         Raises UsageError for a name that isn't 1 to 200 characters long, or a time
         that isn't positive.
         """
-        require_text("The name of a key", name, at_most=200)
+        require_text("The name of a key", name, at_most=MAX_KEY_NAME)
         if lasts is not None and lasts <= timedelta():
             raise UsageError("A key must last for a positive time.")
         async with self._chatter.session() as session, session.begin():

@@ -77,7 +77,7 @@ class Worker:
             raise UsageError(
                 f"The background work needs the rights of chatter_worker: {error}. "
                 f'As the owner: grant chatter_worker to "{login}".'
-            ) from error
+            ) from None
         finally:
             self._hub.unwatch(self._rung)
 

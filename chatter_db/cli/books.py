@@ -63,7 +63,10 @@ def connected(url: str) -> Iterator[Connection]:
 def needs_server() -> None:
     """Raises UsageError where the server's packages are not installed."""
     if importlib.util.find_spec("fastapi") is None:
-        raise UsageError("The server is an extra: pip install 'chatter-db[server]'.")
+        raise UsageError(
+            "The server is an extra: install chatter-db[server],"
+            " in a clone pip install '.[server]'."
+        )
 
 
 def warn(message: str) -> None:

@@ -19,7 +19,6 @@ _NEEDED: Final[Mapping[str, str]] = {
     "tail": "the role chatter_app",
     "top": "the role chatter_reader",
     "trace": "the role chatter_app",
-    "worker": "the role chatter_worker",
 }
 
 
@@ -36,5 +35,7 @@ def advice(command: str, error: BaseException) -> str | None:
             return f"This login has not the right to do that: {said}. " + (
                 f"{owner}, or one with {role}." if role else f"{owner}."
             )
-        cause = cause.__cause__ or cause.__context__
+        # Raised `from None` it has said itself what to do.
+        hidden = cause.__suppress_context__
+        cause = cause.__cause__ or (None if hidden else cause.__context__)
     return None

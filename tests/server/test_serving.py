@@ -63,6 +63,7 @@ def test_chatter_worker_without_its_rights_is_a_message_and_not_a_traceback(
     name, url = app_login
     ended = chatter_command("worker", url=url)
     assert ended.returncode == 2
+    assert "It takes a login" not in ended.stderr  # it says itself what to do
     assert f'grant chatter_worker to "{name}"' in ended.stderr
     assert "Traceback" not in ended.stderr
 

@@ -30,6 +30,7 @@ from chatter_db.models import (
     Message,
     Role,
     UsageStatus,
+    User,
     WorkflowExecution,
 )
 from chatter_db.server.correlation import correlation_id
@@ -65,6 +66,7 @@ class ConversationShown(BaseModel):
     id: UUID
     external_id: str | None
     user_id: UUID | None
+    user: str | None = Field(None, description="The host app's own id of the user.")
     title: str | None
     status: ConversationStatus
     created_at: datetime
@@ -124,7 +126,11 @@ async def conversations(
     identity: SignedIn, chatter: Books, limit: Limit = 50, after: After = None
 ) -> Page[ConversationShown]:
     """The user's conversations, newest first; an admin's list has everybody's."""
-    wanted = select(Conversation).where(Conversation.status != "deleted")
+    wanted = (
+        select(Conversation, User.external_id)
+        .outerjoin(User, User.id == Conversation.user_id)
+        .where(Conversation.status != "deleted")
+    )
     if identity.role != "admin":
         wanted = wanted.where(Conversation.user_id == identity.user_id)
     if (key := position(after, UUID)) is not None:
@@ -132,9 +138,9 @@ async def conversations(
     async with chatter.session(acting_for=identity.acts_for) as session:
         # UUIDv7: the order of ids is the order of time.
         rows = (
-            await session.scalars(wanted.order_by(Conversation.id.desc()).limit(limit + 1))
+            await session.execute(wanted.order_by(Conversation.id.desc()).limit(limit + 1))
         ).all()
-    shown = [ConversationShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    shown = [_shown(found, user) for found, user in rows[:limit]]
     return Page(items=shown, next=cursor(shown[-1].id) if len(rows) > limit else None)
 
 
@@ -146,7 +152,7 @@ async def create_conversation(
     made = await chatter.create_conversation(
         user=identity.user, external_id=wanted.external_id, title=wanted.title
     )
-    return ConversationShown.model_validate(made, from_attributes=True)
+    return _shown(made, identity.user)
 
 
 @router.get("/{conversation_id}", responses=documented(401, 404, 422, 429))
@@ -154,9 +160,10 @@ async def conversation(
     conversation_id: UUID, identity: SignedIn, chatter: Books
 ) -> ConversationShown:
     """One conversation with its totals."""
-    return ConversationShown.model_validate(
-        await _own(chatter, identity, conversation_id), from_attributes=True
-    )
+    found = await _own(chatter, identity, conversation_id)
+    async with chatter.session(acting_for=identity.acts_for) as session:
+        user = await session.scalar(select(User.external_id).where(User.id == found.user_id))
+    return _shown(found, user)
 
 
 @router.delete("/{conversation_id}", status_code=204, responses=documented(401, 403, 404, 422, 429))
@@ -305,6 +312,11 @@ def _sse(name: str, data: dict[str, Any]) -> str:
 
 def _answer(response: ChatResponse) -> Answer:
     return Answer.model_validate(response, from_attributes=True)
+
+
+def _shown(found: Conversation, user: str | None) -> ConversationShown:
+    shown = ConversationShown.model_validate(found, from_attributes=True)
+    return shown.model_copy(update={"user": user})
 
 
 async def _own(chatter: Chatter, identity: Identity, conversation_id: UUID) -> Conversation:

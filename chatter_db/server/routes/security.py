@@ -5,10 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, IPvAnyAddress
+from pydantic import BaseModel, Field, IPvAnyAddress
 from sqlalchemy import select
 
-from chatter_db.models import Alert, SecurityEvent, Severity, Subject
+from chatter_db.models import Alert, SecurityEvent, Severity, Subject, User
 from chatter_db.server.identity import Admin, Books
 from chatter_db.server.pages import After, Limit, Page, cursor, position
 from chatter_db.server.problems import documented
@@ -21,6 +21,7 @@ class SecurityEventShown(BaseModel):
     event_type: str
     severity: Severity
     user_id: UUID | None
+    user: str | None = Field(None, description="The host app's own id of the user.")
     ip_address: IPvAnyAddress | None
     user_agent: str | None
     correlation_id: str | None
@@ -47,14 +48,21 @@ async def security_events(
     _: Admin, chatter: Books, limit: Limit = 50, after: After = None
 ) -> Page[SecurityEventShown]:
     """Security events, newest first."""
-    wanted = select(SecurityEvent)
+    wanted = select(SecurityEvent, User.external_id).outerjoin(
+        User, User.id == SecurityEvent.user_id
+    )
     if (key := position(after, UUID)) is not None:
         wanted = wanted.where(SecurityEvent.id < key[0])
     async with chatter.session() as session:
         rows = (
-            await session.scalars(wanted.order_by(SecurityEvent.id.desc()).limit(limit + 1))
+            await session.execute(wanted.order_by(SecurityEvent.id.desc()).limit(limit + 1))
         ).all()
-    shown = [SecurityEventShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    shown = [
+        SecurityEventShown.model_validate(row, from_attributes=True).model_copy(
+            update={"user": user}
+        )
+        for row, user in rows[:limit]
+    ]
     return Page(items=shown, next=cursor(shown[-1].id) if len(rows) > limit else None)
 
 

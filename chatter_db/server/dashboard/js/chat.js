@@ -8,7 +8,8 @@ import { listen, throttled } from "./live.js";
 // How many pages of the list are shown; it stays when another conversation is opened.
 let listed = 1;
 
-export function chat(root, id) {
+// whole: of everybody, as an admin sees them.
+export function chat(root, id, whole) {
   const list = el("nav", { class: "card list", "aria-label": "Conversations" });
   const page = el("section", { class: "card", "aria-label": "Conversation" });
   root.replaceChildren(
@@ -16,9 +17,9 @@ export function chat(root, id) {
       el("button", { type: "button", class: "strong", onclick: () => { location.hash = "#/chat/new"; } }, "New conversation")),
     el("div", { class: "talk" }, list, page),
   );
-  const lists = throttled(() => drawList(list, id));
+  const lists = throttled(() => drawList(list, id, whole));
   const unlisten = listen((type) => type.startsWith("conversation") && lists());
-  drawList(list, id);
+  drawList(list, id, whole);
   const close = id ? conversation(page, id === "new" ? null : id) : hint(page);
   return () => { unlisten(); close?.(); };
 }
@@ -27,14 +28,14 @@ function hint(page) {
   page.append(el("p", { class: "empty" }, "Choose a conversation, or begin a new one: its tokens and cost appear as they are booked."));
 }
 
-async function drawList(list, id) {
+async function drawList(list, id, whole) {
   try {
     const { rows, more } = await pages("/api/conversations?limit=100", listed);
     list.replaceChildren(...rows.map((item) =>
       el("a", { href: `#/chat/${item.id}`, "aria-current": item.id === id ? "page" : null },
         el("b", {}, item.title || item.external_id || `Conversation of ${moment(item.created_at)}`),
-        el("small", {}, `${number(item.message_count)} messages · ${money(item.total_cost)}`))));
-    if (more) list.append(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, id); } }, "Older conversations"));
+        el("small", {}, [...(whole ? [item.user ?? "nobody's"] : []), `${number(item.message_count)} messages`, money(item.total_cost)].join(" · ")))));
+    if (more) list.append(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, id, whole); } }, "Older conversations"));
     if (!rows.length) list.replaceChildren(el("p", { class: "empty" }, "No conversations yet."));
   } catch (error) {
     list.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));

@@ -20,7 +20,7 @@ function route() {
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  close = (page === "chat" ? chat(main, id) : page === "security" ? security(main) : overview(main, admin)) ?? (() => {});
+  close = (page === "chat" ? chat(main, id, admin) : page === "security" ? security(main) : overview(main, admin)) ?? (() => {});
   document.title = `${main.querySelector("h1")?.textContent ?? ""} – chatter-db`;
 }
 

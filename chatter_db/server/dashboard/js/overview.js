@@ -85,7 +85,7 @@ function cards(told, redraw, width) {
     ...made,
     stack(
       card("", "Models", table(told.models, [
-        ["model", (r) => shared(r.model || "no model", Number(r.cost) / (total || 1)), "name"],
+        ["model", (r) => shared(named(r, told.models), Number(r.cost) / (total || 1)), "name"],
         ["calls", (r) => number(r.calls), "n"], ["tokens", (r) => brief(r.prompt_tokens + r.completion_tokens), "n"],
         ["cost", (r) => money(r.cost), "n"]])),
       dearest,
@@ -99,7 +99,7 @@ function cards(told, redraw, width) {
         ["workflow", (r) => r.workflow_name || "outside of a run", "name"], ["calls", (r) => number(r.calls), "n"],
         ["cost", (r) => money(r.cost), "n"]])),
       card("", "Latency", table(told.latency.filter((r) => r.measure === "response"), [
-        ["model", (r) => r.model || "no model", "name"], ["p50", (r) => milliseconds(Number(r.p50_ms)), "n"],
+        ["model", (r) => named(r, told.latency), "name"], ["p50", (r) => milliseconds(Number(r.p50_ms)), "n"],
         ["p95", (r) => milliseconds(Number(r.p95_ms)), "n"], ["p99", (r) => milliseconds(Number(r.p99_ms)), "n"]],
       "No call has told its time.")),
       card("", "Tools", table(told.tools, [
@@ -173,4 +173,10 @@ function localDay(told) {
 function elapsed(since) {
   const seconds = Math.max(0, (Date.now() - new Date(since)) / 1000);
   return seconds < 60 ? `${Math.floor(seconds)} s` : seconds < 3600 ? `${Math.floor(seconds / 60)} min` : moment(since);
+}
+
+// A model's name, and its provider where others of `rows` serve one of that name, too.
+function named(row, rows) {
+  const alone = !rows.some((other) => other.model === row.model && other.provider !== row.provider);
+  return (row.model || "no model") + (alone ? "" : ` (${row.provider || "no provider"})`);
 }
