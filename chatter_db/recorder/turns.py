@@ -1,6 +1,7 @@
 """Turns of a run: what the person asked, and which reply the person was shown."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -44,29 +45,39 @@ def asked_of(inputs: Any) -> list[HumanMessage]:
 def shown_of(run: Run, outputs: Any) -> UUID | None:
     """The reply that a person was shown, found in the outputs of the run.
 
-    By message id; a graph whose outputs are plain texts by the text; and where
-    the outputs say nothing, the last reply that asked for no tool. One that asks for a
-    tool is an answer where it is how the model fills in an agent's `response_format`
+    Among the messages, by id or, where a node made one of its own of it, by text; a text of the
+    state (a topic, a summary) is not what was shown where there are any. Then in whatever else
+    there is, and where the outputs say nothing, the last reply that asked for no tool. One that
+    asks for a tool is an answer where it is how the model fills in an agent's `response_format`
     (https://docs.langchain.com/oss/python/langchain/structured-output).
     """
-    values = list(outputs.values()) if isinstance(outputs, Mapping) else [outputs]
-    for value in reversed(values):
-        items = value if isinstance(value, list | tuple) else [value]
-        filled_in = _is_filled_in(outputs, items)
-        for item in reversed(items):
-            if isinstance(item, AIMessage) and item.id in run.replies:
-                if filled_in or not item.tool_calls:
-                    return run.replies[item.id]
-            elif isinstance(item, str) and item in run.texts:
-                return run.texts[item]
-    return run.last_reply
-
-
-def _is_filled_in(outputs: Any, messages: Sequence[Any]) -> bool:
-    """Whether these end in a schema filled in; a state may keep that of an earlier run."""
-    return (
-        isinstance(outputs, Mapping)
-        and outputs.get("structured_response") is not None
+    state = dict(outputs) if isinstance(outputs, Mapping) else {"messages": outputs}
+    messages = _items(state.pop("messages", None))
+    others = [item for value in state.values() for item in _items(value)]
+    # A state may keep a schema that was filled in by an earlier run.
+    filled_in = (
+        state.get("structured_response") is not None
         and bool(messages)
         and isinstance(messages[-1], ToolMessage)
     )
+    shown = chain(
+        (_by_id(run, item, filled_in) or _by_text(run, item) for item in reversed(messages)),
+        (_by_id(run, item) for item in reversed(others)),
+        (_by_text(run, item) for item in reversed(others)),
+    )
+    return next(filter(None, shown), run.last_reply)
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _by_id(run: Run, item: Any, filled_in: bool = False) -> UUID | None:
+    if not isinstance(item, AIMessage) or not item.id or (item.tool_calls and not filled_in):
+        return None
+    return run.replies.get(item.id)
+
+
+def _by_text(run: Run, item: Any) -> UUID | None:
+    text = str(item.text) if isinstance(item, AIMessage) and not item.tool_calls else item
+    return run.texts.get(text) if isinstance(text, str) and text else None

@@ -13,7 +13,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import InjectedToolCallId, tool
 from langchain_openai import ChatOpenAI
@@ -28,6 +28,7 @@ from sqlalchemy import select
 
 from chatter_db import Chatter, Conversation, Message, Recorder, ToolCall, UsageError, User
 from chatter_db import WorkflowExecution as Execution
+from tests.conftest import ONE_SERVER
 from tests.providers.openai import Provider, Reply
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
@@ -386,6 +387,38 @@ async def test_an_answer_in_a_schema_is_a_turn_however_the_model_fills_it_in(
     assert [reply.kind for reply in replies] == ["turn", "turn", "step"]
     conversation = await only(chatter, Conversation)
     assert conversation.message_count == 5
+
+
+class Ticket(MessagesState):
+    topic: str
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("order", ["topic, answer", "answer, topic"])
+@pytest.mark.parametrize("rebuilt", [False, True])
+async def test_a_text_of_the_state_is_not_what_was_shown(
+    chatter: Chatter, provider: Provider, order: str, rebuilt: bool
+) -> None:
+    """A topic named before the answer, a summary made after it."""
+    model = model_of(provider)
+
+    async def topic(state: Ticket) -> dict[str, Any]:
+        return {"topic": (await model.ainvoke("Name the topic.")).text}
+
+    async def answer(state: Ticket) -> dict[str, Any]:
+        reply = await model.ainvoke(state["messages"])
+        return {"messages": [AIMessage(reply.content, name="expert") if rebuilt else reply]}
+
+    nodes: dict[str, Any] = {"topic": topic, "answer": answer}
+    provider.answer = lambda request: Reply(
+        "parcels" if request["messages"][0]["content"] == "Name the topic." else "On its way."
+    )
+    first, second = order.split(", ")
+    graph: Any = StateGraph(Ticket)
+    graph.add_sequence([(first, nodes[first]), (second, nodes[second])]).add_edge(START, first)
+    await ainvoke(graph.compile(), chatter.recorder())
+    [shown] = [row for row in await rows(chatter, role="assistant") if row.kind == "turn"]
+    assert shown.content == "On its way."
 
 
 async def test_a_model_alone_is_a_run(chatter: Chatter, provider: Provider) -> None:
