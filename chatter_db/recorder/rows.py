@@ -44,7 +44,7 @@ def reply(
         usage = NOTHING_USED
     elif estimate and usage.status == "unknown" and (status == "completed" or message.content):
         usage = estimated(usage, call.question, message)
-    stated = message.response_metadata
+    stated = usage_of.said_of(message, call.chunks)
     ended = time.perf_counter()
     # One clock for start and end: the start's, plus what the call took.
     at = call.started_at + timedelta(seconds=ended - call.started)

@@ -67,7 +67,7 @@ def _chat_closing(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
     last = _chunk(request, {}, _reason(reply))
     if reply.service_tier:
         last["service_tier"] = reply.service_tier
-    yield event(last)
+    yield from [event(last)] * reply.ends
     if reply.usage_so_far or (request.get("stream_options") or {}).get("include_usage"):
         usage = {**_chunk(request, {}), "choices": [], "usage": _usage(reply)}
         if reply.service_tier:

@@ -45,6 +45,8 @@ class Reply:
     """Seconds before each piece of the answer."""
     reason: str | None = None
     """Why the answer ended, where that is not its natural end: `length`, `content_filter`."""
+    ends: int = 1
+    """Streams of OpenAI: how often its end is said."""
     service_tier: str | None = None
     queries: tuple[str, ...] = ()
     """What it searches the web for on the way: OpenAI's Responses and Gemini."""

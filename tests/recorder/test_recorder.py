@@ -5,6 +5,7 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, TypedDict
 from uuid import UUID, uuid4
 
@@ -419,6 +420,23 @@ async def test_a_text_of_the_state_is_not_what_was_shown(
     await ainvoke(graph.compile(), chatter.recorder())
     [shown] = [row for row in await rows(chatter, role="assistant") if row.kind == "turn"]
     assert shown.content == "On its way."
+
+
+@ONE_SERVER
+async def test_a_stream_that_says_its_end_twice(chatter: Chatter, provider: Provider) -> None:
+    """OpenRouter and others do."""
+    provider.script = [Reply("Yes.", ends=2, service_tier="default")]
+    graph = agent(model_of(provider))
+    async for _ in graph.astream(
+        {"messages": [HumanMessage("Rain?")]},
+        config={"callbacks": [chatter.recorder()]},
+        stream_mode="messages",
+    ):
+        pass
+    [reply] = await rows(chatter, role="assistant")
+    assert (reply.model_used, reply.finish_reason) == ("gpt-4o-mini", "stop")
+    assert (reply.prompt_tokens, reply.completion_tokens) == (10, 5)
+    assert reply.cost == Decimal("0.0000045")
 
 
 async def test_a_model_alone_is_a_run(chatter: Chatter, provider: Provider) -> None:

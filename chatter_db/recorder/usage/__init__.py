@@ -23,7 +23,7 @@ follow from how a protocol is written:
 """
 
 from chatter_db.recorder.usage.counts import MAX_COST, MAX_TOKENS, Usage, merged, plain
-from chatter_db.recorder.usage.langchain import of_chunks, of_message, of_result
+from chatter_db.recorder.usage.langchain import of_chunks, of_message, of_result, said_of
 from chatter_db.recorder.usage.wire import from_wire
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "of_message",
     "of_result",
     "plain",
+    "said_of",
 ]

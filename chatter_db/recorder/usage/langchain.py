@@ -59,7 +59,7 @@ def of_result(
     generation = result.generations[0][0] if result.generations and result.generations[0] else None
     usage = Usage()
     if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
-        usage = of_message(generation.message, provider=provider)
+        usage = of_message(generation.message, chunks, provider=provider)
     for said in (result.llm_output, generation.generation_info if generation else None):
         if usage.status == "unknown" and said:
             found = _stated(said, provider)
@@ -82,12 +82,23 @@ def of_chunks(chunks: Sequence[AIMessageChunk], *, provider: str | None = None) 
     return _with_server_tools(read, chunks, _provider(said, provider))
 
 
-def of_message(message: AIMessage, *, provider: str | None = None) -> Usage:
-    """The usage that `message` carries; all None if it carries none."""
+def of_message(
+    message: AIMessage, chunks: Sequence[AIMessageChunk] = (), *, provider: str | None = None
+) -> Usage:
+    """The usage that `message` carries, which came in `chunks`; all None if it carries none."""
     # Never ask hasattr: the attribute is always there, and None says nothing was reported.
-    spoke = _spoke(message)
-    read = _of(message.usage_metadata, message.response_metadata, provider, spoke=spoke)
-    return _with_server_tools(read, [message], _provider(message.response_metadata, provider))
+    spoke, said = _spoke(message), said_of(message, chunks)
+    read = _of(message.usage_metadata, said, provider, spoke=spoke)
+    return _with_server_tools(read, [message], _provider(said, provider))
+
+
+def said_of(message: AIMessage, chunks: Sequence[AIMessageChunk] = ()) -> dict[str, Any]:
+    """What was said beside the answer `message`, which came in `chunks` if it was streamed.
+
+    LangChain adds up the chunks' texts: a server that says twice that it stopped has the model
+    `gpt-4ogpt-4o`, and a service tier that nobody has.
+    """
+    return message.response_metadata | merged(chunk.response_metadata for chunk in chunks)
 
 
 def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: str | None) -> Usage:
