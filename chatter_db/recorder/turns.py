@@ -13,6 +13,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
+from chatter_db.recorder.rows import updates_of
 from chatter_db.recorder.runs import Run
 
 
@@ -20,9 +21,15 @@ def asked_of(inputs: Any) -> list[HumanMessage]:
     """What the person asked: the human messages at the end of a graph's inputs.
 
     Apps without a checkpointer send the whole history every time; only what
-    comes after the last reply is new.
+    comes after the last reply is new. A state may be an object (a dataclass, a Pydantic
+    model), and what is new be in the update of a `Command`.
     """
-    messages = inputs.get("messages") if isinstance(inputs, Mapping) else inputs
+    update = updates_of(inputs)
+    state = inputs if update is None else update
+    if isinstance(state, Mapping):
+        messages = state.get("messages")
+    else:
+        messages = getattr(state, "messages", state)
     if isinstance(messages, str):
         return [HumanMessage(messages)]
     if isinstance(messages, BaseMessage):

@@ -2,9 +2,11 @@
 
 import asyncio
 import copy
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, TypedDict
 from uuid import UUID, uuid4
@@ -480,6 +482,48 @@ async def test_only_what_is_new_in_the_input_is_asked(chatter: Chatter, provider
         {"messages": history}, config={"callbacks": [chatter.recorder()]}
     )
     assert [m.content for m in await rows(chatter, role="user")] == ["And now?"]
+
+
+class PydanticState(BaseModel):
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+@dataclass
+class DataclassState:
+    messages: Annotated[list[AnyMessage], add_messages] = field(default_factory=list)
+
+
+HELLO: list[AnyMessage] = [HumanMessage("Hello?")]
+
+
+@ONE_SERVER
+@pytest.mark.parametrize(
+    ("schema", "inputs"),
+    [
+        (PydanticState, PydanticState(messages=HELLO)),
+        (DataclassState, DataclassState(messages=HELLO)),
+        (DataclassState, Command(update={"messages": HELLO})),
+        (DataclassState, Command(update=DataclassState(messages=HELLO))),
+    ],
+)
+async def test_what_is_asked_in_a_state_of_any_kind(
+    chatter: Chatter, provider: Provider, schema: type[Any], inputs: Any
+) -> None:
+    async def answer(state: Any) -> dict[str, Any]:
+        return {"messages": [await model_of(provider).ainvoke(state.messages)]}
+
+    graph: Any = StateGraph(schema).add_node("answer", answer)
+    graph = graph.add_edge(START, "answer").compile(checkpointer=InMemorySaver())
+    config = {"callbacks": [chatter.recorder()], "configurable": {"thread_id": "t"}}
+    goes_on = isinstance(inputs, Command)
+    if goes_on:
+        await graph.ainvoke(schema(messages=[HumanMessage("Before.")]), config)
+        inputs = dataclasses.replace(inputs, goto="answer")
+    await graph.ainvoke(inputs, config)
+    asked = [row.content for row in await rows(chatter, role="user")]
+    assert asked == (["Before.", "Hello?"] if goes_on else ["Hello?"])
+    conversation = await only(chatter, Conversation)
+    assert conversation.message_count == 2 * len(asked)
 
 
 async def test_without_content_there_are_figures_only(chatter: Chatter, provider: Provider) -> None:
