@@ -70,17 +70,19 @@ class Run:
     last_reply: UUID | None = None
     """The last reply that asked for no tool."""
     told: dict[int, tuple[object, float]] = field(default_factory=dict)
-    """Replies and errors by identity, and when the calls that ended in them started."""
+    """Replies, their last pieces and errors by identity, and when the calls of them started."""
     unbooked: list[Record] = field(default_factory=list)
     """The run's start, where it is booked with the first call only."""
 
     def is_passed_on(self, call: ModelCall, outcome: AIMessage | BaseException) -> bool:
         """Whether `outcome` is that of another call, made while `call` waited for it.
 
-        A model that asks another one and passes its reply on was billed nothing.
+        A model that asks another one and passes its reply on was billed nothing. Of a stream
+        it passes the pieces on: those that state the usage tell, else the last one.
         """
-        told = self.told.setdefault(id(outcome), (outcome, call.started))
-        return told[1] > call.started
+        pieces = [chunk for chunk in call.chunks if chunk.usage_metadata] or call.chunks[-1:]
+        told = [self.told.setdefault(id(one), (one, call.started)) for one in (outcome, *pieces)]
+        return any(started > call.started for _, started in told)
 
     def take_below(self, ancestor: UUID) -> tuple[list[ModelCall], list[ToolExecution]]:
         """Removes and returns the model calls and tools below `ancestor`, which is over with it."""

@@ -6,6 +6,7 @@ and how many it refuses on the way.
 
 import itertools
 import operator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
-from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import StructuredTool, tool
@@ -104,6 +105,7 @@ def shapes_of(provider: Provider) -> dict[str, Shape]:
         ),
         "retriever": Shape(retrieving(model), 2),
         "model that passes on": Shape(single(PassingOn(model=model)), 1),
+        "model that passes pieces on": Shape(single(PassingPiecesOn(model=model)), 1),
         "chain": Shape(RunnableLambda(lambda inputs: inputs["messages"]) | model, 1),
     }
 
@@ -307,3 +309,27 @@ class PassingOn(BaseChatModel):
     ) -> ChatResult:
         answer = await self.model.ainvoke(messages)
         return ChatResult(generations=[ChatGeneration(message=answer)])
+
+
+class PassingPiecesOn(PassingOn):
+    """The same of streams."""
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for piece in self.model.stream(messages):
+            yield ChatGenerationChunk(message=piece)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for piece in self.model.astream(messages):
+            yield ChatGenerationChunk(message=piece)
