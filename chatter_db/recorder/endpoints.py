@@ -54,6 +54,22 @@ def provider_asked(provider: str | None, url: str | None) -> str | None:
 
 
 @lru_cache(maxsize=256)
+def provider_answering(asked: str | None, stated: str | None) -> str | None:
+    """Who answered, where LangChain says that `asked` was asked and the answer states `stated`.
+
+    A package that builds on OpenAI's or Anthropic's states that one's name: AzureChatOpenAI's
+    answers are by `openai`. Other names are the package's own word, whoever wraps its model.
+    """
+    if not asked or stated not in _PROTOCOLS:
+        return stated or asked
+    try:
+        known = get_snapshot().find_provider(None, asked, None).id
+    except LookupError:
+        return stated
+    return stated if known == stated else asked
+
+
+@lru_cache(maxsize=256)
 def _provider_at(url: str) -> str | None:
     try:
         found = get_snapshot().find_provider(None, None, url).id

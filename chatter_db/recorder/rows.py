@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import MAX_NAME
+from chatter_db.recorder.endpoints import provider_answering
 from chatter_db.recorder.estimates import estimated
 from chatter_db.recorder.pricing import Cost, cost_of
 from chatter_db.recorder.records import MessageRow, Record, ToolCallRow, ToolRun, storable_text
@@ -49,7 +50,9 @@ def reply(
     # One clock for start and end: the start's, plus what the call took.
     at = call.started_at + timedelta(seconds=ended - call.started)
     # The package states its own name, wherever it was sent.
-    provider = call.endpoint or _text(stated.get("model_provider")) or _text(call.provider)
+    provider = call.endpoint or provider_answering(
+        _text(call.provider), _text(stated.get("model_provider"))
+    )
     asked = _text(call.model)
     model = _text(stated.get("model_name")) or _text(stated.get("model")) or asked
     # What is only estimated has no price: a cost in the books is one that was reported or computed.

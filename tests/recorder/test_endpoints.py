@@ -7,12 +7,12 @@ import httpx
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage
-from langchain_openai import ChatOpenAI
+from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import SecretStr
 from sqlalchemy import select
 
 from chatter_db import Chatter, Message
-from chatter_db.recorder.endpoints import provider_asked, url_given
+from chatter_db.recorder.endpoints import provider_answering, provider_asked, url_given
 from tests.providers.openai import Provider, Reply
 
 
@@ -122,3 +122,41 @@ async def test_a_call_is_priced_by_who_was_asked(
     assert (answer.prompt_tokens, answer.completion_tokens) == (1000, 100)
     assert answer.cost is not None and answer.cost > Decimal(0)
     assert answer.extra["price"]["provider"] == "deepseek"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_azure_s_package_is_azure(
+    chatter: Chatter, provider: Provider, streamed: bool
+) -> None:
+    model = AzureChatOpenAI(
+        azure_endpoint=provider.base_url.removesuffix("/v1"),
+        azure_deployment="ours",
+        api_version="2024-10-21",
+        api_key=SecretStr("test"),
+        model="gpt-4o-mini",
+        streaming=streamed,
+    )
+    await model.ainvoke("How is it?", config={"callbacks": [chatter.recorder()]})
+    async with chatter.session() as session:
+        answer = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
+    assert (answer.provider_used, answer.cost) == ("azure", Decimal("0.0000045"))
+    assert answer.extra["price"]["provider"] == "azure"
+
+
+@pytest.mark.parametrize(
+    ("asked", "stated", "provider"),
+    [
+        ("azure", "openai", "azure"),
+        ("together", "openai", "together"),
+        ("openai", "openai", "openai"),
+        # What LangChain makes of a class's name where that says nothing.
+        ("router", "openai", "openai"),
+        ("myopenai", "openai", "openai"),
+        ("openai", "deepseek", "deepseek"),
+        ("groq", None, "groq"),
+        (None, "openai", "openai"),
+        (None, None, None),
+    ],
+)
+def test_who_answered(asked: str | None, stated: str | None, provider: str | None) -> None:
+    assert provider_answering(asked, stated) == provider
