@@ -280,7 +280,7 @@ class Recorder(BaseCallbackHandler):
         tool_call_id = kwargs.get("tool_call_id")
         tool = ToolExecution(
             id=run_id,
-            row_id=run.requested.get(tool_call_id) if tool_call_id else None,
+            row_id=run.row_of(tool_call_id),
             tool_call_id=tool_call_id,
             waiting=wait,
             started=time.perf_counter(),

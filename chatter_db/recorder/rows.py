@@ -289,10 +289,13 @@ def _text(value: object) -> str | None:
 
 
 def requested_tools(run: Run, call: ModelCall, message: AIMessage) -> list[Record]:
-    """The tool calls that a reply asks for."""
+    """The tool calls that a reply asks for. Some servers give all of them one id."""
     records: list[Record] = []
+    by_id: dict[str, list[UUID]] = {}
     for number, asked in enumerate(message.tool_calls):
-        row_id = uuid5(call.id, f"tool call {asked['id'] or number}")
+        same = by_id.setdefault(asked["id"] or "", [])
+        key = asked["id"] if asked["id"] and not same else number
+        row_id = uuid5(call.id, f"tool call {key}")
         records.append(
             ToolCallRow(
                 id=row_id,
@@ -302,6 +305,7 @@ def requested_tools(run: Run, call: ModelCall, message: AIMessage) -> list[Recor
                 tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
             )
         )
-        if asked["id"]:
-            run.requested[asked["id"]] = row_id
+        same.append(row_id)
+    by_id.pop("", None)
+    run.requested.update(by_id)
     return records

@@ -62,7 +62,8 @@ class Run:
     """Who waits for the chains and tools that run."""
     calls: dict[UUID, ModelCall] = field(default_factory=dict)
     tools: dict[UUID, ToolExecution] = field(default_factory=dict)
-    requested: dict[str, UUID] = field(default_factory=dict)
+    requested: dict[str, list[UUID]] = field(default_factory=dict)
+    """The rows of the tool calls that were asked for last under a provider's id."""
     replies: dict[str, UUID] = field(default_factory=dict)
     """LangChain's message id to our row's id."""
     texts: dict[str, UUID] = field(default_factory=dict)
@@ -83,6 +84,11 @@ class Run:
         pieces = [chunk for chunk in call.chunks if chunk.usage_metadata] or call.chunks[-1:]
         told = [self.told.setdefault(id(one), (one, call.started)) for one in (outcome, *pieces)]
         return any(started > call.started for _, started in told)
+
+    def row_of(self, tool_call_id: str | None) -> UUID | None:
+        """The row of the tool call that begins: of several under one id, one after the other."""
+        rows = self.requested.get(tool_call_id or "", [])
+        return rows.pop(0) if len(rows) > 1 else next(iter(rows), None)
 
     def take_below(self, ancestor: UUID) -> tuple[list[ModelCall], list[ToolExecution]]:
         """Removes and returns the model calls and tools below `ancestor`, which is over with it."""

@@ -60,7 +60,8 @@ def _chat_opening(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
             chunk["usage"] = _counts(reply.prompt_tokens, count)
         yield event(chunk)
     for index, (name, arguments) in enumerate(reply.tools):
-        yield event(_chunk(request, {"tool_calls": [_tool_call(index, name, arguments, True)]}))
+        asked = _tool_call(reply, index, name, arguments)
+        yield event(_chunk(request, {"tool_calls": [{"index": index, **asked}]}))
 
 
 def _chat_closing(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
@@ -84,7 +85,7 @@ def _completion(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
     if reply.tools:
         message["tool_calls"] = [
-            _tool_call(index, name, arguments, False)
+            _tool_call(reply, index, name, arguments)
             for index, (name, arguments) in enumerate(reply.tools)
         ]
     reason = _reason(reply)
@@ -111,13 +112,12 @@ def _chunk(
     }
 
 
-def _tool_call(index: int, name: str, arguments: dict[str, Any], streamed: bool) -> dict[str, Any]:
-    call: dict[str, Any] = {
-        "id": f"call_{time.time_ns()}_{index}",
+def _tool_call(reply: Reply, index: int, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": reply.one_id or f"call_{time.time_ns()}_{index}",
         "type": "function",
         "function": {"name": name, "arguments": json.dumps(arguments)},
     }
-    return {"index": index, **call} if streamed else call
 
 
 def _counts(prompt: int, completion: int) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Reply:
     """Seconds before each piece of the answer."""
     reason: str | None = None
     """Why the answer ended, where that is not its natural end: `length`, `content_filter`."""
+    one_id: str | None = None
+    """Of all the tool calls, where they have no ids of their own: OpenAI's chat completions."""
     ends: int = 1
     """Streams of OpenAI: how often its end is said."""
     service_tier: str | None = None

@@ -342,6 +342,18 @@ async def test_a_failing_tool_is_on_its_row(chatter: Chatter, provider: Provider
     assert (await only(chatter, Execution)).status == "failed"
 
 
+@ONE_SERVER
+async def test_tool_calls_of_one_id_have_a_row_each(chatter: Chatter, provider: Provider) -> None:
+    """Some servers have no ids of their own, and the same again in the next reply."""
+    asked = tuple(("weather", {"city": city}) for city in ("Rome", "Oslo", "Lima"))
+    provider.script = [Reply(tools=asked, one_id="call_0"), Reply(tools=asked[:1], one_id="call_0")]
+    await ainvoke(agent(model_of(provider)), chatter.recorder())
+    async with chatter.session() as session:
+        calls = (await session.scalars(select(ToolCall))).all()
+    assert [(call.tool_call_id, call.status) for call in calls] == [("call_0", "completed")] * 4
+    assert (await only(chatter, Execution)).tool_calls == 4
+
+
 @pytest.mark.parametrize("several", [False, True])
 async def test_what_a_tool_answers_by_a_command(
     chatter: Chatter, provider: Provider, several: bool
