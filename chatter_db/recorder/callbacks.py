@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -29,13 +29,13 @@ from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object
 from chatter_db.recorder.doors import callback, durable
 from chatter_db.recorder.endpoints import provider_asked, url_given
 from chatter_db.recorder.records import (
-    MessageRow,
     Record,
     RunEnded,
     RunStarted,
 )
 from chatter_db.recorder.rows import (
     CANCELLED,
+    asked_rows,
     error_columns,
     interrupted_below,
     interrupted_call,
@@ -48,7 +48,7 @@ from chatter_db.recorder.rows import (
     tool_run,
 )
 from chatter_db.recorder.runs import ModelCall, Run, RunOutcome, ToolExecution, now
-from chatter_db.recorder.turns import asked_of, shown_of
+from chatter_db.recorder.turns import asked_of, resumed_by, resumed_in, shown_of
 from chatter_db.recorder.unparsed import unparsed
 from chatter_db.recorder.unreported import tell_of_unreported_usage
 from chatter_db.recorder.usage import Usage
@@ -133,7 +133,10 @@ class Recorder(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        await self._begin(run_id, parent_run_id, kwargs.get("name"), metadata, asked_of(inputs))
+        name = kwargs.get("name")
+        run = await self._begin(run_id, parent_run_id, name, metadata, asked_of(inputs))
+        if run is not None and run.id == run_id:
+            run.resumed_by = resumed_by(inputs)
 
     @callback
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -378,19 +381,7 @@ class Recorder(BaseCallbackHandler):
             metadata=self._given.metadata,
             recorder_id=self._writer.id,
         )
-        turns = [
-            MessageRow(
-                id=uuid5(run.id, f"asked {number}"),
-                execution_id=run.id,
-                role="user",
-                kind="turn",
-                content=str(message.text) if self._given.content else None,
-                correlation_id=run.correlation_id,
-                metadata={},
-                created_at=at,
-            )
-            for number, message in enumerate(asked)
-        ]
+        turns = asked_rows(run, asked, at, content=self._given.content)
         return [start, *turns]
 
     def _user_of(self, metadata: Mapping[str, Any]) -> str | None:
@@ -532,6 +523,11 @@ class Recorder(BaseCallbackHandler):
         if run is None:
             return
         records = self._below(run, run_id)
+        answered = asked_rows(run, resumed_in(run, outputs), now(), content=self._given.content)
+        if run.unbooked:
+            run.unbooked.extend(answered)
+        else:
+            records += answered
         if run_id == run.id:
             records += self._ended(run, outputs, error)
         else:

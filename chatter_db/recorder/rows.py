@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
@@ -27,6 +27,27 @@ NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0, cost=
 """Of a call that LangChain's cache answered."""
 
 MAX_TEXT = 500
+
+
+def asked_rows(
+    run: Run, messages: Sequence[HumanMessage], at: datetime, *, content: bool
+) -> list[Record]:
+    """What the person said, each a turn."""
+    rows: list[Record] = [
+        MessageRow(
+            id=uuid5(run.id, f"asked {number}"),
+            execution_id=run.id,
+            role="user",
+            kind="turn",
+            content=str(message.text) if content else None,
+            correlation_id=run.correlation_id,
+            metadata={},
+            created_at=at,
+        )
+        for number, message in enumerate(messages, start=run.asked)
+    ]
+    run.asked += len(rows)
+    return rows
 
 
 def reply(
@@ -177,6 +198,11 @@ def is_pause(error: BaseException | None) -> bool:
 def updates_of(command: object) -> object:
     """What a LangGraph `Command` puts into the state; None for anything else."""
     return getattr(command, "update", None) if _is_a("Command", command) else None
+
+
+def resume_of(command: object) -> object:
+    """What a LangGraph `Command` answers an interrupt; None for anything else."""
+    return getattr(command, "resume", None) if _is_a("Command", command) else None
 
 
 def _is_a(name: str, value: object) -> bool:

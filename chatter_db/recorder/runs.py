@@ -72,6 +72,10 @@ class Run:
     """The last reply that asked for no tool."""
     told: dict[int, tuple[object, float]] = field(default_factory=dict)
     """Replies, their last pieces and errors by identity, and when the calls of them started."""
+    asked: int = 0
+    """How much the person said in it."""
+    resumed_by: list[str] = field(default_factory=list)
+    """Texts that answer an interrupt, which no message has had yet."""
     unbooked: list[Record] = field(default_factory=list)
     """The run's start, where it is booked with the first call only."""
 

@@ -13,7 +13,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from chatter_db.recorder.rows import updates_of
+from chatter_db.recorder.rows import resume_of, updates_of
 from chatter_db.recorder.runs import Run
 
 
@@ -47,6 +47,27 @@ def asked_of(inputs: Any) -> list[HumanMessage]:
             break
         asked.insert(0, message)
     return asked
+
+
+def resumed_by(inputs: Any) -> list[str]:
+    """The texts with which a `Command` has a graph go on: one, or one for each interrupt."""
+    resume = resume_of(inputs)
+    texts = resume.values() if isinstance(resume, Mapping) else [resume]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def resumed_in(run: Run, outputs: Any) -> list[HumanMessage]:
+    """What the person said to an interrupt, found in the outputs of a node.
+
+    Whether it is a part of the talk or a mere yes, which button and form give as well, is for
+    the node to say: the first becomes a message of the person.
+    """
+    said: list[HumanMessage] = []
+    for message in asked_of(outputs) if run.resumed_by else []:
+        if message.text in run.resumed_by:
+            run.resumed_by.remove(str(message.text))
+            said.append(message)
+    return said
 
 
 def shown_of(run: Run, outputs: Any) -> UUID | None:
