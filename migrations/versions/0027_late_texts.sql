@@ -301,3 +301,14 @@ $$;
 set local client_min_messages = error;
 select chatter.grant_roles();
 reset client_min_messages;
+
+-- Those that texts came to before.
+select chatter.erase_conversation(c.id)
+from chatter.conversations as c
+where c.status = 'deleted'
+  and exists (
+    select from chatter.messages as m
+    where m.conversation_id = c.id
+      and (m.content is not null or m.tool_calls is not null or m.error_message is not null)
+  )
+order by c.id;
