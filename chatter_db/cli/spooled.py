@@ -1,5 +1,6 @@
 """What waits on disk for the books: looked at, and neither locked nor adopted."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ _entry = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def spooled(url: str) -> dict[str, Any]:
-    """Records in the spool of the database at `url`: those that wait, and those refused."""
-    directories = [path for path in spool.spool_directories(spool_name(url)) if path.is_dir()]
+    """Records in the spool of the database at `url`: those that wait, and those refused.
+
+    And those that wait for a database of another address, which may have been this one's.
+    """
+    own = spool.spool_directories(spool_name(url))
+    directories = [path for path in own if path.is_dir()]
     segments = [path for each in directories for path in each.glob(f"*{spool.SUFFIX}")]
     refused = [path for each in directories for path in each.glob("refused.json-lines")]
     waiting = _counted(segments)
@@ -23,10 +28,30 @@ def spooled(url: str) -> dict[str, Any]:
         "spooled_bytes": waiting[1],
         "refused": str(refused[0]) if refused else None,
         "refused_records": _counted(refused)[0],
+        "spooled_elsewhere": [
+            {"database": _database(each), "spool": str(each), "records": count}
+            for base in own
+            for each in sorted(_others(base))
+            if (count := _counted(each.glob(f"*{spool.SUFFIX}"))[0])
+        ],
     }
 
 
-def _counted(files: list[Path]) -> tuple[int, int]:
+def _others(own: Path) -> list[Path]:
+    try:
+        return [each for each in own.parent.iterdir() if each != own and each.is_dir()]
+    except OSError:  # there is none, or it is somebody else's
+        return []
+
+
+def _database(directory: Path) -> str:
+    try:
+        return (directory / spool.NAME).read_text("utf-8")
+    except OSError:
+        return "an unknown database"
+
+
+def _counted(files: Iterable[Path]) -> tuple[int, int]:
     """Records and bytes in `files`, as far as they can be read."""
     records = size = 0
     for path in files:

@@ -73,7 +73,7 @@ def _print(facts: dict[str, Any]) -> None:
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts.items():
-        if name == "hidden":
+        if name in {"hidden", "spooled_elsewhere"}:
             continue
         shown = f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)
         table.add_row(name.replace("_", " "), shown)
@@ -91,6 +91,13 @@ def _print(facts: dict[str, Any]) -> None:
             f"[yellow]{facts['spooled_records']:,} records ({facts['spooled_bytes']:,} bytes) wait "
             f"in {escape(facts['spool'])}. The process that wrote them books them as soon as it "
             "can; if it has died, your application does when it starts again, or chatter serve.[/]"
+        )
+    for other in facts["spooled_elsewhere"]:
+        out.print(
+            f"[yellow]{other['records']:,} records wait for {escape(other['database'])} in "
+            f"{escape(other['spool'])}. If that is this database under an earlier address, and "
+            "nobody writes there any more, move its .jsonl files to "
+            f"{escape(facts['spool'] or 'the spool of this one')}, and start your application.[/]"
         )
     if facts["refused_records"]:
         out.print(

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 SUFFIX, JOURNAL = ".jsonl", ".journal.jsonl"
 """How the name of a segment ends, and of one that is a journal's."""
 
+NAME = "database"
+"""The file that says whose records are in a directory."""
+
 SEGMENTS = 16
 """Of how many segments a full spool is, so that the booked ones can go."""
 
@@ -279,12 +282,22 @@ def open_spool(database: str) -> Spool:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if directory.stat().st_uid != os.getuid():
                 raise PermissionError(f"{directory} belongs to somebody else")
+            _name(directory, database)
             return Spool(directory, settings().spool_limit_mb * 1024 * 1024)
         except OSError as error:
             failures.append(str(error))
     raise UsageError(
         f"No directory for the recorder's spool: {'; '.join(failures)}. Set CHATTER_SPOOL_DIR."
     )
+
+
+def _name(directory: Path, database: str) -> None:
+    """For people, who would not know the directory of a database that has another address now."""
+    name = directory / NAME
+    if not name.exists():
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(database)
 
 
 def spool_directories(database: str) -> list[Path]:

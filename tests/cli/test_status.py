@@ -11,7 +11,7 @@ from uuid import uuid4
 import psycopg
 
 from chatter_db import Chatter, database
-from chatter_db.recorder.records import MessageRow, RunEnded
+from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted
 from chatter_db.recorder.spool import JOURNAL, open_spool
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
@@ -66,6 +66,41 @@ def test_records_of_a_killed_process_are_told_until_they_are_booked(
         pass
     assert facts(chatter_command, url)["spooled_records"] == 0
     assert db.execute("select count(*) from chatter.messages").fetchone() == (2,)
+
+
+def test_records_for_an_earlier_address_are_told(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
+    """The database was restored on another server while it was away."""
+    run = RunStarted(
+        execution_id=uuid4(), conversation_id=None, new_conversation=False,
+        conversation_external_id="c", user_external_id=None, workflow_name="w",
+        correlation_id="x", started_at=datetime.now(UTC), metadata={},
+    )  # fmt: skip
+    spool = open_spool("db.old.example:5432/chatter")
+    spool.append([run])
+    spool.close()
+    with Chatter.connect(url):
+        pass
+    found = facts(chatter_command, url)
+    assert found["spooled_records"] == 0
+    assert found["spooled_elsewhere"] == [
+        {
+            "database": "db.old.example:5432/chatter",
+            "spool": str(spool.directory),
+            "records": 1,
+        }
+    ]
+    assert "db.old.example:5432/chatter" in chatter_command("status", url=url).stdout
+    # What is said to book them does.
+    for segment in spool.directory.glob("*.jsonl"):
+        segment.rename(Path(found["spool"]) / segment.name)
+    with Chatter.connect(url):
+        pass
+    assert db.execute("select id from chatter.workflow_executions").fetchall() == [
+        (run.execution_id,)
+    ]
+    assert facts(chatter_command, url)["spooled_elsewhere"] == []
 
 
 def test_refused_records_and_half_a_line(chatter_command: Run, url: str) -> None:
