@@ -275,7 +275,7 @@ as $$
   union all
   select u.tool_name, u.status, u.bin, u.calls, u.duration_ms
   from analytics.tool_deltas as u
-  where u.bucket >= p_since and u.bucket < p_until
+  where u.bucket >= (select p_since) and u.bucket < (select p_until)
 $$;
 
 comment on function analytics.tools_between(timestamptz, timestamptz) is

@@ -259,7 +259,8 @@ comment on function analytics.known_cost(numeric, numeric, numeric) is
 -- What the dashboard and sql/analytics stand on. Rows of a period, not summed up (whoever asks
 -- sums once, over the columns that are asked for), each from the coarsest rollup that is
 -- exact there, and from the deltas that wait. Plain SQL without a SET clause, so that
--- Postgres inlines it.
+-- Postgres inlines it; the bounds of the deltas are subselects, because it would work out
+-- a time zone's midnight for every one of them.
 
 -- For sums over the whole period: whole UTC days from usage_day, and the rest of the first
 -- and the last day from usage_15min.
@@ -307,7 +308,7 @@ as $$
     u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
     u.unpriced_calls, u.unknown_usage
   from analytics.deltas as u
-  where u.bucket >= p_since and u.bucket < p_until
+  where u.bucket >= (select p_since) and u.bucket < (select p_until)
 $$;
 
 comment on function analytics.usage_between(timestamptz, timestamptz) is
@@ -527,7 +528,7 @@ as $$
     u.total_tokens, u.cache_read_tokens, u.cache_write_tokens, u.reasoning_tokens, u.cost,
     u.unpriced_calls, u.unknown_usage
   from analytics.deltas as u
-  where u.bucket >= p_since and u.bucket < p_until
+  where u.bucket >= (select p_since) and u.bucket < (select p_until)
 $$;
 
 comment on function analytics.usage_steps(timestamptz, timestamptz, text, text) is
@@ -560,12 +561,14 @@ as $$
   select d.provider, d.model, 'response', b.bin, d.sign
   from analytics.deltas as d
     cross join lateral unnest(d.response_bins) as b (bin)
-  where date_trunc('hour', d.bucket, 'UTC') >= p_since and date_trunc('hour', d.bucket, 'UTC') < p_until
+  where date_trunc('hour', d.bucket, 'UTC') >= (select p_since)
+    and date_trunc('hour', d.bucket, 'UTC') < (select p_until)
   union all
   select d.provider, d.model, 'first_token', b.bin, d.sign
   from analytics.deltas as d
     cross join lateral unnest(d.first_token_bins) as b (bin)
-  where date_trunc('hour', d.bucket, 'UTC') >= p_since and date_trunc('hour', d.bucket, 'UTC') < p_until
+  where date_trunc('hour', d.bucket, 'UTC') >= (select p_since)
+    and date_trunc('hour', d.bucket, 'UTC') < (select p_until)
 $$;
 
 comment on function analytics.latency_between(timestamptz, timestamptz) is
