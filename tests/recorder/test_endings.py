@@ -484,45 +484,6 @@ async def test_a_run_that_waits_for_a_person_and_goes_on(
     books_hold()
 
 
-@pytest.mark.parametrize("installed", [False, True])
-async def test_a_talk_by_interrupts_has_all_its_turns(
-    chatter: Chatter, db: Database, shared: Provider, installed: bool
-) -> None:
-    """What answers one is a turn where a node makes the person's message of it."""
-    shared.script = []
-    model = model_of(shared)
-
-    async def answer(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
-
-    async def listen(state: MessagesState) -> dict[str, Any]:
-        said = interrupt("And now?")
-        return {"messages": [("user", said), *([("user", said)] if said == "Twice." else [])]}
-
-    graph: Any = StateGraph(MessagesState).add_node(answer).add_node(listen)
-    graph = (
-        graph.add_edge(START, "answer").add_edge("answer", "listen").add_edge("listen", "answer")
-    )
-    graph = graph.compile(checkpointer=InMemorySaver())
-    config: dict[str, Any] = {"configurable": {"thread_id": "talk"}}
-    if installed:
-        chatter.install()
-    else:
-        config["callbacks"] = [chatter.recorder()]
-    await graph.ainvoke(question(), config)
-    await graph.ainvoke(Command(resume="In Rome?"), config)
-    [asking] = (await graph.aget_state(config)).interrupts
-    await graph.ainvoke(Command(resume={asking.id: "Twice."}), config)
-    chatter.uninstall()
-    turns = db.execute(
-        "select role, content from chatter.messages where kind = 'turn' order by created_at"
-    ).fetchall()
-    said = [content for role, content in turns if role == "user"]
-    assert said == ["Rain?", "In Rome?", "Twice."]
-    assert [role for role, _ in turns] == ["user", "assistant"] * 3
-    assert db.execute("select message_count from chatter.conversations").fetchall() == [(6,)]
-
-
 async def test_an_answer_from_langchains_cache_costs_nothing(
     chatter: Chatter, db: Database, shared: Provider
 ) -> None:

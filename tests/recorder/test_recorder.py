@@ -2,11 +2,9 @@
 
 import asyncio
 import copy
-import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, TypedDict
 from uuid import UUID, uuid4
@@ -16,7 +14,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import InjectedToolCallId, tool
 from langchain_openai import ChatOpenAI
@@ -404,38 +402,6 @@ async def test_an_answer_in_a_schema_is_a_turn_however_the_model_fills_it_in(
     assert conversation.message_count == 5
 
 
-class Ticket(MessagesState):
-    topic: str
-
-
-@ONE_SERVER
-@pytest.mark.parametrize("order", ["topic, answer", "answer, topic"])
-@pytest.mark.parametrize("rebuilt", [False, True])
-async def test_a_text_of_the_state_is_not_what_was_shown(
-    chatter: Chatter, provider: Provider, order: str, rebuilt: bool
-) -> None:
-    """A topic named before the answer, a summary made after it."""
-    model = model_of(provider)
-
-    async def topic(state: Ticket) -> dict[str, Any]:
-        return {"topic": (await model.ainvoke("Name the topic.")).text}
-
-    async def answer(state: Ticket) -> dict[str, Any]:
-        reply = await model.ainvoke(state["messages"])
-        return {"messages": [AIMessage(reply.content, name="expert") if rebuilt else reply]}
-
-    nodes: dict[str, Any] = {"topic": topic, "answer": answer}
-    provider.answer = lambda request: Reply(
-        "parcels" if request["messages"][0]["content"] == "Name the topic." else "On its way."
-    )
-    first, second = order.split(", ")
-    graph: Any = StateGraph(Ticket)
-    graph.add_sequence([(first, nodes[first]), (second, nodes[second])]).add_edge(START, first)
-    await ainvoke(graph.compile(), chatter.recorder())
-    [shown] = [row for row in await rows(chatter, role="assistant") if row.kind == "turn"]
-    assert shown.content == "On its way."
-
-
 @ONE_SERVER
 async def test_a_stream_that_says_its_end_twice(chatter: Chatter, provider: Provider) -> None:
     """OpenRouter and others do."""
@@ -494,48 +460,6 @@ async def test_only_what_is_new_in_the_input_is_asked(chatter: Chatter, provider
         {"messages": history}, config={"callbacks": [chatter.recorder()]}
     )
     assert [m.content for m in await rows(chatter, role="user")] == ["And now?"]
-
-
-class PydanticState(BaseModel):
-    messages: Annotated[list[AnyMessage], add_messages]
-
-
-@dataclass
-class DataclassState:
-    messages: Annotated[list[AnyMessage], add_messages] = field(default_factory=list)
-
-
-HELLO: list[AnyMessage] = [HumanMessage("Hello?")]
-
-
-@ONE_SERVER
-@pytest.mark.parametrize(
-    ("schema", "inputs"),
-    [
-        (PydanticState, PydanticState(messages=HELLO)),
-        (DataclassState, DataclassState(messages=HELLO)),
-        (DataclassState, Command(update={"messages": HELLO})),
-        (DataclassState, Command(update=DataclassState(messages=HELLO))),
-    ],
-)
-async def test_what_is_asked_in_a_state_of_any_kind(
-    chatter: Chatter, provider: Provider, schema: type[Any], inputs: Any
-) -> None:
-    async def answer(state: Any) -> dict[str, Any]:
-        return {"messages": [await model_of(provider).ainvoke(state.messages)]}
-
-    graph: Any = StateGraph(schema).add_node("answer", answer)
-    graph = graph.add_edge(START, "answer").compile(checkpointer=InMemorySaver())
-    config = {"callbacks": [chatter.recorder()], "configurable": {"thread_id": "t"}}
-    goes_on = isinstance(inputs, Command)
-    if goes_on:
-        await graph.ainvoke(schema(messages=[HumanMessage("Before.")]), config)
-        inputs = dataclasses.replace(inputs, goto="answer")
-    await graph.ainvoke(inputs, config)
-    asked = [row.content for row in await rows(chatter, role="user")]
-    assert asked == (["Before.", "Hello?"] if goes_on else ["Hello?"])
-    conversation = await only(chatter, Conversation)
-    assert conversation.message_count == 2 * len(asked)
 
 
 async def test_without_content_there_are_figures_only(chatter: Chatter, provider: Provider) -> None:

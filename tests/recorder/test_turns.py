@@ -1,0 +1,132 @@
+"""Turns of a talk: what a person said, and which reply the person was shown."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import pytest
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import Command, interrupt
+from pydantic import BaseModel
+
+from chatter_db import Chatter, Conversation
+from tests.conftest import ONE_SERVER
+from tests.providers.openai import Provider, Reply
+from tests.recorder.graphs import model_of
+from tests.recorder.test_recorder import ainvoke, only, rows
+from tests.recorder.test_ways import Database, question
+
+pytestmark = ONE_SERVER
+
+
+class Ticket(MessagesState):
+    topic: str
+
+
+@pytest.mark.parametrize("order", ["topic, answer", "answer, topic"])
+@pytest.mark.parametrize("rebuilt", [False, True])
+async def test_a_text_of_the_state_is_not_what_was_shown(
+    chatter: Chatter, provider: Provider, order: str, rebuilt: bool
+) -> None:
+    """A topic named before the answer, a summary made after it."""
+    model = model_of(provider)
+
+    async def topic(state: Ticket) -> dict[str, Any]:
+        return {"topic": (await model.ainvoke("Name the topic.")).text}
+
+    async def answer(state: Ticket) -> dict[str, Any]:
+        reply = await model.ainvoke(state["messages"])
+        return {"messages": [AIMessage(reply.content, name="expert") if rebuilt else reply]}
+
+    nodes: dict[str, Any] = {"topic": topic, "answer": answer}
+    provider.answer = lambda request: Reply(
+        "parcels" if request["messages"][0]["content"] == "Name the topic." else "On its way."
+    )
+    first, second = order.split(", ")
+    graph: Any = StateGraph(Ticket)
+    graph.add_sequence([(first, nodes[first]), (second, nodes[second])]).add_edge(START, first)
+    await ainvoke(graph.compile(), chatter.recorder())
+    [shown] = [row for row in await rows(chatter, role="assistant") if row.kind == "turn"]
+    assert shown.content == "On its way."
+
+
+class PydanticState(BaseModel):
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+@dataclass
+class DataclassState:
+    messages: Annotated[list[AnyMessage], add_messages] = field(default_factory=list)
+
+
+HELLO: list[AnyMessage] = [HumanMessage("Hello?")]
+
+
+@pytest.mark.parametrize(
+    ("schema", "inputs"),
+    [
+        (PydanticState, PydanticState(messages=HELLO)),
+        (DataclassState, DataclassState(messages=HELLO)),
+        (DataclassState, Command(update={"messages": HELLO})),
+        (DataclassState, Command(update=DataclassState(messages=HELLO))),
+    ],
+)
+async def test_what_is_asked_in_a_state_of_any_kind(
+    chatter: Chatter, provider: Provider, schema: type[Any], inputs: Any
+) -> None:
+    async def answer(state: Any) -> dict[str, Any]:
+        return {"messages": [await model_of(provider).ainvoke(state.messages)]}
+
+    graph: Any = StateGraph(schema).add_node("answer", answer)
+    graph = graph.add_edge(START, "answer").compile(checkpointer=InMemorySaver())
+    config = {"callbacks": [chatter.recorder()], "configurable": {"thread_id": "t"}}
+    goes_on = isinstance(inputs, Command)
+    if goes_on:
+        await graph.ainvoke(schema(messages=[HumanMessage("Before.")]), config)
+        inputs = dataclasses.replace(inputs, goto="answer")
+    await graph.ainvoke(inputs, config)
+    asked = [row.content for row in await rows(chatter, role="user")]
+    assert asked == (["Before.", "Hello?"] if goes_on else ["Hello?"])
+    conversation = await only(chatter, Conversation)
+    assert conversation.message_count == 2 * len(asked)
+
+
+@pytest.mark.parametrize("installed", [False, True])
+async def test_a_talk_by_interrupts_has_all_its_turns(
+    chatter: Chatter, db: Database, provider: Provider, installed: bool
+) -> None:
+    """What answers one is a turn where a node makes the person's message of it."""
+    model = model_of(provider)
+
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    async def listen(state: MessagesState) -> dict[str, Any]:
+        said = interrupt("And now?")
+        return {"messages": [("user", said), *([("user", said)] if said == "Twice." else [])]}
+
+    graph: Any = StateGraph(MessagesState).add_node(answer).add_node(listen)
+    graph = (
+        graph.add_edge(START, "answer").add_edge("answer", "listen").add_edge("listen", "answer")
+    )
+    graph = graph.compile(checkpointer=InMemorySaver())
+    config: dict[str, Any] = {"configurable": {"thread_id": "talk"}}
+    if installed:
+        chatter.install()
+    else:
+        config["callbacks"] = [chatter.recorder()]
+    await graph.ainvoke(question(), config)
+    await graph.ainvoke(Command(resume="In Rome?"), config)
+    [asking] = (await graph.aget_state(config)).interrupts
+    await graph.ainvoke(Command(resume={asking.id: "Twice."}), config)
+    chatter.uninstall()
+    turns = db.execute(
+        "select role, content from chatter.messages where kind = 'turn' order by created_at"
+    ).fetchall()
+    said = [content for role, content in turns if role == "user"]
+    assert said == ["Rain?", "In Rome?", "Twice."]
+    assert [role for role, _ in turns] == ["user", "assistant"] * 3
+    assert db.execute("select message_count from chatter.conversations").fetchall() == [(6,)]
