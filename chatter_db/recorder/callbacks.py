@@ -47,7 +47,7 @@ from chatter_db.recorder.rows import (
     tool_result,
     tool_run,
 )
-from chatter_db.recorder.runs import ModelCall, Run, RunOutcome, ToolExecution, now
+from chatter_db.recorder.runs import Ended, ModelCall, Run, RunOutcome, ToolExecution, now
 from chatter_db.recorder.turns import asked_of, resumed_by, resumed_in, shown_of
 from chatter_db.recorder.unparsed import unparsed
 from chatter_db.recorder.unreported import tell_of_unreported_usage
@@ -60,6 +60,7 @@ _PLACE = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns")
 
 # Which recorder of a writer books what runs now: of several on one run, only one.
 _OWNERS: "WeakKeyDictionary[Writer, dict[UUID, Recorder]]" = WeakKeyDictionary()
+_ENDED: WeakKeyDictionary[Writer, Ended] = WeakKeyDictionary()
 
 
 class Recorder(BaseCallbackHandler):
@@ -105,6 +106,7 @@ class Recorder(BaseCallbackHandler):
         self._runs: dict[UUID, Run] = {}
         self._watch = Watch(self._over)
         self._owners = _OWNERS.setdefault(writer, {})
+        self._ended_runs = _ENDED.setdefault(writer, Ended())
         self.last_run: RunOutcome | None = None
         """The run that ended last."""
 
@@ -135,7 +137,7 @@ class Recorder(BaseCallbackHandler):
     ) -> None:
         name = kwargs.get("name")
         run = await self._begin(run_id, parent_run_id, name, metadata, asked_of(inputs))
-        if run is not None and run.id == run_id:
+        if run is not None and run.root == run_id:
             run.resumed_by = resumed_by(inputs)
 
     @callback
@@ -320,12 +322,15 @@ class Recorder(BaseCallbackHandler):
             return None
         run = self._runs.get(run_id) or (self._runs.get(parent_id) if parent_id else None)
         if run is None:
-            run = Run(id=run_id, correlation_id=self._given.correlation_id or str(run_id))
+            correlation_id = self._given.correlation_id or str(run_id)
+            # An app may give a run_id, and try again with it: what it pays for then is new.
+            own_id = uuid7() if run_id in self._ended_runs else run_id
+            run = Run(id=own_id, root=run_id, correlation_id=correlation_id)
             start = self._start_of(run, name, metadata, asked)
         else:
             start = []
         self._runs[run_id] = run
-        run.parents[run_id] = parent_id if run_id != run.id else None
+        run.parents[run_id] = parent_id if run_id != run.root else None
         run.waits[run_id] = wait or waiting(chain=True)
         if self._installed:
             run.unbooked.extend(start)
@@ -408,6 +413,7 @@ class Recorder(BaseCallbackHandler):
         model = metadata.get("ls_model_name") or parameters.get("model")
         run.calls[run_id] = ModelCall(
             id=run_id,
+            row_id=run.id if run_id == run.root else run_id,
             parent_id=run.parents[run_id],
             waiting=wait,
             started=started,
@@ -444,7 +450,7 @@ class Recorder(BaseCallbackHandler):
         call = run.calls.pop(run_id, None) if run else None
         if run is not None and call is not None:
             self._watch.end(call.waiting, run_id)
-            if run_id != run.id:
+            if run_id != run.root:
                 self._forget(run, run_id)
         return run, call
 
@@ -461,7 +467,7 @@ class Recorder(BaseCallbackHandler):
                     estimate=self._given.estimate_usage,
                 )
             )
-        if call.id == run.id:
+        if call.row_id == run.id:
             records += self._ended(run, None, error)
         return records
 
@@ -469,7 +475,7 @@ class Recorder(BaseCallbackHandler):
         self, run: Run, call: ModelCall, message: AIMessage, usage: Usage
     ) -> None:
         """Books a model's reply, and the tool calls it asks for."""
-        alone = call.id == run.id
+        alone = call.row_id == run.id
         records: list[Record] = []
         if not run.is_passed_on(call, message):
             tell_of_unreported_usage(call, message, usage)
@@ -484,10 +490,10 @@ class Recorder(BaseCallbackHandler):
             )
             records = [row, *requested_tools(run, call, message)]
             if message.id:
-                run.replies[message.id] = call.id
+                run.replies[message.id] = call.row_id
             if not message.tool_calls:
-                run.last_reply = call.id
-                run.texts[str(message.text)] = call.id
+                run.last_reply = call.row_id
+                run.texts[str(message.text)] = call.row_id
         if alone:
             records += self._ended(run, message, None)
         if records:
@@ -511,7 +517,7 @@ class Recorder(BaseCallbackHandler):
             records.append(tool_run(run, tool, answer, error))
         if answer is not None:
             records.append(tool_result(run, run_id, answer, content=self._given.content))
-        if run_id == run.id:
+        if run_id == run.root:
             records += self._ended(run, output, error)
         else:
             self._forget(run, run_id)
@@ -528,7 +534,7 @@ class Recorder(BaseCallbackHandler):
             run.unbooked.extend(answered)
         else:
             records += answered
-        if run_id == run.id:
+        if run_id == run.root:
             records += self._ended(run, outputs, error)
         else:
             self._forget(run, run_id)
@@ -558,6 +564,7 @@ class Recorder(BaseCallbackHandler):
         if run.unbooked:
             run.unbooked.clear()
             return []
+        self._ended_runs.add(run.root)
         self.last_run = RunOutcome(
             execution_id=run.id,
             conversation_id=run.conversation_id,

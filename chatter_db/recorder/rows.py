@@ -82,7 +82,7 @@ def reply(
         # The list may know the model by the name that was asked for.
         cost = cost_of(usage, provider=provider, model=asked, at=at)
     return MessageRow(
-        id=call.id,
+        id=call.row_id,
         execution_id=run.id,
         role="assistant",
         kind=kind,
@@ -321,12 +321,12 @@ def requested_tools(run: Run, call: ModelCall, message: AIMessage) -> list[Recor
     for number, asked in enumerate(message.tool_calls):
         same = by_id.setdefault(asked["id"] or "", [])
         key = asked["id"] if asked["id"] and not same else number
-        row_id = uuid5(call.id, f"tool call {key}")
+        row_id = uuid5(call.row_id, f"tool call {key}")
         records.append(
             ToolCallRow(
                 id=row_id,
                 execution_id=run.id,
-                message_id=call.id,
+                message_id=call.row_id,
                 tool_call_id=asked["id"],
                 tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
             )

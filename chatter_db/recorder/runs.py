@@ -18,6 +18,8 @@ class ModelCall:
     """A model call that has not ended."""
 
     id: UUID
+    """LangChain's."""
+    row_id: UUID
     parent_id: UUID | None
     waiting: Waiting
     started: float
@@ -55,6 +57,9 @@ class Run:
     """One run of a graph, from its root's start to its end."""
 
     id: UUID
+    """The execution's: that of `root`, unless an earlier run has had it."""
+    root: UUID
+    """LangChain's."""
     correlation_id: str
     conversation_id: UUID | None = None
     parents: dict[UUID, UUID | None] = field(default_factory=dict)
@@ -132,3 +137,20 @@ class RunOutcome:
     status: ExecutionStatus
     message_id: UUID | None
     """The reply that was shown; None if there was none."""
+
+
+class Ended:
+    """Which runs have ended, as far back as an app may try again with the same run_id."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = limit
+        self._ids: dict[UUID, None] = {}
+
+    def __contains__(self, run_id: UUID) -> bool:
+        return run_id in self._ids
+
+    def add(self, run_id: UUID) -> None:
+        """The oldest one goes where there are too many."""
+        self._ids[run_id] = None
+        if len(self._ids) > self._limit:
+            del self._ids[next(iter(self._ids))]

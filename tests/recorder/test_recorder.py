@@ -427,6 +427,25 @@ async def test_a_model_alone_is_a_run(chatter: Chatter, provider: Provider) -> N
     assert (await only(chatter, Execution)).status == "completed"
 
 
+async def test_a_run_id_that_is_used_again_is_another_run(
+    chatter: Chatter, provider: Provider
+) -> None:
+    """An app gives its request's id, and tries again with it: both are paid for."""
+    config: Any = {"run_id": uuid4()}
+    for _ in range(2):
+        with_recorder = {**config, "callbacks": [chatter.recorder(conversation="c")]}
+        await model_of(provider).ainvoke("Hello", config=with_recorder)
+    with_recorder = {**config, "callbacks": [chatter.recorder(conversation="c")]}
+    await agent(model_of(provider)).ainvoke({"messages": "Hello"}, config=with_recorder)
+    assert len(await rows(chatter, role="assistant")) == len(provider.requests) == 3
+    assert len(await rows(chatter, role="user")) == 3
+    async with chatter.session() as session:
+        runs = (await session.scalars(select(Execution))).all()
+    assert [(run.status, run.model_calls) for run in runs] == [("completed", 1)] * 3
+    assert {run.correlation_id for run in runs} == {str(config["run_id"])}
+    assert config["run_id"] in {run.id for run in runs}
+
+
 async def test_the_conversation_defaults_to_the_thread(
     chatter: Chatter, provider: Provider
 ) -> None:
