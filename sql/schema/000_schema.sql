@@ -19,9 +19,10 @@
 -- Conventions: lower case, every name qualified, constraints
 -- `<table>_<columns>_<check|key|fkey>`, indexes `<table>_<columns>_idx`, trigger
 -- functions `tg_<table>__<task>`, triggers `_NNN_task` where the number is the
--- firing order. A function pins `search_path = ''`, except where Postgres
--- should inline it into every row (a SET clause forbids that); those name
--- everything in full instead.
+-- firing order. A function pins `search_path = pg_catalog, pg_temp` (of an empty one
+-- the caller's temporary types come first: their code would run as the owner),
+-- except where Postgres should inline it into every row (a SET clause forbids
+-- that); those name everything in full instead.
 
 -- Not `if not exists`, which asks for the right to create a schema even where
 -- an administrator has made this one for us.

@@ -67,7 +67,7 @@ create index workflow_executions_failed_idx
 -- Who ends a run without saying when, ended it now.
 create function chatter.tg_workflow_executions__finish() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.finished_at := chatter.clock();

@@ -95,7 +95,7 @@ create index messages_failed_idx on chatter.messages (created_at)
 -- spares the call for writers that say everything, as the recorder does.
 create function chatter.tg_messages__complete() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.total_tokens is null then
@@ -122,7 +122,7 @@ create trigger _100_complete
 -- a total the provider stated stays as stated.
 create function chatter.tg_messages__retotal() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if old.total_tokens = coalesce(old.prompt_tokens, 0) + coalesce(old.completion_tokens, 0) then
@@ -151,7 +151,7 @@ create trigger _110_retotal
 -- would be computed of it.
 create function chatter.tg_messages__reported() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.usage_status := 'reported';

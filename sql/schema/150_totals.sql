@@ -58,7 +58,7 @@ comment on column chatter.message_delta.newest_after is 'Newest created_at among
 -- and people know it.
 create function chatter.refuse_missing_parent(p_column text, p_parent text, p_key text) returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'insert or update on table "messages" violates foreign key constraint "messages_%_fkey"',
@@ -85,7 +85,7 @@ comment on function chatter.refuse_missing_parent(text, text, text) is
 -- here; the arrays let a large table be reached by its index without one.
 create function chatter.apply_message_deltas(p_deltas chatter.message_delta[]) returns void
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_nestloop = off
 as $$
 declare
@@ -237,7 +237,7 @@ comment on function chatter.apply_message_deltas(chatter.message_delta[]) is
 
 create function chatter.tg_messages__totals() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_deltas chatter.message_delta[];
@@ -331,7 +331,7 @@ comment on trigger _200_totals_delete on chatter.messages is 'Keeps the totals o
 
 create function chatter.tg_tool_calls__totals() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_executions uuid[];

@@ -7,7 +7,7 @@
 
 create function chatter.tg_refuse_totals() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Depth 1 is a statement of a client; our own triggers update from depth 2 on.
@@ -72,7 +72,7 @@ create trigger _000_refuse_totals_insert
 -- sees it here or makes it fail there.
 create function chatter.tg_refuse_orphans() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_parent uuid;
@@ -126,7 +126,7 @@ create trigger _100_refuse_orphans
 
 create function chatter.tg_refuse_new_id() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'the id of a row of chatter.% can''t change: messages refer to it', tg_table_name
@@ -159,7 +159,7 @@ comment on trigger _100_refuse_new_id on chatter.workflow_executions is 'Refuses
 
 create function chatter.tg_refuse_truncate() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'TRUNCATE of chatter.% is refused: no row trigger sees it, so totals would keep what is gone',

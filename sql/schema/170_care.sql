@@ -6,7 +6,7 @@
 -- its conversations (both ends of a move) and then picks its messages by them.
 create function chatter.lock_conversations(variadic p_conversation_ids uuid[]) returns void
 language sql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select from chatter.conversations as c
   where c.id = any(p_conversation_ids)
@@ -20,7 +20,7 @@ comment on function chatter.lock_conversations(uuid[]) is
 -- Erases what was said and keeps what was spent: of a conversation, or of one run of it.
 create function chatter.erase_texts(p_conversation_id uuid, p_execution_id uuid) returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Of the metadata what prices are computed by: without it a later price would be wrong.
@@ -66,7 +66,7 @@ comment on function chatter.erase_texts(uuid, uuid) is
 -- False if there is no such conversation; repeating it changes nothing.
 create function chatter.erase_conversation(p_conversation_id uuid) returns boolean
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform chatter.lock_conversations(p_conversation_id);
@@ -98,7 +98,7 @@ comment on function chatter.erase_conversation(uuid) is
 -- role, which ends what was abandoned, may not touch messages.
 create function chatter.tg_workflow_executions__erase() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (
@@ -128,7 +128,7 @@ comment on trigger _500_erase on chatter.workflow_executions is
 -- whose deltas are already in; those still waiting for the lock add theirs after.
 create function chatter.recount() returns table (mended_table text, mended_id uuid)
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids uuid[];

@@ -18,7 +18,7 @@ create table chatter.recorders (
 -- books later wins (sql/queries/record_run_ends.sql). Returns how many.
 create function chatter.sweep_executions(p_silent_for interval default '1 minute') returns bigint
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := chatter.clock();

@@ -37,7 +37,7 @@ create index prices_provider_model_valid_from_created_at_idx
 
 create function chatter.tg_prices__refuse_change() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'chatter.% is append-only: % is refused', tg_table_name, tg_op
@@ -141,7 +141,7 @@ create table chatter.repriced_messages (
 -- stated itself; so two repricings at once do nothing twice. Returns how many it changed.
 create function chatter.apply_prices(p_repricing_id uuid, p_costs jsonb) returns bigint
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_changed bigint;
@@ -190,7 +190,7 @@ $$;
 create function chatter.undo_repricing(p_repricing_id uuid, p_limit integer default 1000)
 returns bigint
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_messages uuid[];

@@ -41,7 +41,7 @@ insert into chatter.event_stream default values;
 
 create function chatter.tg_events__refuse_change() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op <> 'TRUNCATE' and pg_catalog.current_setting('chatter.maintenance', true) = 'on' then
@@ -67,7 +67,7 @@ create trigger _000_refuse_change
 -- once more everything that those who skipped may have written (events/hub.py).
 create function chatter.ring_bell() returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if pg_catalog.pg_try_advisory_lock_shared(chatter.bell()) then
@@ -84,7 +84,7 @@ as 'select 7163371829926093154';
 
 create function chatter.next_xact_id(p_id xid8) returns xid8
 language sql immutable parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select (p_id::text::numeric + 1)::text::xid8
 $$;
@@ -94,7 +94,7 @@ $$;
 -- neighbours in. Returns the number of events removed.
 create function chatter.prune_events(p_before timestamptz) returns bigint
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_setting text := coalesce(pg_catalog.current_setting('chatter.maintenance', true), '');
@@ -135,7 +135,7 @@ $$;
 -- positions of the original are refused from now on. Returns the new stream's id.
 create function chatter.renew_event_stream() returns uuid
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_setting text := coalesce(pg_catalog.current_setting('chatter.maintenance', true), '');

@@ -14,7 +14,7 @@ create function chatter.record_event(
   p_correlation_id text default null
 ) returns void
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if pg_catalog.pg_trigger_depth() = 0 then
@@ -67,7 +67,7 @@ comment on function chatter.conversation_payload(chatter.conversations) is
 -- Changed or deleted messages are told by the new totals of their conversations.
 create function chatter.tg_messages__events_of_change() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'DELETE' then
@@ -101,7 +101,7 @@ $$;
 
 create function chatter.record_conversations_updated(p_conversation_ids uuid[]) returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if cardinality(p_conversation_ids) = 0 then
@@ -137,7 +137,7 @@ comment on trigger _300_events_delete on chatter.messages is 'Writes conversatio
 
 create function chatter.tg_conversations__events() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'INSERT' then
@@ -176,7 +176,7 @@ comment on trigger _300_events_update on chatter.conversations is
 -- A run that was abandoned has failed, as far as anybody who waits for it is concerned.
 create function chatter.tg_workflow_executions__events() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'INSERT' then
@@ -230,7 +230,7 @@ comment on trigger _300_events_update on chatter.workflow_executions is 'Writes 
 
 create function chatter.tg_tool_calls__events() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into chatter.events (

@@ -39,7 +39,7 @@ comment on column chatter.event_position.id is 'The last event delivered of that
 
 create function chatter.position_end(p_position chatter.event_position) returns xid8
 language sql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select greatest(pg_catalog.pg_snapshot_xmax(p_position.p), pg_catalog.pg_snapshot_xmax(p_position.c))
 $$;
@@ -53,7 +53,7 @@ comment on function chatter.position_end(chatter.event_position) is
 -- everything.
 create function chatter.parse_position(p_position text) returns chatter.event_position
 language plpgsql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_stream chatter.event_stream;
@@ -97,7 +97,7 @@ comment on function chatter.parse_position(text) is
 -- 12 hexadecimal digits from the random end of the id.
 create function chatter.stream_name(p_id uuid) returns text
 language sql immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pg_catalog.right(p_id::text, 12)
 $$;
@@ -111,7 +111,7 @@ comment on function chatter.stream_name(uuid) is 'How positions name their strea
 -- commit is on disk, and no id up to it comes again. Nothing that is visible lies beyond.
 create function chatter.event_snapshot() returns pg_snapshot
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now pg_snapshot := pg_catalog.pg_current_snapshot();
@@ -143,7 +143,7 @@ comment on function chatter.event_snapshot() is
 
 create function chatter.events_now() returns text
 language sql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select chatter.stream_name(s.id) || '.' || chatter.event_snapshot()::text
   from chatter.event_stream as s
@@ -154,7 +154,7 @@ comment on function chatter.events_now() is
 
 create function chatter.events_oldest() returns text
 language sql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   -- A snapshot that saw all that retention has removed, and nothing since.
   select pg_catalog.format(
@@ -180,7 +180,7 @@ create function chatter.event_batch(
   p_categories text[]
 ) returns setof chatter.events
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_running xid8[];
@@ -236,7 +236,7 @@ comment on function chatter.event_batch(
 -- figures, no text that a person or a model wrote.
 create function chatter.event_payload(p_event chatter.events) returns jsonb
 language plpgsql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v jsonb;
@@ -312,7 +312,7 @@ create function chatter.events_after(
   created_at timestamptz
 )
 language plpgsql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_acting_user uuid := nullif(pg_catalog.current_setting('chatter.user_id', true), '')::uuid;

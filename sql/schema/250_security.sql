@@ -104,7 +104,7 @@ create index alerts_rule_name_idx on chatter.alerts (rule_name);
 -- changed. What came before it counts no more.
 create function chatter.block_lifted_at(p_subject text, p_value text) returns timestamptz
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select max(e.created_at)
   from chatter.security_events as e
@@ -123,7 +123,7 @@ $$;
 -- committed, and of many that reach the threshold together one raises.
 create function chatter.tg_security_events__alert() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v record;
@@ -210,7 +210,7 @@ create trigger _200_alert
 -- Both are events for whoever watches: what happened at the door, and each alert.
 create function chatter.tg_security__events() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_table_name = 'security_events' then
@@ -259,7 +259,7 @@ comment on trigger _300_events_insert on chatter.alerts is 'Writes alert_raised.
 -- before they look at a password. Who acts for a user (400) is told of that user alone.
 create function chatter.blocked_until(p_ip_address inet, p_user_id uuid) returns timestamptz
 language sql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select max(a.blocked_until)
   from chatter.alerts as a
@@ -278,7 +278,7 @@ $$;
 -- Append-only. Retention is the one way out, and only for whole ends of the record.
 create function chatter.tg_refuse_change() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'DELETE' and pg_catalog.current_setting('chatter.maintenance', true) = 'on' then
@@ -305,7 +305,7 @@ create trigger _000_refuse_change
 -- Returns the number of events and alerts removed. A block that still holds stays.
 create function chatter.prune_security(p_before timestamptz) returns bigint
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_before text := coalesce(pg_catalog.current_setting('chatter.maintenance', true), '');

@@ -230,7 +230,7 @@ create table analytics.former_parents (
 
 create function analytics.tg_keep_former_parent() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_table_name = 'conversations' then
@@ -268,7 +268,7 @@ comment on trigger _050_keep_former_parent on chatter.workflow_executions is 'Re
 -- keeps both.
 create function chatter.tg_refuse_change_of_dimension() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'chatter.% can''t be given to another %: its figures are booked already',
@@ -302,7 +302,7 @@ with (pages_per_range = 32, autosummarize = on);
 -- more: if it is p_limit, there may be more.
 create function analytics.fold(p_limit integer default 10000) returns bigint
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_fold bigint;
@@ -624,7 +624,7 @@ comment on view analytics.usage_recounted is
 -- rollups never need it, unless triggers were switched off. Returns the number of messages.
 create function analytics.rebuild() returns bigint
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_messages bigint;

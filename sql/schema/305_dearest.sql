@@ -22,7 +22,7 @@ comment on column analytics.dearest_candidates.total_cost is 'US dollars, as of 
 -- Looks for the candidates anew, among all conversations.
 create function analytics.rebuild_dearest() returns void
 language sql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   -- No fold meanwhile.
   select pg_catalog.pg_advisory_xact_lock(chatter.bell() + 1);
@@ -53,7 +53,7 @@ comment on function analytics.rebuild_dearest() is 'Looks for the dearest conver
 -- Takes up what became of these conversations. Within a fold, whose lock keeps others away.
 create function analytics.keep_dearest(p_conversation_ids uuid[]) returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_all boolean;

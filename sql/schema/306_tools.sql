@@ -63,7 +63,7 @@ comment on column analytics.tool_day.duration_ms is 'How long they took, all tog
 -- The trigger says which rows, and with which sign.
 create function chatter.tg_tool_calls__deltas() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sign smallint := tg_argv[0]::smallint;
@@ -121,7 +121,7 @@ comment on trigger _400_deltas_delete on chatter.tool_calls is 'Takes deleted ro
 -- When calls that never ran were booked is known from the run.
 create function chatter.tg_refuse_change_of_start() returns trigger
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'chatter.workflow_executions.started_at stays as it is: the run''s tool calls are booked by it'
@@ -146,7 +146,7 @@ comment on trigger _000_refuse_change_of_start on chatter.workflow_executions is
 -- others away.
 create function analytics.fold_tools(p_limit integer) returns bigint
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_taken bigint;
@@ -199,7 +199,7 @@ comment on view analytics.tools_recounted is 'Tool calls counted anew, by quarte
 -- Counts the rollups of tool calls anew; for rebuild(), whose locks keep others away.
 create function analytics.rebuild_tools() returns void
 language sql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   delete from analytics.tool_deltas;
   delete from analytics.tool_15min;

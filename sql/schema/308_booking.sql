@@ -9,7 +9,7 @@
 -- their totals and events need both versions at once. The trigger says with which sign.
 create function chatter.tg_messages__book() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sign smallint := tg_argv[0]::smallint;

@@ -211,7 +211,7 @@ insert into analytics.views (name) values ('dearest_conversations');
 -- thousands, and compiled for half a second what runs for two milliseconds.
 create function analytics.changed_days(p_folds bigint) returns setof date
 language sql stable rows 3
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select d.day
   from analytics.days as d
@@ -433,7 +433,7 @@ insert into analytics.views (name) values ('active_users');
 -- what it refreshed.
 create function analytics.refresh(p_force boolean default false) returns setof text
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_view record;
@@ -487,7 +487,7 @@ comment on function analytics.refresh(boolean) is 'Refreshes the materialized vi
 -- The worker's word that figures are new: an event, by the trigger of its own table.
 create function analytics.tg_views__events() returns trigger
 language plpgsql volatile security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (select from new_rows as n) then

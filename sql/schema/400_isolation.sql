@@ -13,7 +13,7 @@
 
 create function chatter.acting_user() returns uuid
 language sql stable parallel safe
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select nullif(pg_catalog.current_setting('chatter.user_id', true), '')::uuid
 $$;
@@ -24,7 +24,7 @@ comment on function chatter.acting_user() is
 -- From Postgres 16 on a member need not be allowed to become the role.
 create function chatter.may_be_app() returns boolean
 language sql stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select pg_catalog.pg_has_role(
     'chatter_app',
@@ -42,7 +42,7 @@ comment on function chatter.may_be_app() is
 -- would pass every policy. Where that role could not be created there are no policies to pass.
 create function chatter.act_for(p_user_id uuid) returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_user_id is null then
@@ -111,7 +111,7 @@ create policy everybody on chatter.browser_sessions
 -- in a policy, the planner would hash all conversations there are, for each statement.
 create function chatter.owns_conversation(p_id uuid) returns boolean
 language plpgsql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return exists (
@@ -123,7 +123,7 @@ $$;
 
 create function chatter.owns_execution(p_id uuid) returns boolean
 language plpgsql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return exists (
@@ -139,7 +139,7 @@ $$;
 
 create function chatter.owns_message(p_id uuid) returns boolean
 language plpgsql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return exists (
@@ -159,7 +159,7 @@ comment on function chatter.owns_message(uuid) is 'Whether a message is in a con
 -- and recorders are nobody's: acting for a user, there are none.
 create function chatter.create_own_policies() returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_table text;

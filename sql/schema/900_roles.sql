@@ -30,7 +30,7 @@ $$;
 
 create function chatter.grant_roles() returns void
 language plpgsql volatile
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_role text;

@@ -141,11 +141,25 @@ def test_functions_pin_their_search_path(books: Books) -> None:
         "select replace(p.oid::regprocedure::text, 'chatter.', ''), p.prosecdef, p.proconfig "
         "from pg_proc as p where p.pronamespace = 'chatter'::regnamespace"
     )
-    pinned = {name for name, _, config in found if config and 'search_path=""' in config}
+    # The temporary schema last: unless it is named, its types come before all others.
+    pin = "search_path=pg_catalog, pg_temp"
+    pinned = {name for name, _, config in found if config and pin in config}
     assert {name for name, _, _ in found} - pinned == INLINED
     definers = {name for name, security_definer, _ in found if security_definer}
     assert definers
     assert definers <= pinned
+
+
+def test_no_function_looks_for_types_in_the_temporary_schema_first(books: Books) -> None:
+    assert (
+        names(
+            books,
+            "select p.oid::regprocedure::text from pg_proc as p, unnest(p.proconfig) as c "
+            "where p.pronamespace in ('chatter'::regnamespace, 'analytics'::regnamespace) "
+            "and c like 'search_path=%' and c <> 'search_path=pg_catalog, pg_temp'",
+        )
+        == []
+    )
 
 
 def test_functions_that_are_inlined_name_everything_in_full(books: Books) -> None:

@@ -546,3 +546,31 @@ def test_a_login_may_freeze_its_own_clock_only(app_login: Books, books: Books) -
     app_login.connection.execute("set chatter.frozen_clock = '2001-02-03 00:00:00+00'")
     now: Any = books.value("select chatter.clock()")
     assert now.year > 2001
+
+
+@pytest.mark.parametrize("type_", ["uuid", "text", "inet", "timestamptz", "jsonb"])
+def test_what_runs_as_the_owner_takes_no_type_of_the_caller(app_login: Books, type_: str) -> None:
+    user = uuid4()
+    names = {"own": sql.Identifier(type_), "user": sql.Literal(str(user))}
+    reaching = (
+        "insert into chatter.security_events (event_type, user_id, ip_address) "
+        "values ('login_failure', {user}, '192.0.2.1')",
+        "select chatter.blocked_until('192.0.2.1', {user})",
+        "select chatter.owns_conversation({user})",
+        "select count(*) from chatter.events_after(null, 1)",
+        "insert into chatter.messages (conversation_id, role, prompt_tokens) "
+        "select id, 'user', 1 from chatter.conversations where user_id = {user}",
+    )
+    with app_login.connection.transaction(force_rollback=True):
+        for setup in (
+            "insert into chatter.users (id, external_id) values ({user}, {user}::text)",
+            "insert into chatter.conversations (user_id) values ({user})",
+            "create function pg_temp.seen() returns boolean language plpgsql as $$ begin "
+            "if current_user <> session_user then raise 'ran as %', current_user; end if; "
+            "return true; end $$",
+            "create domain pg_temp.{own} as pg_catalog.{own} check (pg_temp.seen())",
+            "select pg_catalog.set_config('chatter.user_id', {user}, true)",
+        ):
+            app_login.connection.execute(sql.SQL(setup).format(**names))
+        for statement in reaching:
+            app_login.connection.execute(sql.SQL(statement).format(**names))
