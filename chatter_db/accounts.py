@@ -179,22 +179,28 @@ class Accounts:
         user_id: UUID,
         password: str,
         *,
+        replacing: str | None = None,
         origin: Origin = Origin(),
     ) -> None:
         """Sets or changes a password; every browser of the user is signed out.
 
-        Raises UsageError for a password of less than 12 or more than 1,000 characters.
+        Raises UsageError for a password of less than 12 or more than 1,000 characters, and
+        SignInRefused if `replacing`, what `check_password` gave, is no longer the user's.
         """
         hashed = await self._hashed(password)
         async with self._chatter.session() as session, session.begin():
-            await session.execute(
+            changed = await session.scalar(
                 upsert(Password)
                 .values(user_id=user_id, hash=hashed)
                 .on_conflict_do_update(
                     index_elements=[Password.user_id],
                     set_={"hash": hashed, "changed_at": func.chatter.clock()},
+                    where=None if replacing is None else Password.hash == replacing,
                 )
+                .returning(Password.user_id)
             )
+            if changed is None:
+                raise SignInRefused("The password is wrong.")
             await session.execute(
                 update(BrowserSession)
                 .where(BrowserSession.user_id == user_id, BrowserSession.revoked_at.is_(None))
@@ -230,7 +236,8 @@ class Accounts:
             if not found or not right:
                 await self._record("login_failure", origin, user_id=user_id, severity="medium")
                 raise SignInRefused("User or password is wrong.")
-            return await self._begin_session(Identity(found.id, user, found.role), origin, user_id)
+            who = Identity(found.id, user, found.role)
+            return await self._begin_session(who, origin, tried=found.hash)
 
     async def sign_in_with_key(
         self, secret: str, *, origin: Origin = Origin()
@@ -246,12 +253,12 @@ class Accounts:
                 await self._record("login_failure", origin, user_id=None, severity="medium")
                 raise SignInRefused("This API key is not known, or no longer good.")
             await self.note_use(identity, origin=origin)
-            return await self._begin_session(identity, origin, None)
+            return await self._begin_session(identity, origin)
 
     async def check_password(
         self, identity: Identity, password: str, *, origin: Origin = Origin()
-    ) -> None:
-        """Raises SignInRefused, or SignInBlocked, unless it is the user's password."""
+    ) -> str:
+        """The hash of the user's password; raises SignInRefused, or SignInBlocked, if it isn't."""
         async with self._turn(origin, identity.user):
             async with self._chatter.session() as session:
                 hashed = await session.scalar(
@@ -264,6 +271,7 @@ class Accounts:
                 )
                 raise SignInRefused("The password is wrong.")
             await self._refuse_blocked(origin, identity.user_id)
+            return hashed
 
     async def lift_block(self, subject: str) -> bool:
         """Lets an address or a user sign in again; False if neither was kept out.
@@ -314,15 +322,26 @@ class Accounts:
             raise SignInBlocked(until)
 
     async def _begin_session(
-        self, identity: Identity, origin: Origin, tried: UUID | None
+        self, identity: Identity, origin: Origin, *, tried: str | None = None
     ) -> tuple[Identity, str]:
-        """A session of who has proved to be `identity`; `tried` is whose password it was.
+        """A session of who has proved to be `identity`; `tried` is the hash if by a password.
 
-        Raises SignInBlocked if there was one failure too many meanwhile, in another process.
+        Raises SignInBlocked if there was one failure too many meanwhile, in another process,
+        and SignInRefused if the password has been changed.
         """
         token = secrets.token_urlsafe(32)
+        user_id = None if tried is None else identity.user_id
         try:
             async with self._chatter.session() as session, session.begin():
+                if tried is not None:
+                    # Locked: a change of it comes before, or finds this session and ends it.
+                    hashed = await session.scalar(
+                        select(Password.hash)
+                        .where(Password.user_id == user_id)
+                        .with_for_update(read=True)
+                    )
+                    if hashed != tried:
+                        raise SignInRefused("User or password is wrong.")
                 session_id = await session.scalar(
                     insert(BrowserSession)
                     .values(
@@ -336,11 +355,14 @@ class Accounts:
                 )
                 await _record(session, "login_success", origin, user_id=identity.user_id)
                 # Asked last: what it finds undoes the session.
-                until = await session.scalar(select(_blocked_until(origin, tried)))
+                until = await session.scalar(select(_blocked_until(origin, user_id)))
                 if until is not None:
                     raise SignInBlocked(until)
         except SignInBlocked:
-            await self._record("login_blocked", origin, user_id=tried, severity="medium")
+            await self._record("login_blocked", origin, user_id=user_id, severity="medium")
+            raise
+        except SignInRefused:
+            await self._record("login_failure", origin, user_id=user_id, severity="medium")
             raise
         return replace(identity, session_id=session_id, api_key_id=None), token
 

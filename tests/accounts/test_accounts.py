@@ -225,6 +225,58 @@ async def test_a_new_password_signs_every_browser_out(accounts: Accounts) -> Non
     await accounts.sign_in("ada", "another good password")
 
 
+async def test_the_old_password_begins_no_session_after_it_was_changed(
+    chatter: Chatter, db: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Held(PasswordHasher):
+        """Argon2 that has found the password right, and says so when it may."""
+
+        def verify(self, *given: Any) -> Literal[True]:
+            right = super().verify(*given)
+            begun.set()
+            go_on.wait(20)
+            return right
+
+    monkeypatch.setattr(accounts_module, "PasswordHasher", Held)
+    accounts = Accounts(chatter)
+    ada = await accounts.create_user("ada", password=PASSWORD)
+    signing_in = asyncio.create_task(accounts.sign_in("ada", PASSWORD, origin=HOME))
+    await asyncio.to_thread(begun.wait, 20)
+    await accounts.set_password(ada.user_id, "another good password")
+    go_on.set()
+    with pytest.raises(SignInRefused, match=r"^User or password is wrong\.$"):
+        await signing_in
+    assert db.execute("select count(*) from chatter.browser_sessions").fetchone() == (0,)
+    assert events(db) == ["account_created", "password_changed", "login_failure"]
+
+
+async def test_a_session_that_began_while_the_password_is_changed_ends_with_it(
+    accounts: Accounts, url: str, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada", password=PASSWORD)
+    with psycopg.connect(url) as holding:
+        holding.execute("lock table chatter.security_events in share mode")
+        signing_in = asyncio.create_task(accounts.sign_in("ada", PASSWORD, origin=HOME))
+        await waits_for_a_lock(db)
+        # Its session is written and not committed: who changes the password can't see it yet.
+        changing = asyncio.create_task(accounts.set_password(ada.user_id, "another good password"))
+        await asyncio.sleep(1)
+    _, token = await signing_in
+    await changing
+    assert await accounts.of_session(token) is None
+
+
+async def test_the_old_password_is_replaced_once(accounts: Accounts) -> None:
+    ada = await accounts.create_user("ada", password=PASSWORD)
+    old = await accounts.check_password(ada, PASSWORD)
+    await accounts.set_password(ada.user_id, "another good password", replacing=old)
+    with pytest.raises(SignInRefused):
+        await accounts.set_password(ada.user_id, "a password of a thief", replacing=old)
+    await accounts.sign_in("ada", "another good password")
+
+
 @pytest.mark.parametrize("password", ["", "short", "x" * 1001])
 async def test_a_password_that_will_not_do(accounts: Accounts, password: str) -> None:
     with pytest.raises(UsageError, match="12 to 1000 characters"):

@@ -116,8 +116,9 @@ async def change_password(
     wanted: PasswordChange, identity: SignedIn, accounts: Door, origin: From
 ) -> None:
     """Changes the password; every browser of the user is signed out."""
-    await accounts.check_password(identity, wanted.old.get_secret_value(), origin=origin)
-    await accounts.set_password(identity.user_id, wanted.new.get_secret_value(), origin=origin)
+    old = await accounts.check_password(identity, wanted.old.get_secret_value(), origin=origin)
+    new = wanted.new.get_secret_value()
+    await accounts.set_password(identity.user_id, new, replacing=old, origin=origin)
 
 
 @router.get("/keys", responses=documented(401, 429))
