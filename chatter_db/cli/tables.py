@@ -27,6 +27,10 @@ _LAYOUTS = ((" ", True), ("\n", True), ("\n", False))
 
 _GAP = 2
 
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))
+}
+
 
 def console(*, highlight: bool = True) -> Console:
     """stdout: lines end at the edge of a terminal, and nowhere where there is none."""
@@ -39,6 +43,11 @@ def show(
     """Prints a table; see `fitted`."""
     out = console()
     out.print(fitted(columns, rows, out.width, figures=figures))
+
+
+def harmless(text: str) -> str:
+    """What a user or a model wrote, without what a terminal would obey: \\x1b for Escape."""
+    return text.translate(_CONTROLS)
 
 
 def fitted(
@@ -106,7 +115,7 @@ def _widths(texts: Iterable[str]) -> list[int]:
 def _text(value: Any) -> Text:
     match value:
         case Text():
-            return value
+            return Text(harmless(value.plain), value.style)
         case None:
             return Text()
         case int():
@@ -116,4 +125,4 @@ def _text(value: Any) -> Text:
         case datetime():
             return Text(f"{value:%Y-%m-%d %H:%M}")
         case _:
-            return Text(str(value))
+            return Text(harmless(str(value)))

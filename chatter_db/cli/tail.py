@@ -57,10 +57,13 @@ def _print_json(event: "Event") -> None:
 
 
 def _print(event: "Event") -> None:
+    from chatter_db.cli.tables import harmless
+
     figures = "  ".join(
         f"{name}={value}"
         for name, value in event.payload.items()
         if name != "v" and value is not None
     )
+    shown = harmless(figures).replace("\n", "\\n")
     where = str(event.conversation_id or event.user_id or "")[-12:]
-    typer.echo(f"{event.created_at:%H:%M:%S.%f}  {event.event_type:<22} {where:<12}  {figures}")
+    typer.echo(f"{event.created_at:%H:%M:%S.%f}  {event.event_type:<22} {where:<12}  {shown}")

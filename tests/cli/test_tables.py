@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from chatter_db.cli.tables import fitted
+from chatter_db.cli.tail import _print
+from chatter_db.events import Event
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
 
@@ -134,3 +138,24 @@ def booked(db: psycopg.Connection[Any]) -> tuple[UUID]:
         row,
     )
     return (row[0],)
+
+
+def test_a_terminal_obeys_nothing_that_was_written_by_a_user() -> None:
+    hostile = "\x1b]0;owned\x1b\\\x1b[31m\x9b2J[bold]"
+    for value in (hostile, Text(hostile, "red")):
+        out = Console(file=io.StringIO(), width=200)
+        out.print(fitted(("title",), [(value,)], 200))
+        assert isinstance(out.file, io.StringIO)
+        assert out.file.getvalue().splitlines()[1].strip() == (
+            r"\x1b]0;owned\x1b\\x1b[31m\x9b2J[bold]"
+        )
+
+
+def test_an_event_is_a_line_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    payload = {"v": 1, "model": "\x1b[2Jm\n03:12:07.481920  workflow_failed"}
+    nowhere = dict.fromkeys(("user_id", "conversation_id", "execution_id", "correlation_id"))
+    told = {"position": "", "id": 1, "event_type": "model_response", "category": "conversation"}
+    _print(msgspec.convert({**told, **nowhere, "payload": payload, "created_at": ROW[-1]}, Event))
+    assert capsys.readouterr().out.endswith(
+        r"model=\x1b[2Jm\n03:12:07.481920  workflow_failed" "\n"
+    )
