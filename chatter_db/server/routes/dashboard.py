@@ -1,9 +1,10 @@
 """/: the dashboard, plain files that ask the API."""
 
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 _FILES = Path(__file__).parent.parent / "dashboard"
@@ -20,6 +21,15 @@ _HEADERS = {
 }
 
 
+class _Static(StaticFiles):
+    """The page and its files, with the same headers: it can be asked for here, too."""
+
+    def file_response(self, *given: Any, **more: Any) -> Response:
+        answer = super().file_response(*given, **more)
+        answer.headers.update(_HEADERS)
+        return answer
+
+
 def install(app: FastAPI) -> None:
     """Serves the page at / and what it needs under /static."""
 
@@ -27,4 +37,4 @@ def install(app: FastAPI) -> None:
     async def _() -> FileResponse:
         return FileResponse(_FILES / "index.html", headers=_HEADERS)
 
-    app.mount("/static", StaticFiles(directory=_FILES), name="static")
+    app.mount("/static", _Static(directory=_FILES), name="static")
