@@ -75,12 +75,18 @@ async def identify(request: Request) -> Identity:
 def _refuse_other_sites(request: Request) -> None:
     """A cookie comes along with requests that another site's page makes; those may not write.
 
-    Browsers say so in Sec-Fetch-Site (Fetch Metadata); the cookie is SameSite=Strict besides.
+    Browsers say so in Sec-Fetch-Site (Fetch Metadata), or, where the server is asked without
+    TLS and is not on loopback, in Origin alone. The cookie is SameSite=Strict besides, which
+    lets the pages of other ports pass.
     """
-    if request.method in _UNSAFE and request.headers.get("sec-fetch-site", "same-origin") not in {
-        "same-origin",
-        "none",
-    }:
+    if request.method not in _UNSAFE:
+        return
+    said, origin = (request.headers.get(name) for name in ("sec-fetch-site", "origin"))
+    if said is not None:
+        own = said in {"same-origin", "none"}
+    else:
+        own = origin is None or origin.partition("://")[2] == request.headers.get("host")
+    if not own:
         raise HTTPException(403, "A page of another site may not do this in your name.")
 
 
