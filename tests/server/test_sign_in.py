@@ -24,6 +24,26 @@ async def test_a_wrong_password_is_refused_and_the_right_one_taken(site: Site, a
     assert (await browser.get("/api/auth/me")).json()["user"] == "ada"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("login", r'{"user": "ada", "password": "half \ud83d of a pair"}'),
+        ("login", r'{"api_key": "chatter_\ud83d"}'),
+        ("password", r'{"old": "half \ud83d of a pair", "new": "another good password"}'),
+        ("password", r'{"old": "correct horse battery", "new": "half \ud83d of a pair"}'),
+        ("users", r'{"user": "eve", "password": "half \ud83d of a pair"}'),
+    ],
+)
+async def test_a_secret_that_is_no_text_is_refused_and_not_told(
+    site: Site, path: str, body: str
+) -> None:
+    admin = await site.person("root", role="admin")
+    headers = {"Content-Type": "application/json"}
+    refused = await admin.http.post(f"/api/auth/{path}", content=body, headers=headers)
+    assert "half of a surrogate pair" in assert_problem(refused, 422)["detail"]
+    assert "of a pair" not in refused.text.replace("half of a surrogate pair", "")
+
+
 async def test_a_request_too_many_writes_nothing(
     chatter: Chatter, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

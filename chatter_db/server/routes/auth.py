@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from sqlalchemy import select
 from starlette.exceptions import HTTPException
 
@@ -16,15 +16,26 @@ from chatter_db.server.problems import documented
 
 router = APIRouter(prefix="/api/auth", tags=["auth"])
 
-Password = Annotated[SecretStr, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)]
+
+def _of_characters(secret: SecretStr) -> SecretStr:
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no character") from None
+    return secret
+
+
+# Unlike other texts Pydantic takes a secret as it is.
+Secret = Annotated[SecretStr, AfterValidator(_of_characters)]
+Password = Annotated[Secret, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)]
 
 
 class Login(BaseModel):
     """A user with a password, or an API key."""
 
     user: Annotated[str, Field(min_length=1, max_length=500)] | None = None
-    password: Annotated[SecretStr, Field(max_length=MAX_PASSWORD)] | None = None
-    api_key: Annotated[SecretStr, Field(max_length=200)] | None = None
+    password: Annotated[Secret, Field(max_length=MAX_PASSWORD)] | None = None
+    api_key: Annotated[Secret, Field(max_length=200)] | None = None
 
 
 class Me(BaseModel):
@@ -36,7 +47,7 @@ class Me(BaseModel):
 
 
 class PasswordChange(BaseModel):
-    old: Annotated[SecretStr, Field(max_length=MAX_PASSWORD)]
+    old: Annotated[Secret, Field(max_length=MAX_PASSWORD)]
     new: Password
 
 
