@@ -126,6 +126,11 @@ _NOT_NOTED = or_(
 _GOOD_SESSION = and_(
     BrowserSession.revoked_at.is_(None),
     BrowserSession.expires_at > func.chatter.clock(),
+    # One that was begun with a key ends with it.
+    or_(
+        BrowserSession.api_key_id.is_(None),
+        exists().where(ApiKey.id == BrowserSession.api_key_id, _GOOD_KEY),
+    ),
 )
 
 
@@ -242,7 +247,7 @@ class Accounts:
     async def sign_in_with_key(
         self, secret: str, *, origin: Origin = Origin()
     ) -> tuple[Identity, str]:
-        """Begins a browser session for the holder of an API key.
+        """Begins a browser session for the holder of an API key, which ends with the key.
 
         Raises SignInRefused, and SignInBlocked while the address is kept out.
         """
@@ -350,6 +355,7 @@ class Accounts:
                         ip_address=origin.ip_address,
                         user_agent=_short(origin.user_agent),
                         expires_at=func.chatter.clock() + SESSION_LENGTH,
+                        api_key_id=identity.api_key_id,
                     )
                     .returning(BrowserSession.id)
                 )

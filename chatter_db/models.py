@@ -340,3 +340,4 @@ class BrowserSession(Base):
     created_at: Mapped[datetime] = _default()
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey(ApiKey.id, ondelete="CASCADE"))

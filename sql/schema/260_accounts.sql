@@ -45,9 +45,13 @@ create table chatter.browser_sessions (
   created_at timestamptz not null default chatter.clock(),
   expires_at timestamptz not null,
   revoked_at timestamptz,
+  api_key_id uuid,
   constraint browser_sessions_pkey primary key (id),
   constraint browser_sessions_user_id_fkey
     foreign key (user_id) references chatter.users (id) on delete cascade,
+  -- A session that was begun with a key is no better than the key.
+  constraint browser_sessions_api_key_id_fkey
+    foreign key (api_key_id) references chatter.api_keys (id) on delete cascade,
   constraint browser_sessions_hash_key unique (hash),
   constraint browser_sessions_hash_check check (octet_length(hash) = 32),
   constraint browser_sessions_user_agent_check check (length(user_agent) <= 1000)
@@ -55,6 +59,9 @@ create table chatter.browser_sessions (
 
 -- A user's sessions, and the foreign key.
 create index browser_sessions_user_id_idx on chatter.browser_sessions (user_id);
+-- For the foreign key.
+create index browser_sessions_api_key_id_idx on chatter.browser_sessions (api_key_id)
+  where api_key_id is not null;
 -- What is over and can go.
 create index browser_sessions_expires_at_idx on chatter.browser_sessions (expires_at);
 
@@ -82,5 +89,8 @@ comment on column chatter.browser_sessions.user_agent is 'What the browser calle
 comment on column chatter.browser_sessions.created_at is 'When the session was begun.';
 comment on column chatter.browser_sessions.expires_at is 'When it ends by itself.';
 comment on column chatter.browser_sessions.revoked_at is 'When it was ended: signed out, or the password changed.';
+comment on column chatter.browser_sessions.api_key_id is
+  'The key it was begun with, if by one: it ends with it.';
+comment on index chatter.browser_sessions_api_key_id_idx is 'The sessions of a key.';
 comment on index chatter.browser_sessions_user_id_idx is 'A user''s sessions.';
 comment on index chatter.browser_sessions_expires_at_idx is 'Sessions that are over.';

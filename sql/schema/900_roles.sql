@@ -132,7 +132,8 @@ begin
     grant insert (user_id, name, prefix, hash, expires_at),
       update (expires_at, last_used_at, revoked_at)
       on chatter.api_keys to chatter_app;
-    grant insert (user_id, hash, ip_address, user_agent, expires_at), update (revoked_at)
+    grant insert (user_id, hash, ip_address, user_agent, expires_at, api_key_id),
+      update (revoked_at)
       on chatter.browser_sessions to chatter_app;
   end if;
 

@@ -361,6 +361,30 @@ async def test_a_key_is_rotated_without_a_gap(
     assert await accounts.of_key(old.secret) is None
 
 
+async def test_a_browser_that_signed_in_with_a_key_is_signed_out_with_it(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada", password=PASSWORD)
+    leaked, kept = [await accounts.create_key(ada.user_id, name) for name in ("leaked", "kept")]
+    (thief, stolen), (own, token) = [
+        await accounts.sign_in_with_key(key.secret) for key in (leaked, kept)
+    ]
+    by_password, _ = await accounts.sign_in("ada", PASSWORD)
+    assert await accounts.of_session(stolen) == thief
+
+    assert await accounts.revoke_key(ada.user_id, leaked.id)
+    assert await accounts.of_session(stolen) is None
+    assert await accounts.of_session(token) == own
+    sessions = {thief.credential, own.credential, by_password.credential}
+    assert set(await accounts.still_good(sessions)) == sessions - {thief.credential}
+
+    # One that was rotated is good for a day, and so is the session.
+    assert await accounts.rotate_key(ada.user_id, kept.id)
+    assert await accounts.of_session(token) == own
+    db.execute("update chatter.api_keys set expires_at = now() where revoked_at is null")
+    assert await accounts.of_session(token) is None
+
+
 @pytest.mark.parametrize(("name", "lasts"), [("", None), ("x" * 201, None), ("x", timedelta())])
 async def test_a_key_that_can_not_be(
     accounts: Accounts, name: str, lasts: timedelta | None

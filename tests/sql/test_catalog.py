@@ -313,6 +313,7 @@ def test_foreign_keys_say_what_a_deletion_does(books: Books) -> None:
     assert found == {
         "alerts_rule_name_fkey": "r",
         "api_keys_user_id_fkey": "c",
+        "browser_sessions_api_key_id_fkey": "c",
         "browser_sessions_user_id_fkey": "c",
         "passwords_user_id_fkey": "c",
         "repriced_messages_repricing_id_fkey": "r",
@@ -334,7 +335,7 @@ def test_references_have_an_index(books: Books) -> None:
         "where a.attrelid = 'chatter.messages'::regclass "
         "and a.attname in ('conversation_id', 'execution_id')"
     )
-    assert len(references) == 13
+    assert len(references) == 14
     for table, column in references:
         leading = books.value(
             "select count(*) from pg_index where indrelid = %s::regclass and indkey[0] = %s "

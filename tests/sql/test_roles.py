@@ -71,7 +71,9 @@ COLUMNS: dict[tuple[str, str, str], str] = {
     (APP, "UPDATE", "passwords"): "hash changed_at",
     (APP, "INSERT", "api_keys"): "user_id name prefix hash expires_at",
     (APP, "UPDATE", "api_keys"): "expires_at last_used_at revoked_at",
-    (APP, "INSERT", "browser_sessions"): "user_id hash ip_address user_agent expires_at",
+    (APP, "INSERT", "browser_sessions"): (
+        "user_id hash ip_address user_agent expires_at api_key_id"
+    ),
     (APP, "UPDATE", "browser_sessions"): "revoked_at",
     (READER, "SELECT", "users"): "id external_id role created_at",
     (READER, "SELECT", "conversations"): (
