@@ -433,7 +433,7 @@ async def test_a_run_id_that_is_used_again_is_another_run(
     """An app gives its request's id, and tries again with it: both are paid for."""
     config: Any = {"run_id": uuid4()}
     for _ in range(2):
-        with_recorder = {**config, "callbacks": [chatter.recorder(conversation="c")]}
+        with_recorder: Any = {**config, "callbacks": [chatter.recorder(conversation="c")]}
         await model_of(provider).ainvoke("Hello", config=with_recorder)
     with_recorder = {**config, "callbacks": [chatter.recorder(conversation="c")]}
     await agent(model_of(provider)).ainvoke({"messages": "Hello"}, config=with_recorder)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0040"
-down_revision = "0028"
+revision = "0030"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
 
