@@ -19,4 +19,5 @@ from analytics.usage_between(
     (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
   ) as u
 group by u.workflow_name
+having sum(u.messages) <> 0
 order by cost desc nulls last, calls desc, u.workflow_name;

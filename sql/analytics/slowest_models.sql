@@ -25,6 +25,7 @@ from (
         (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
       ) as l
     group by l.provider, l.model, l.measure, l.bin
+    having sum(l.calls) <> 0
   ) as x
 ) as b
 group by b.provider, b.model, b.measure

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from chatter_db import Chatter
-from chatter_db.analytics import run_report
+from chatter_db.analytics import reports, run_report
 from tests.sql.books import Books
 
 
@@ -103,6 +103,25 @@ async def test_every_figure_is_in_its_column(chatter: Chatter, books: Books) -> 
         **{"execution_id": run, "workflow_name": "support", "conversation_id": talk},
         **{"model_calls": 4, "tool_calls": 0, **total, "cost": calls["cost"]},
     }
+
+
+async def test_what_was_corrected_away_is_in_no_report(chatter: Chatter, books: Books) -> None:
+    ada = books.user("ada")
+    talk = books.conversation(user_id=ada)
+    run = books.execution(talk, status="completed")
+    for ms in (100, 200):
+        message = books.message(
+            talk, execution_id=run, model_used="gpt-4o", prompt_tokens=10, cache_read_tokens=5
+        )
+        books.change(message, response_time_ms=ms, time_to_first_token_ms=ms / 2, cost=1)
+        call = books.tool_call(run, message_id=message, duration_ms=ms)
+        if ms == 100:
+            books.value("select analytics.fold()")
+        books.delete_tool_calls(call)
+        books.delete(message)
+    for name, report in reports().items():
+        mine = {"user_id": str(ada)} if "user_id" in report.defaults else {}
+        assert await told(chatter, name, **mine) == [], name
 
 
 async def test_a_period_begins_with_since_and_ends_before_until(
