@@ -82,18 +82,38 @@ def test_only_runs_of_the_dead_are_abandoned(own_books: Books) -> None:
 
 def test_silence_counts_from_the_start_of_the_server(own_books: Books) -> None:
     """After an outage the living are given the time to say that they live."""
-    run = own_books.execution(recorder_id=recorder(own_books, silent=timedelta(days=2)))
+    process = recorder(own_books, silent=timedelta(days=2))
+    run = own_books.execution(recorder_id=process)
     up = "clock_timestamp() - pg_postmaster_start_time() + '1 minute'"
     assert own_books.connection.execute(f"select chatter.sweep_executions({up})").fetchone() == (0,)
     assert state(own_books, run) == ("running", None)
+    # Nor is their process forgotten: it may be about to say so.
+    assert own_books.rows("select id from chatter.recorders") == [(process,)]
 
 
 def test_runs_without_a_recorder_have_a_day(own_books: Books) -> None:
-    row = own_books.connection.execute("select chatter.clock() - interval '25 hours'").fetchone()
-    assert row is not None
-    run = own_books.execution(started_at=row[0])
+    now = own_books.value("select chatter.clock()")
+    run = own_books.execution(started_at=now - timedelta(hours=25))
+    younger = own_books.execution(started_at=now - timedelta(hours=23))
     assert sweep(own_books) == 1
     assert state(own_books, run) == ("abandoned", "Abandoned")
+    assert state(own_books, younger) == ("running", None)
+
+
+def test_an_abandoned_run_ended_with_the_last_sign_of_its_process(own_books: Books) -> None:
+    heard = own_books.value("select chatter.clock()") - DEAD_FOR
+    process = recorder(own_books)
+    own_books.value(
+        "update chatter.recorders set heartbeat_at = %s where id = %s returning id", heard, process
+    )
+    for started, ended in (
+        (heard - timedelta(minutes=5), heard),
+        # It can't have ended before it began.
+        (heard + timedelta(minutes=1), heard + timedelta(minutes=1)),
+    ):
+        run = own_books.execution(recorder_id=process, started_at=started)
+        assert sweep(own_books) == 1
+        assert own_books.field("workflow_executions", run, "finished_at") == ended
 
 
 def test_what_a_writer_holds_is_left_for_the_next_time(own_books: Books, url: str) -> None:
@@ -109,12 +129,12 @@ def test_what_a_writer_holds_is_left_for_the_next_time(own_books: Books, url: st
 
 
 def test_recorders_without_running_runs_go_after_a_day(own_books: Books) -> None:
-    gone = recorder(own_books, silent=timedelta(days=2))
+    recorder(own_books, silent=timedelta(days=2))
     kept = recorder(own_books, silent=timedelta(hours=2))
+    just_stopped = recorder(own_books, silent=timedelta(days=2), stopped=True)
     sweep(own_books)
-    left = own_books.connection.execute("select id from chatter.recorders").fetchall()
-    assert (gone,) not in left
-    assert (kept,) in left
+    left = own_books.rows("select id from chatter.recorders")
+    assert sorted(left) == sorted([(kept,), (just_stopped,)])
 
 
 @pytest.mark.parametrize("interval", ["-1 second", None])
