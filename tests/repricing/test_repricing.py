@@ -130,6 +130,48 @@ def test_a_price_holds_until_the_next_one(
     assert found == ([] if prompt is None else [(prompt,)])
 
 
+@pytest.mark.parametrize(
+    ("cache_read", "cache_write", "costs"),
+    [
+        # A cache without a price of its own costs as the prompt; what isn't counted is none.
+        (None, None, ["0.003", "0.003", "0.003", "0.003"]),
+        (Decimal("0.5"), Decimal(3), ["0.003", "0.0024", "0.0035", "0.003"]),
+    ],
+)
+def test_what_a_call_costs(
+    connection: Connection,
+    books: Books,
+    cache_read: Decimal | None,
+    cache_write: Decimal | None,
+    costs: list[str],
+) -> None:
+    set_price(
+        connection,
+        "inhouse",
+        "llama",
+        valid_from=START,
+        prompt=Decimal(2),
+        completion=Decimal(10),
+        cache_read=cache_read,
+        cache_write=cache_write,
+    )
+
+    def cost(*counts: int | None) -> Decimal | None:
+        found: Decimal | None = books.value(
+            "select chatter.cost_by(p, %s, %s, %s, %s) "
+            "from chatter.price_at('inhouse', 'llama', %s) as p",
+            *counts,
+            START,
+        )
+        return found
+
+    cached = ((None, None), (400, None), (None, 500), (400, 600))
+    assert [cost(1000, 100, *counts) for counts in cached] == list(map(Decimal, costs))
+    # More from the cache than there was, or a count that nobody knows: so is the cost.
+    for counts in ((1000, 100, 400, 601), (None, 100, None, None), (1000, None, None, None)):
+        assert cost(*counts) is None
+
+
 def test_missing_costs_are_filled_and_put_back(connection: Connection, books: Books) -> None:
     conversation = books.conversation(user_id=books.user("ada"))
     run = books.execution(conversation)
