@@ -125,7 +125,11 @@ def test_filters(books: Books) -> None:
     books.message(other)
 
     def types(**filters: Any) -> list[str]:
-        return Reader(books, position, **filters).types()
+        whole = Reader(books, position, **filters).types()
+        # Resumed after each event it is the same: the filters hold in mid-batch, too.
+        pages = Reader(books, position, **filters)
+        assert [row[2] for _ in range(len(whole) + 1) for row in pages.read(limit=1)] == whole
+        return whole
 
     assert len(types()) == 7
     assert len(types(conversation_id=mine)) == len(types(user_id=user)) == 4
