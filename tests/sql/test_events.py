@@ -1,6 +1,7 @@
 """200 to 210: which change is which event, how long it is kept, and whom it wakes."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -69,6 +70,13 @@ def test_a_message_and_a_model_call(books: Books) -> None:
         prompt_tokens=10,
         completion_tokens=5,
         cost="0.0012",
+        provider_used="openai",
+        model_used="gpt-4o",
+        response_time_ms=250.5,
+        time_to_first_token_ms=50,
+        status="failed",
+        error_type="Timeout",
+        error_message="secret words",
         content="secret words",
         correlation_id="r-1",
     )
@@ -81,14 +89,23 @@ def test_a_message_and_a_model_call(books: Books) -> None:
     assert [row[3] for row in (created, response)] == ["conversation", "workflow"]
     assert created[4:8] == response[4:8] == (user, conversation, run, "r-1")
     assert updated[4:7] == (user, conversation, None)
-    assert response[8] == {
-        **response[8],
+    assert created[8] == {
         "v": 1,
         "message_id": str(answered),
+        "role": "assistant",
+        "kind": "turn",
+        "status": "failed",
+        "provider": "openai",
+        "model": "gpt-4o",
         "prompt_tokens": 10,
         "completion_tokens": 5,
+        "total_tokens": 15,
         "cost": "0.0012",
+        "usage_status": "reported",
+        "response_time_ms": 250.5,
+        "error_type": "Timeout",
     }
+    assert response[8] == created[8]
     assert updated[8] == {
         "v": 1,
         "status": "active",
@@ -134,6 +151,18 @@ def test_a_change_of_figures_is_an_update_and_a_change_of_text_is_none(books: Bo
     books.change(message, prompt_tokens=7)
     (updated,) = reader.read()
     assert (updated[2], updated[8]["prompt_tokens"]) == ("conversation_updated", 7)
+    changes: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        ({"kind": "step"}, {"message_count": 0}),
+        ({"role": "user"}, {"unpriced_calls": 0}),
+        ({"role": "assistant"}, {"unpriced_calls": 1}),
+        ({"completion_tokens": 3}, {"completion_tokens": 3}),
+        ({"total_tokens": 99}, {"total_tokens": 99}),
+        ({"cost": "0.5"}, {"total_cost": "0.5", "unpriced_calls": 0}),
+    )
+    for columns, figures in changes:
+        books.change(message, **columns)
+        (updated,) = reader.read()
+        assert updated[8] == updated[8] | figures, columns
     books.move(message, to=other)
     assert {row[5]: row[8]["prompt_tokens"] for row in reader.read()} == {conversation: 0, other: 7}
     books.connection.execute("delete from chatter.messages")
@@ -168,9 +197,28 @@ def test_runs(books: Books, status: str, event: str) -> None:
     assert reader.types() == ["workflow_started"]
     books.connection.execute("update chatter.workflow_executions set metadata = '{\"a\": 1}'")
     assert reader.read() == []
+    message = {"execution_id": run, "prompt_tokens": 7, "cost": "0.25"}
+    books.message(books.conversation(), **message)
+    for _ in range(2):
+        books.tool_call(run)
+    reader.read()
     books.connection.execute("update chatter.workflow_executions set status = %s", [status])
     (ended,) = reader.read()
-    assert (ended[2], ended[6], ended[7], ended[8]["status"]) == (event, run, "r-1", status)
+    assert (ended[2], ended[6], ended[7]) == (event, run, "r-1")
+    payload = dict(ended[8])
+    for moment in ("started_at", "finished_at"):
+        told = datetime.fromisoformat(payload.pop(moment))
+        assert told == books.field("workflow_executions", run, moment)
+    assert payload == {
+        "v": 1,
+        "workflow_name": "support",
+        "status": status,
+        "model_calls": 1,
+        "tool_calls": 2,
+        "total_tokens": 7,
+        "total_cost": "0.25",
+        "error_type": None,
+    }
     books.execution(status=status)
     assert reader.types() == ["workflow_started", event]
 
@@ -178,10 +226,22 @@ def test_runs(books: Books, status: str, event: str) -> None:
 def test_tool_calls(books: Books) -> None:
     run = books.execution(books.conversation(), correlation_id="r-1")
     reader = Reader(books, now(books))
-    books.tool_call(run, tool_name="search")
+    message = books.message(books.conversation())
+    reader.read()
+    call = books.tool_call(
+        run, tool_name="search", message_id=message, tool_call_id="call_1", duration_ms=7
+    )
     (called,) = reader.read()
     assert (called[2], called[6], called[7]) == ("tool_called", run, "r-1")
-    assert (called[8]["tool_name"], called[8]["status"]) == ("search", "requested")
+    assert called[8] == {
+        "v": 1,
+        "tool_call": str(call),
+        "message_id": str(message),
+        "tool_call_id": "call_1",
+        "tool_name": "search",
+        "status": "requested",
+        "duration_ms": 7,
+    }
     books.connection.execute("update chatter.tool_calls set status = 'completed'")
     assert reader.read() == []
 
@@ -195,7 +255,18 @@ def test_the_door(books: Books) -> None:
     rows = reader.read()
     types = [(row[2], row[3]) for row in rows]
     assert types.count(("login_failure", "security")) == 10
-    assert types.count(("alert_raised", "alert")) == 1
+    (alert,) = [row[8] for row in rows if (row[2], row[3]) == ("alert_raised", "alert")]
+    until = "select blocked_until from chatter.alerts where id = %s"
+    assert datetime.fromisoformat(alert["blocked_until"]) == books.value(until, alert["alert"])
+    assert {**alert, "alert": None, "blocked_until": None} == {
+        "v": 1,
+        "alert": None,
+        "rule": "failed_logins_per_address",
+        "severity": "high",
+        "subject": "ip_address",
+        "events": 10,
+        "blocked_until": None,
+    }
     assert {row[7] for row in rows} == {"r-1"}
     assert "203.0.113.7" not in str(rows)
 
