@@ -70,8 +70,12 @@ def test_the_period_ends_now_and_not_on_a_clock(books: Books) -> None:
 def test_old_events_do_not_count(books: Books) -> None:
     at(books, "2026-05-04 12:00:00+00")
     failures(books, 9)
+    used: dict[str, Any] = {"event_type": "api_key_used", "details": {"api_key_id": "key"}}
+    failures(books, 99, **used)
     at(books, "2026-05-04 12:15:00+00")
     failures(books, 9)
+    at(books, "2026-05-04 13:00:00+00")
+    failures(books, 99, **used)
     assert alerts(books) == []
 
 
