@@ -151,6 +151,8 @@ def message(dice: random.Random, where: tuple[UUID, UUID | None]) -> dict[str, A
         "completion_tokens": None if unknown or not call else dice.randrange(1000),
         "total_tokens": None if unknown or not call else dice.randrange(2000),
         "cache_read_tokens": dice.choice([None, 7]) if call else None,
+        "cache_write_tokens": dice.choice([None, 11]) if call else None,
+        "reasoning_tokens": dice.choice([None, 5]) if call else None,
         "cost": dice.choice([None, Decimal("0.000123"), Decimal("1.5")]) if call else None,
         "usage_status": ("unknown" if unknown else "reported") if call else None,
         "status": dice.choice(["completed"] * 4 + ["failed", "cancelled"]) if call else "completed",
