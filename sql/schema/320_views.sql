@@ -314,8 +314,8 @@ select
   sum(u.cache_write_tokens)::bigint as cache_write_tokens,
   round(sum(u.cache_read_tokens) / nullif(sum(u.prompt_tokens), 0), 4) as read_share
 from analytics.usage_day_live as u
-where u.cache_read_tokens <> 0 or u.cache_write_tokens <> 0
-group by 1, u.provider, u.model;
+group by 1, u.provider, u.model
+having sum(u.cache_read_tokens) <> 0 or sum(u.cache_write_tokens) <> 0;
 
 create materialized view analytics.cache_usage as
 select v.*, chatter.clock() as as_of from analytics.cache_usage_live as v

@@ -46,6 +46,11 @@ FROM = """
     left join chatter.workflow_executions as e on e.id = m.execution_id
 """
 
+MODEL_DAY = """
+  (m.created_at at time zone 'UTC')::date as day, coalesce(m.provider_used, '') as provider,
+  coalesce(m.model_used, '') as model
+"""
+
 RECOUNTS = {
     "usage_15min_live": f"""
       select date_bin('15 minutes', m.created_at, '2000-01-01 00:00:00+00') as bucket,
@@ -70,6 +75,28 @@ RECOUNTS = {
       select (m.created_at at time zone 'UTC')::date as day,
         coalesce(e.workflow_name, '') as workflow_name, coalesce(m.provider_used, '') as provider,
         coalesce(m.model_used, '') as model, m.kind, {MEASURES} {FROM} group by 1, 2, 3, 4, 5
+    """,
+    "usage_by_model_live": f"""
+      select {MODEL_DAY}, {MEASURES} {FROM} group by 1, 2, 3 having bool_or(m.model_call)
+    """,
+    "usage_by_workflow_live": f"""
+      select (m.created_at at time zone 'UTC')::date as day,
+        coalesce(e.workflow_name, '') as workflow_name, {MEASURES} {FROM} group by 1, 2
+    """,
+    "usage_by_user_live": f"""
+      select (m.created_at at time zone 'UTC')::date as day, c.user_id, {MEASURES} {FROM}
+      group by 1, 2
+    """,
+    "cache_usage_live": f"""
+      select k.day, k.provider, k.model, k.prompt_tokens, k.cache_read_tokens,
+        k.cache_write_tokens, round(k.cache_read_tokens::numeric / nullif(k.prompt_tokens, 0), 4)
+      from (select {MODEL_DAY}, {MEASURES} {FROM} group by 1, 2, 3) as k
+      where k.cache_read_tokens <> 0 or k.cache_write_tokens <> 0
+    """,
+    "unpriced_usage_live": f"""
+      select k.day, k.provider, k.model, k.calls, k.unpriced_calls, k.unknown_usage
+      from (select {MODEL_DAY}, {MEASURES} {FROM} group by 1, 2, 3) as k
+      where k.unpriced_calls <> 0 or k.unknown_usage <> 0
     """,
     "usage_daily_live": f"""
       select (m.created_at at time zone 'UTC')::date as day, {MEASURES} {FROM} group by 1
@@ -301,6 +328,9 @@ def test_rollups_are_counted_anew(books: Books) -> None:
     ):
         books.connection.execute(f"update analytics.{table} set calls = calls + 1".encode())
     books.connection.execute("update analytics.usage_user_day set cost = cost + 1")
+    books.connection.execute(
+        "update analytics.usage_day set prompt_tokens = 0, unknown_usage = unknown_usage + 1"
+    )
     books.connection.execute("delete from analytics.latency_hour")
     assert differences(books).keys() == RECOUNTS.keys()
     assert books.value("select analytics.rebuild()") == 100
