@@ -27,8 +27,12 @@ def test_an_older_message_does_not_move_last_message_at(
     books: Books, dated: tuple[UUID, list[UUID]]
 ) -> None:
     conversation, _ = dated
-    books.message(conversation, created_at=NOON - timedelta(days=1))
-    assert books.last_message_at(conversation) == after_noon(2)
+    older = {"conversation_id": conversation, "created_at": NOON - timedelta(days=1)}
+    elsewhere = {**older, "conversation_id": books.conversation()}
+    # Alone, together, and in a statement for several conversations.
+    for rows in ([older], [older, older], [older, elsewhere]):
+        books.messages(rows)
+        assert books.last_message_at(conversation) == after_noon(2)
 
 
 def test_deleting_the_newest_message_looks_at_what_is_left(
