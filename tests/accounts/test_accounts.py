@@ -44,9 +44,11 @@ async def test_a_browser_signs_in_and_out(
     assert await accounts.of_session(token) == identity
     assert await accounts.of_session(token + "x") is None
 
+    _, elsewhere = await accounts.sign_in("ada", PASSWORD, origin=HOME)
     await accounts.sign_out(identity, origin=HOME)
     assert await accounts.of_session(token) is None
-    assert events(db) == ["account_created", "login_success", "token_revoked"]
+    assert await accounts.of_session(elsewhere) is not None
+    assert events(db) == ["account_created", *["login_success"] * 2, "token_revoked"]
     row = db.execute(
         "select host(ip_address), user_agent, correlation_id, user_id "
         "from chatter.security_events where event_type = 'login_success'"
@@ -217,9 +219,12 @@ async def waits_for_a_lock(db: psycopg.Connection[tuple[object, ...]]) -> None:
 
 async def test_a_new_password_signs_every_browser_out(accounts: Accounts) -> None:
     ada = await accounts.create_user("ada", password=PASSWORD)
+    await accounts.create_user("bob", password=PASSWORD)
     _, token = await accounts.sign_in("ada", PASSWORD)
+    bob, of_bob = await accounts.sign_in("bob", PASSWORD)
     await accounts.set_password(ada.user_id, "another good password")
     assert await accounts.of_session(token) is None
+    assert await accounts.of_session(of_bob) == bob
     with pytest.raises(SignInRefused):
         await accounts.sign_in("ada", PASSWORD)
     await accounts.sign_in("ada", "another good password")
@@ -359,6 +364,15 @@ async def test_a_key_is_rotated_without_a_gap(
     assert ends == (True,)
     assert await accounts.rotate_key(ada.user_id, old.id, grace=timedelta()) is not None
     assert await accounts.of_key(old.secret) is None
+    # No key becomes good for longer, or again.
+    short = await accounts.create_key(ada.user_id, "guest", lasts=timedelta(hours=1))
+    assert await accounts.rotate_key(ada.user_id, short.id) is not None
+    assert db.execute(
+        "select expires_at from chatter.api_keys where id = %s", [short.id]
+    ).fetchone() == (short.expires_at,)
+    assert await accounts.revoke_key(ada.user_id, new.id)
+    for over in (old, new):
+        assert await accounts.rotate_key(ada.user_id, over.id) is None
 
 
 async def test_a_browser_that_signed_in_with_a_key_is_signed_out_with_it(
