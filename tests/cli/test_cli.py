@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -131,7 +132,9 @@ def test_check_finds_what_a_session_without_triggers_did(
     assert done.returncode == 1
     assert "wrong" in done.stdout and "prompt_tokens" in done.stdout
     assert "To mend it: select * from chatter.recount();" in done.stdout
-    found = json.loads(chatter_command("check", "--json", url=url).stdout)
+    for_programs = chatter_command("check", "--json", url=url)
+    assert for_programs.returncode == 1
+    found = json.loads(for_programs.stdout)
     assert {row["total"]: row["recounted"] for row in found["conversation_totals"]}[
         "prompt_tokens"
     ] == "7"
@@ -157,9 +160,32 @@ def test_status_shows_the_state(
     assert shown.returncode == 0
     assert "1,234" in shown.stdout
     assert "1 model calls have no known price" in shown.stdout
+    db.execute(
+        "insert into chatter.workflow_executions (workflow_name, started_at) "
+        "select 'w', timestamptz '2026-03-01 09:00+00' + n * interval '1 hour' "
+        "from generate_series(0, 1) as n"
+    )
+    db.execute("insert into chatter.users (external_id) values ('ada'), ('bob'), ('eve')")
+    db.execute(
+        "insert into chatter.messages (conversation_id, role, prompt_tokens, completion_tokens) "
+        "select id, 'user', 5, 6 from chatter.conversations"
+    )
     facts = json.loads(chatter_command("status", "--json", url=url).stdout)
-    assert (facts["messages"], facts["cost"], facts["unknown_usage"]) == (2, "0.5", 1)
-    assert (facts["schema_version"], facts["server"]) == (migrating.head(), "yours")
+    told: dict[str, Any] = {
+        **{"schema_version": migrating.head(), "server": "yours", "hidden": []},
+        **{"users": 3, "conversations": 1, "messages": 3, "model_calls": 2},
+        **{"prompt_tokens": 1239, "completion_tokens": 6, "cost": "0.5"},
+        **{"unpriced_calls": 1, "unknown_usage": 1},
+        # A conversation, two calls with their totals, a question with its own, two runs.
+        **{"running": 2, "deltas_waiting": 3, "events": 1 + 3 + 3 + 2 + 2},
+        **{"worker": None, "worker_missing": True},
+    }
+    assert {name: facts[name] for name in told} == told
+    assert datetime.fromisoformat(facts["running_since"]) == datetime(2026, 3, 1, 9, tzinfo=UTC)
+    for age, missing in (("50 seconds", False), ("70 seconds", True)):
+        db.execute("update analytics.state set worked_at = now() - %s::interval", [age])
+        facts = json.loads(chatter_command("status", "--json", url=url).stdout)
+        assert facts["worker_missing"] is missing
 
 
 def test_psql_gets_its_arguments(chatter_command: Run, url: str) -> None:

@@ -97,6 +97,9 @@ async def test_the_command(chatter: Chatter, url: str, chatter_command: Run) -> 
         missing = chatter_command("trace", unknown, url=url)
         assert missing.returncode == 1
         assert f"Nothing in the books bears the correlation id {unknown!r}" in missing.stderr
+        for_programs = chatter_command("trace", unknown, "--json", url=url)
+        assert for_programs.returncode == 1
+        assert json.loads(for_programs.stdout) == {"correlation_id": unknown, "steps": []}
 
 
 def test_long_histories_are_found_by_index(db: psycopg.Connection[Any]) -> None:
