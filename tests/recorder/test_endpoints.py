@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 from langchain_anthropic import ChatAnthropic
-from langchain_core.messages import HumanMessage
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import SecretStr
 from sqlalchemy import select
@@ -160,3 +161,30 @@ async def test_azure_s_package_is_azure(
 )
 def test_who_answered(asked: str | None, stated: str | None, provider: str | None) -> None:
     assert provider_answering(asked, stated) == provider
+
+
+@pytest.mark.parametrize(
+    ("answered", "cost"),
+    [
+        # A version that no list has yet, or a deployment's own name.
+        ("gpt-4o-mini-of-tomorrow", Decimal("0.00021")),
+        # Who answered comes first, where the list knows both.
+        ("gpt-4o", Decimal("0.0035")),
+    ],
+)
+async def test_a_model_that_no_list_knows_is_priced_as_the_one_that_was_asked(
+    chatter: Chatter, answered: str, cost: Decimal
+) -> None:
+    answer = AIMessage(
+        "Hi",
+        usage_metadata={"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100},
+        response_metadata={"model_name": answered},
+    )
+    model = GenericFakeChatModel(
+        messages=iter([answer]),
+        metadata={"ls_provider": "openai", "ls_model_name": "gpt-4o-mini"},
+    )
+    await model.ainvoke("Hello", config={"callbacks": [chatter.recorder(conversation="c")]})
+    async with chatter.session() as session:
+        booked = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
+    assert (booked.model_used, booked.cost) == (answered, cost)

@@ -346,6 +346,20 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
         ],
         (5, 10, 15, None, None, None),
     ),
+    (
+        "Bedrock's metrics, beside which the cache stands",
+        [
+            {
+                "amazon-bedrock-invocationMetrics": {
+                    "inputTokenCount": 10,
+                    "cacheReadInputTokenCount": 70,
+                    "cacheWriteInputTokenCount": 20,
+                    "outputTokenCount": 5,
+                },
+            },
+        ],
+        (100, 5, 105, 70, 20, None),
+    ),
 ]
 
 
