@@ -64,8 +64,9 @@ NOTHING = dict.fromkeys(
         {"status": "cancelled", "time_to_first_token_ms": None},
         {"response_time_ms": None},
         {**NOTHING, "usage_status": "unknown"},
-        # Latencies and costs of what is no model call.
+        # Latencies, costs and usage of what is no model call.
         {**NOTHING, "role": "user", "response_time_ms": 3, "cost": Decimal("0.5")},
+        {**NOTHING, "role": "user", "usage_status": "unknown"},
     ],
 )
 def test_alone_and_among_others(
