@@ -91,6 +91,9 @@ def owners(books: Books) -> dict[str, set[UUID]]:
 def test_statements_without_a_condition_meet_one_s_own_rows(
     books: Books, ada: Tenant, bob: Tenant
 ) -> None:
+    # Of a run in one's conversation that is another's by itself, its calls are, too.
+    theirs = books.execution(ada.conversation, user_id=bob.user)
+    books.tool_call(theirs)
     with acting_for(books, ada.user):
         assert owners(books) == {key: {ada.user} for key in ("users", *TABLES)}
         assert books.rows("select id from chatter.messages") == [(ada.message,)]
