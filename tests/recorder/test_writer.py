@@ -102,6 +102,23 @@ def test_a_repeated_record_changes_nothing(writer: Writer, db: psycopg.Connectio
     assert totals.fetchall() == [(10, 5)]
 
 
+def test_an_end_that_comes_late_is_the_end_of_what_passed_for_abandoned(
+    writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    run = start()
+    writer.submit([run]).result()
+    db.execute("update chatter.workflow_executions set status = 'abandoned'")
+    ended = datetime.now(UTC)
+    for end in (
+        RunEnded(execution_id=run.execution_id, status="completed", finished_at=ended),
+        # And no other one after it.
+        RunEnded(execution_id=run.execution_id, status="failed", finished_at=datetime.now(UTC)),
+    ):
+        writer.submit([end]).result()
+    found = db.execute("select status, finished_at from chatter.workflow_executions")
+    assert found.fetchall() == [("completed", ended)]
+
+
 def test_what_is_ready_together_shares_a_commit(
     writer: Writer, db: psycopg.Connection[Any]
 ) -> None:
