@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -58,6 +59,11 @@ async def test_it_is_said_once_for_a_model(
 async def test_an_estimate_is_marked_and_has_no_price(
     chatter: Chatter, db: Database, asked: Provider
 ) -> None:
+    # Nor one of one's own, which the database applies.
+    db.execute(
+        "insert into chatter.prices (provider, model, valid_from, prompt_price, completion_price) "
+        "values ('openai', 'gpt-4o-mini', '2026-01-01', 2, 10)"
+    )
     config: RunnableConfig = {"callbacks": [chatter.recorder(estimate_usage=True)]}
     asked.script = [Reply("Take an umbrella with you.")]
     async for _ in single(silent(asked)).astream(question(), config, stream_mode="messages"):
@@ -72,7 +78,7 @@ async def test_an_estimate_is_marked_and_has_no_price(
     assert (status, cost) == ("estimated", None)
     assert 3 <= prompt <= 12 and 5 <= completion <= 15
     assert metadata["usage_estimated_by"] == "count_tokens_approximately"
-    assert reported[:3] == ("reported", 10, 5)
+    assert reported[:4] == ("reported", 10, 5, Decimal("0.00007"))
     assert failed[:3] == ("unknown", None, None)
     assert (
         db.execute("select unpriced_calls from chatter.conversations").fetchall().count((1,)) == 2
