@@ -1,5 +1,6 @@
 """What waits in the spool: booked in order, and nobody waits for all of it."""
 
+import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,23 @@ def test_what_comes_while_the_spool_is_booked_is_kept_in_order(spool_dir: Path) 
             spool.append([run])
             assert sum(path.stat().st_size for path in spool_dir.glob("*/*.jsonl")) < 4000
         assert [*found, *drained(spool, 2)] == [[run] for run in runs]
+
+
+def test_what_a_full_disk_took_in_part_hides_nothing_behind_it(spool_dir: Path) -> None:
+    """The rest of it is written before the next entry, which has to be booked as well."""
+    runs = [start() for _ in range(3)]
+    with closing(open_spool("test")) as spool:
+        spool.append([runs[0]])
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (spool.taken + 10, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                spool.append([runs[1]])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        spool.append([runs[2]])
+        assert drained(spool, 1) == [[run] for run in runs]
+        assert not list(spool_dir.glob("*/*.jsonl"))
 
 
 def drained(spool: Spool, limit: int) -> list[list[Record]]:
