@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chatter_db import Chatter, RecordingFailed
-from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted
+from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted, ToolCallRow, ToolRun
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.providers.openai import Provider, Reply
@@ -117,6 +117,39 @@ def test_an_end_that_comes_late_is_the_end_of_what_passed_for_abandoned(
         writer.submit([end]).result()
     found = db.execute("select status, finished_at from chatter.workflow_executions")
     assert found.fetchall() == [("completed", ended)]
+
+
+def test_a_tool_that_runs_later_is_the_one_that_was_asked_for_last(
+    writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    """Some providers begin their ids anew with every answer."""
+    run, asked = start(), datetime.now(UTC)
+    writer.submit([run]).result()
+    for number in range(3):
+        answer = message(run, created_at=asked + timedelta(seconds=number))
+        call = ToolCallRow(
+            id=uuid4(),
+            execution_id=run.execution_id,
+            message_id=answer.id,
+            tool_call_id="call_0",
+            tool_name=f"tool {number}",
+        )
+        writer.submit([answer, call]).result()
+    later = start(started_at=asked + timedelta(minutes=1))
+    ran = ToolRun(
+        id=uuid4(),
+        execution_id=later.execution_id,
+        tool_call_id="call_0",
+        status="completed",
+        started_at=asked,
+    )
+    writer.submit([later, ran]).result()
+    found = db.execute("select tool_name, status from chatter.tool_calls order by tool_name")
+    assert found.fetchall() == [
+        ("tool 0", "requested"),
+        ("tool 1", "requested"),
+        ("tool 2", "completed"),
+    ]
 
 
 def test_what_is_ready_together_shares_a_commit(
