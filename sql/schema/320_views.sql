@@ -56,8 +56,8 @@ select
   sum(u.reasoning_tokens)::bigint as reasoning_tokens, sum(u.cost)::numeric as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
 from analytics.usage_day_live as u
-where u.calls <> 0
-group by 1, u.provider, u.model;
+group by 1, u.provider, u.model
+having sum(u.calls) <> 0;
 
 create materialized view analytics.usage_by_model as
 select v.*, chatter.clock() as as_of from analytics.usage_by_model_live as v

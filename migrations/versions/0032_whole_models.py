@@ -1,4 +1,4 @@
-"""The share of prompts that came from a cache is of all prompts."""
+"""What belongs to a model is counted with it, whatever the workflow."""
 
 from pathlib import Path
 
