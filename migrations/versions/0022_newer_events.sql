@@ -57,4 +57,3 @@ begin
   end if;
 end
 $$;
-

@@ -33,4 +33,3 @@ begin
   return null;
 end
 $$;
-
