@@ -57,3 +57,4 @@ begin
   end if;
 end
 $$;
+

@@ -33,3 +33,4 @@ begin
   return null;
 end
 $$;
+
