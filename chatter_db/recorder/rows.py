@@ -104,15 +104,27 @@ def reply(
         time_to_first_token_ms=(call.first_token - call.started) * 1000
         if call.first_token is not None
         else None,
-        finish_reason=_text(stated.get("finish_reason"))
-        or _text(stated.get("stop_reason"))
-        or _text(stated.get("done_reason")),
+        finish_reason=_why_it_ended(stated),
         status=status,
         correlation_id=run.correlation_id,
         metadata=plain(call.metadata) | _figures(usage, cost),
         created_at=at,
         **error_columns(error),
     )
+
+
+def _why_it_ended(stated: Mapping[str, Any]) -> str | None:
+    """By the name that the provider's protocol has for it.
+
+    Of OpenAI's responses the status, unless they say what made them incomplete
+    (https://platform.openai.com/docs/api-reference/responses/object).
+    """
+    for name in ("finish_reason", "stop_reason", "done_reason"):
+        if reason := _text(stated.get(name)):
+            return reason
+    incomplete = stated.get("incomplete_details")
+    reason = incomplete.get("reason") if isinstance(incomplete, Mapping) else None
+    return _text(reason) or _text(stated.get("status"))
 
 
 def _figures(usage: Usage, cost: Cost | None) -> dict[str, Any]:

@@ -47,9 +47,8 @@ class _Handler(Handler):
 
     def closing(self, request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
         if self.path.endswith("/responses"):
-            return iter(
-                [event({"type": "response.completed", "response": _response(request, reply)})]
-            )
+            response = _response(request, reply)
+            return iter([event({"type": f"response.{response['status']}", "response": response})])
         return _chat_closing(request, reply)
 
 
@@ -168,7 +167,8 @@ def _response(request: dict[str, Any], reply: Reply, *, done: bool = True) -> di
         "object": "response",
         "created_at": int(time.time()),
         "model": request["model"],
-        "status": "completed" if done else "in_progress",
+        "status": ("incomplete" if reply.reason else "completed") if done else "in_progress",
+        "incomplete_details": {"reason": reply.reason} if done and reply.reason else None,
         "error": None,
         "output": output if done else [],
         "parallel_tool_calls": True,

@@ -419,6 +419,19 @@ async def test_a_stream_that_says_its_end_twice(chatter: Chatter, provider: Prov
     assert reply.cost == Decimal("0.0000045")
 
 
+@ONE_SERVER
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_why_an_answer_ended(chatter: Chatter, provider: Provider, streaming: bool) -> None:
+    """In the words of each protocol."""
+    told = []
+    for responses, reason in ((False, "length"), (True, None), (True, "max_output_tokens")):
+        provider.script = [Reply("Half an", reason=reason)]
+        model = model_of(provider, use_responses_api=responses, streaming=streaming)
+        await model.ainvoke("Go on", config={"callbacks": [chatter.recorder()]})
+        told.append((await rows(chatter, role="assistant"))[-1].finish_reason)
+    assert told == ["length", "completed", "max_output_tokens"]
+
+
 async def test_a_model_alone_is_a_run(chatter: Chatter, provider: Provider) -> None:
     run = chatter.recorder(user="ada")
     await model_of(provider).ainvoke("Hello?", config={"callbacks": [run]})
