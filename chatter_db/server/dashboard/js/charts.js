@@ -2,7 +2,7 @@
 
 import { el, table } from "./dom.js";
 
-const HEIGHT = 230, LEFT = 52, BOTTOM = 24, TOP = 8;
+const HEIGHT = 230, BOTTOM = 24, TOP = 8, LETTER = 6.5;
 const COLOURS = 6; // the seventh is for the others
 
 // rows: { at, key, value }; steps: every `at` of the axis, in order.
@@ -10,7 +10,7 @@ export function bars({ rows, steps, label, format, caption, width }) {
   const WIDTH = Math.max(300, width);
   const totals = new Map();
   for (const row of rows) totals.set(row.key, (totals.get(row.key) ?? 0) + row.value);
-  const keys = [...totals.keys()].sort((a, b) => totals.get(b) - totals.get(a));
+  const keys = [...totals.keys()].filter((key) => totals.get(key) !== 0).sort((a, b) => totals.get(b) - totals.get(a));
   const named = keys.slice(0, COLOURS);
   const colour = (key) => (named.includes(key) ? named.indexOf(key) : COLOURS);
   const columns = new Map(steps.map((step) => [step, []]));
@@ -19,13 +19,15 @@ export function bars({ rows, steps, label, format, caption, width }) {
   if (highest === 0) return el("p", { class: "empty" }, "Nothing was spent in this time.");
 
   const top = niceCeiling(highest);
+  const marks = [0, top / 2, top];
+  const LEFT = 16 + LETTER * Math.max(...marks.map((mark) => format(mark).length));
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
   const wide = (WIDTH - LEFT) / steps.length;
   const svg = el("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": caption });
-  for (const share of [0, 0.5, 1]) {
+  for (const mark of marks) {
     svg.append(
-      el("line", { class: "rule", x1: LEFT, x2: WIDTH, y1: y(top * share), y2: y(top * share) }),
-      el("text", { x: LEFT - 8, y: y(top * share) + 4, "text-anchor": "end" }, format(top * share)),
+      el("line", { class: "rule", x1: LEFT, x2: WIDTH, y1: y(mark), y2: y(mark) }),
+      el("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, format(mark)),
     );
   }
   const every = Math.ceil((steps.length * 80) / (WIDTH - LEFT));

@@ -2,7 +2,7 @@
 
 import { ask, stream } from "./api.js";
 import { el, table } from "./dom.js";
-import { brief, milliseconds, moment, money, number } from "./format.js";
+import { brief, counted, milliseconds, moment, money, number } from "./format.js";
 import { listen, throttled } from "./live.js";
 
 // How many pages of the list are shown; it stays when another conversation is opened.
@@ -34,7 +34,8 @@ async function drawList(list, id, whole) {
     list.replaceChildren(...rows.map((item) =>
       el("a", { href: `#/chat/${item.id}`, "aria-current": item.id === id ? "page" : null },
         el("b", {}, item.title || item.external_id || `Conversation of ${moment(item.created_at)}`),
-        el("small", {}, [...(whole ? [item.user ?? "nobody's"] : []), `${number(item.message_count)} messages`, money(item.total_cost)].join(" · ")))));
+        whole ? el("small", {}, item.user ?? "of nobody") : null,
+        el("small", {}, `${counted(item.message_count, "message")} · ${money(item.total_cost)}`))));
     if (more) list.append(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, id, whole); } }, "Older conversations"));
     if (!rows.length) list.replaceChildren(el("p", { class: "empty" }, "No conversations yet."));
   } catch (error) {

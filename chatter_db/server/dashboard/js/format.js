@@ -6,6 +6,8 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 export const number = (value) => (value == null ? "–" : count.format(value));
 export const brief = (value) => (value == null ? "–" : Math.abs(value) < 10_000 ? count.format(value) : short.format(value));
 
+export const counted = (value, what) => `${number(value)} ${what}${value === 1 ? "" : "s"}`;
+
 export function money(value) {
   if (value == null) return "unknown";
   const amount = Number(value);
