@@ -6,7 +6,6 @@ handed out once, and stored as hashes only.
 """
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import AsyncIterator, Collection, Hashable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,6 +37,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatter_db.errors import SignInBlocked, SignInRefused, UsageError
+from chatter_db.keys import GOOD_KEY, NewKey, digest, end_of, make_key
 from chatter_db.ledger import Chatter
 from chatter_db.models import (
     ApiKey,
@@ -64,10 +64,6 @@ NOTED_EVERY = timedelta(minutes=1)
 MAX_KEY_NAME = 200
 """Of an API key, in characters."""
 
-KEY_PREFIX = "chatter_"
-"""How every API key begins, so that scanners for leaked secrets can tell it."""
-
-_SHOWN_OF_KEY = len(KEY_PREFIX) + 4
 # An Argon2 hash takes 64 MiB and all of a core for a moment.
 _HASHING_AT_ONCE = 4
 
@@ -107,19 +103,6 @@ class Origin:
     correlation_id: str | None = None
 
 
-@dataclass(frozen=True)
-class NewKey:
-    """An API key that was just made. `secret` is not stored and can't be shown again."""
-
-    id: UUID
-    secret: str
-    expires_at: datetime | None
-
-
-_GOOD_KEY = and_(
-    ApiKey.revoked_at.is_(None),
-    or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.chatter.clock()),
-)
 _NOT_NOTED = or_(
     ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= func.chatter.clock() - NOTED_EVERY
 )
@@ -129,7 +112,7 @@ _GOOD_SESSION = and_(
     # One that was begun with a key ends with it.
     or_(
         BrowserSession.api_key_id.is_(None),
-        exists().where(ApiKey.id == BrowserSession.api_key_id, _GOOD_KEY),
+        exists().where(ApiKey.id == BrowserSession.api_key_id, GOOD_KEY),
     ),
 )
 
@@ -351,7 +334,7 @@ class Accounts:
                     insert(BrowserSession)
                     .values(
                         user_id=identity.user_id,
-                        hash=_digest(token),
+                        hash=digest(token),
                         ip_address=origin.ip_address,
                         user_agent=_short(origin.user_agent),
                         expires_at=func.chatter.clock() + SESSION_LENGTH,
@@ -379,7 +362,7 @@ class Accounts:
                 await session.execute(
                     select(User.id, User.external_id, User.role, BrowserSession.id.label("session"))
                     .join(BrowserSession, BrowserSession.user_id == User.id)
-                    .where(BrowserSession.hash == _digest(token), _GOOD_SESSION)
+                    .where(BrowserSession.hash == digest(token), _GOOD_SESSION)
                 )
             ).one_or_none()
         if row is None:
@@ -395,7 +378,7 @@ class Accounts:
         good = union_all(
             select(ApiKey.id, User.role)
             .join(User, User.id == ApiKey.user_id)
-            .where(ApiKey.id == any_(asked), _GOOD_KEY),
+            .where(ApiKey.id == any_(asked), GOOD_KEY),
             select(BrowserSession.id, User.role)
             .join(User, User.id == BrowserSession.user_id)
             .where(BrowserSession.id == any_(asked), _GOOD_SESSION),
@@ -424,18 +407,18 @@ class Accounts:
         name: str,
         *,
         lasts: timedelta | None = None,
+        by: Identity | None = None,
         origin: Origin = Origin(),
     ) -> NewKey:
         """A new API key, good for `lasts` (by default until it is revoked).
 
-        Raises UsageError for a name that isn't 1 to 200 characters long, or a time
-        that isn't positive.
+        It ends no later than the key that `by`, who asks for it, came by. Raises UsageError for
+        a name that isn't 1 to 200 characters long, or a time that isn't positive.
         """
         require_text("The name of a key", name, at_most=MAX_KEY_NAME)
-        if lasts is not None and lasts <= timedelta():
-            raise UsageError("A key must last for a positive time.")
+        _require_positive(lasts)
         async with self._chatter.session() as session, session.begin():
-            return await _make_key(session, user_id, name, lasts, origin)
+            return await _make_key(session, origin, user_id, name, lasts, _end_of(by))
 
     async def of_key(self, secret: str) -> Identity | None:
         """Who holds the API key `secret`; None if it is unknown, over or revoked. Writes nothing.
@@ -447,7 +430,7 @@ class Accounts:
                 await session.execute(
                     select(ApiKey.id, ApiKey.user_id, User.external_id, User.role)
                     .join(User, User.id == ApiKey.user_id)
-                    .where(ApiKey.hash == _digest(secret), _GOOD_KEY)
+                    .where(ApiKey.hash == digest(secret), GOOD_KEY)
                 )
             ).one_or_none()
         if row is None:
@@ -498,23 +481,34 @@ class Accounts:
         user_id: UUID,
         key_id: UUID,
         *,
+        lasts: timedelta | None = None,
+        by: Identity | None = None,
         grace: timedelta = timedelta(hours=24),
         origin: Origin = Origin(),
     ) -> NewKey | None:
         """A new key in the place of an old one, which stays good for `grace`.
 
-        None if the user has no such key that is still good.
+        It ends when the old one was to end, or after `lasts`, and no later than the key that
+        `by`, who asks for it, came by. None if the user has no such key that is still good.
         """
+        _require_positive(lasts)
+        old = and_(ApiKey.id == key_id, ApiKey.user_id == user_id, GOOD_KEY)
         async with self._chatter.session() as session, session.begin():
-            name = await session.scalar(
-                update(ApiKey)
-                .where(ApiKey.id == key_id, ApiKey.user_id == user_id, _GOOD_KEY)
-                .values(expires_at=func.least(ApiKey.expires_at, func.chatter.clock() + grace))
-                .returning(ApiKey.name)
+            # Locked: of two at once the other one finds the end that this one leaves.
+            found = await session.execute(
+                select(ApiKey.name, ApiKey.expires_at).where(old).with_for_update()
             )
-            if name is None:
+            row = found.one_or_none()
+            if row is None:
                 return None
-            return await _make_key(session, user_id, name, None, origin)
+            ends = [_end_of(by)] if lasts is not None else [_end_of(by), row.expires_at]
+            made = await _make_key(session, origin, user_id, row.name, lasts, *ends)
+            await session.execute(
+                update(ApiKey)
+                .where(ApiKey.id == key_id)
+                .values(expires_at=func.least(ApiKey.expires_at, func.chatter.clock() + grace))
+            )
+            return made
 
     async def _hashed(self, password: str) -> str:
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
@@ -539,25 +533,19 @@ class Accounts:
             await _record(session, event_type, origin, **columns)
 
 
-async def _make_key(
-    session: AsyncSession, user_id: UUID, name: str, lasts: timedelta | None, origin: Origin
-) -> NewKey:
-    secret = KEY_PREFIX + secrets.token_urlsafe(32)
-    key_id, expires_at = (
-        await session.execute(
-            insert(ApiKey)
-            .values(
-                user_id=user_id,
-                name=name,
-                prefix=secret[:_SHOWN_OF_KEY],
-                hash=_digest(secret),
-                expires_at=func.chatter.clock() + lasts if lasts is not None else None,
-            )
-            .returning(ApiKey.id, ApiKey.expires_at)
-        )
-    ).one()
-    await _record(session, "api_key_created", origin, user_id=user_id, details=_of_key(key_id))
-    return NewKey(key_id, secret, expires_at)
+async def _make_key(session: AsyncSession, origin: Origin, user_id: UUID, *how: Any) -> NewKey:
+    made = await make_key(session, user_id, *how)
+    await _record(session, "api_key_created", origin, user_id=user_id, details=_of_key(made.id))
+    return made
+
+
+def _require_positive(lasts: timedelta | None) -> None:
+    if lasts is not None and lasts <= timedelta():
+        raise UsageError("A key must last for a positive time.")
+
+
+def _end_of(by: Identity | None) -> ColumnElement[datetime | None]:
+    return end_of(by.credential if by else None)
 
 
 async def _record(
@@ -588,10 +576,6 @@ def _blocked_until(origin: Origin, user_id: Any) -> ColumnElement[datetime | Non
 
 def _of_key(key_id: UUID) -> dict[str, str]:
     return {"api_key_id": str(key_id)}
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
 
 
 def _short(user_agent: str | None) -> str | None:

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
-from chatter_db.accounts import KEY_PREFIX, Accounts, Identity, Origin
+from chatter_db.accounts import Accounts, Identity, Origin
+from chatter_db.keys import KEY_PREFIX
 from chatter_db.ledger import Chatter
 from chatter_db.server.correlation import correlation_id
 from chatter_db.server.limits import RateLimit

@@ -12,7 +12,8 @@ from argon2 import PasswordHasher
 
 from chatter_db import Chatter, SignInBlocked, SignInRefused, UsageError
 from chatter_db import accounts as accounts_module
-from chatter_db.accounts import KEY_PREFIX, Accounts, Identity, Origin
+from chatter_db.accounts import Accounts, Identity, Origin
+from chatter_db.keys import KEY_PREFIX
 
 PASSWORD = "correct horse battery staple"
 HOME = Origin(ip_address("203.0.113.7"), "Browser/1.0", "request-1")
@@ -397,6 +398,55 @@ async def test_a_browser_that_signed_in_with_a_key_is_signed_out_with_it(
     assert await accounts.of_session(token) == own
     db.execute("update chatter.api_keys set expires_at = now() where revoked_at is null")
     assert await accounts.of_session(token) is None
+
+
+@pytest.mark.parametrize("browser", [False, True])
+async def test_who_came_by_a_key_that_ends_makes_none_that_lasts_longer(
+    accounts: Accounts, browser: bool
+) -> None:
+    ada = await accounts.create_user("ada")
+    day = timedelta(days=1)
+    limited = await accounts.create_key(ada.user_id, "guest", lasts=day)
+    endless = await accounts.create_key(ada.user_id, "own")
+    guest = await accounts.of_key(limited.secret)
+    if browser:
+        guest, _ = await accounts.sign_in_with_key(limited.secret)
+    assert guest is not None
+    own = await accounts.of_key(endless.secret)
+
+    for lasts in (None, 10 * day):
+        made = await accounts.create_key(ada.user_id, "more", lasts=lasts, by=guest)
+        assert made.expires_at == limited.expires_at
+        rotated = await accounts.rotate_key(ada.user_id, made.id, lasts=lasts, by=guest)
+        assert rotated is not None and rotated.expires_at == limited.expires_at
+        if lasts is None:
+            continue
+        # Not even in the place of one that lasts longer, or of its own.
+        for key in (await accounts.create_key(ada.user_id, "other"), limited):
+            rotated = await accounts.rotate_key(ada.user_id, key.id, lasts=lasts, by=guest)
+            assert rotated is not None and rotated.expires_at == limited.expires_at
+    shorter = await accounts.create_key(ada.user_id, "short", lasts=day / 2, by=guest)
+    assert shorter.expires_at is not None and limited.expires_at is not None
+    assert shorter.expires_at < limited.expires_at
+    assert (await accounts.create_key(ada.user_id, "mine", by=own)).expires_at is None
+
+
+async def test_what_follows_a_key_ends_with_it_unless_another_time_is_asked_for(
+    accounts: Accounts,
+) -> None:
+    ada = await accounts.create_user("ada")
+    old = await accounts.create_key(ada.user_id, "guest", lasts=timedelta(days=10))
+    first = await accounts.rotate_key(ada.user_id, old.id)
+    assert first is not None and first.expires_at == old.expires_at
+    longer = await accounts.rotate_key(ada.user_id, first.id, lasts=timedelta(days=20))
+    assert longer is not None and longer.expires_at is not None and old.expires_at is not None
+    assert longer.expires_at > old.expires_at + timedelta(days=9)
+    # One that was rotated ends within a day, and so does what is made in its place again.
+    again = await accounts.rotate_key(ada.user_id, old.id)
+    assert again is not None and again.expires_at is not None
+    assert again.expires_at < old.expires_at - timedelta(days=8)
+    with pytest.raises(UsageError, match="positive time"):
+        await accounts.rotate_key(ada.user_id, longer.id, lasts=timedelta())
 
 
 @pytest.mark.parametrize(("name", "lasts"), [("", None), ("x" * 201, None), ("x", timedelta())])

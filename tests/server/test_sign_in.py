@@ -81,3 +81,23 @@ async def test_a_key_that_has_ended_is_refused(
     assert_problem(await ada.http.post("/api/auth/login", json={"api_key": ada.secret}), 401)
     assert_problem(await ada.http.post("/api/conversations", json={}), 401)
     assert db.execute("select count(*) from chatter.conversations").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("by", ["key", "browser"])
+async def test_a_key_that_ends_makes_no_endless_one(site: Site, ada: Person, by: str) -> None:
+    made = await ada.http.post("/api/auth/keys", json={"name": "guest", "lasts_days": 1})
+    limited = made.json()
+    if by == "key":
+        guest = site.client(Authorization=f"Bearer {limited['secret']}")
+    else:
+        guest = site.client()
+        await guest.post("/api/auth/login", json={"api_key": limited["secret"]})
+    for wanted in ({}, {"lasts_days": 3650}):
+        more = await guest.post("/api/auth/keys", json={"name": "more", **wanted})
+        assert (more.status_code, more.json()["expires_at"]) == (201, limited["expires_at"])
+    for wanted in ({}, {"lasts_days": 3650}):
+        path = f"/api/auth/keys/{more.json()['id']}/rotate"
+        rotated = await guest.post(path, json=wanted or None)
+        assert (rotated.status_code, rotated.json()["expires_at"]) == (201, limited["expires_at"])
+    longer = await ada.http.post(path, json={"lasts_days": 3650})
+    assert longer.json()["expires_at"] > limited["expires_at"]

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from sqlalchemy import select
 from starlette.exceptions import HTTPException
 
-from chatter_db.accounts import MAX_PASSWORD, MIN_PASSWORD, SESSION_LENGTH, Identity, NewKey
+from chatter_db.accounts import MAX_PASSWORD, MIN_PASSWORD, SESSION_LENGTH, Identity
+from chatter_db.keys import NewKey
 from chatter_db.models import ApiKey, UserRole
 from chatter_db.server.identity import COOKIE, Admin, Books, Door, From, SignedIn
 from chatter_db.server.problems import documented
@@ -51,9 +52,16 @@ class PasswordChange(BaseModel):
     new: Password
 
 
-class KeyWanted(BaseModel):
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+class Rotation(BaseModel):
     lasts_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+
+    @property
+    def lasts(self) -> timedelta | None:
+        return timedelta(days=self.lasts_days) if self.lasts_days is not None else None
+
+
+class KeyWanted(Rotation):
+    name: Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Key(BaseModel):
@@ -145,19 +153,36 @@ async def keys(identity: SignedIn, chatter: Books) -> list[Key]:
 async def create_key(
     wanted: KeyWanted, identity: SignedIn, accounts: Door, origin: From
 ) -> MadeKey:
-    """A new API key."""
-    lasts = timedelta(days=wanted.lasts_days) if wanted.lasts_days is not None else None
+    """A new API key; it ends no later than the key that one has signed in with."""
     return _made(
-        await accounts.create_key(identity.user_id, wanted.name, lasts=lasts, origin=origin)
+        await accounts.create_key(
+            identity.user_id, wanted.name, lasts=wanted.lasts, by=identity, origin=origin
+        )
     )
 
 
 @router.post(
     "/keys/{key_id}/rotate", status_code=201, responses=documented(401, 403, 404, 422, 429)
 )
-async def rotate_key(key_id: UUID, identity: SignedIn, accounts: Door, origin: From) -> MadeKey:
-    """A new key in the place of an old one, which stays good for a day."""
-    made = await accounts.rotate_key(identity.user_id, key_id, origin=origin)
+async def rotate_key(
+    key_id: UUID,
+    identity: SignedIn,
+    accounts: Door,
+    origin: From,
+    wanted: Rotation | None = None,
+) -> MadeKey:
+    """A new key in the place of an old one, which stays good for a day.
+
+    It ends when the old one was to end, or after `lasts_days`; in any case no later than the
+    key that one has signed in with.
+    """
+    made = await accounts.rotate_key(
+        identity.user_id,
+        key_id,
+        lasts=wanted.lasts if wanted is not None else None,
+        by=identity,
+        origin=origin,
+    )
     if made is None:
         raise HTTPException(404, "You have no such key that is still good.")
     return _made(made)
