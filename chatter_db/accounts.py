@@ -102,6 +102,14 @@ class Origin:
     user_agent: str | None = None
     correlation_id: str | None = None
 
+    @property
+    def counted_as(self) -> Hashable:
+        """What its attempts are counted by: see chatter.counted_address."""
+        address = self.ip_address
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+            return int(address) >> 64
+        return address
+
 
 _NOT_NOTED = or_(
     ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= func.chatter.clock() - NOTED_EVERY
@@ -264,11 +272,12 @@ class Accounts:
     async def lift_block(self, subject: str) -> bool:
         """Lets an address or a user sign in again; False if neither was kept out.
 
-        What led to the block counts no more. Raises UsageError for who is neither.
+        What led to the block counts no more; of an IPv6 address it is that of its /64, which
+        may be named itself. Raises UsageError for who is neither.
         """
         user_id = None
         try:
-            origin = Origin(ip_address(subject))
+            origin = Origin(ip_address(subject.removesuffix("/64")))
         except ValueError:
             origin = Origin()
             async with self._chatter.session() as session:
@@ -295,7 +304,7 @@ class Accounts:
         one after the other. Addresses before users, or two could wait for each other.
         """
         async with AsyncExitStack() as held:
-            for subject in (origin.ip_address, user):
+            for subject in (origin.counted_as, user):
                 if subject is not None:
                     turn = self._turns.setdefault(subject, asyncio.Lock())
                     await held.enter_async_context(turn)

@@ -100,6 +100,20 @@ create index alerts_created_at_idx on chatter.alerts (created_at);
 -- For the foreign key.
 create index alerts_rule_name_idx on chatter.alerts (rule_name);
 
+-- What the attempts from an address are counted by: for IPv6 its /64, of which whoever has one
+-- address has all. An IPv4 address that comes in the clothes of IPv6 (::ffff:0:0/96) is itself:
+-- all of them are of one /64.
+create function chatter.counted_address(p_ip_address inet) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when family(p_ip_address) = 6 and not p_ip_address <<= '::ffff:0:0/96'
+      then network(set_masklen(p_ip_address, 64))::text
+    else host(p_ip_address)
+  end
+$$;
+
 -- When the block of a subject was lifted last: an event like any other, since nothing here is
 -- changed. What came before it counts no more.
 create function chatter.block_lifted_at(p_subject text, p_value text) returns timestamptz
@@ -111,7 +125,8 @@ as $$
   where e.event_type = 'block_lifted'
     and (
       -- Two looks into an index; who is no address is never cast to one.
-      e.ip_address = case when p_subject = 'ip_address' then p_value::inet end
+      e.ip_address between case when p_subject = 'ip_address' then p_value::inet end
+        and case when p_subject = 'ip_address' then set_masklen(broadcast(p_value::inet), -1) end
       or e.user_id = case when p_subject = 'user_id' then p_value::uuid end
     )
 $$;
@@ -135,7 +150,9 @@ begin
     select r.*, s.value, max(s.correlation_id) as correlation_id
     from chatter.security_rules as r
       join (
-        select n.event_type, 'ip_address' as subject, host(n.ip_address) as value, n.correlation_id
+        select
+          n.event_type, 'ip_address' as subject, chatter.counted_address(n.ip_address) as value,
+          n.correlation_id
         from new_rows as n
         union all
         select n.event_type, 'user_id', n.user_id::text, n.correlation_id
@@ -169,7 +186,7 @@ begin
     if v.subject = 'ip_address' then
       select count(*) into v_events
       from chatter.security_events as e
-      where e.ip_address = v.value::inet
+      where e.ip_address between v.value::inet and set_masklen(broadcast(v.value::inet), -1)
         and e.event_type = v.event_type
         and e.created_at > v_since;
     elsif v.subject = 'user_id' then
@@ -264,7 +281,7 @@ as $$
   select max(a.blocked_until)
   from chatter.alerts as a
   where (
-      (a.subject = 'ip_address' and a.subject_value = host(p_ip_address))
+      (a.subject = 'ip_address' and a.subject_value = chatter.counted_address(p_ip_address))
       or (a.subject = 'user_id' and a.subject_value = p_user_id::text)
     )
     and a.blocked_until > chatter.clock()
@@ -364,7 +381,8 @@ comment on table chatter.alerts is 'Thresholds that were reached, once per rule,
 comment on column chatter.alerts.id is 'UUIDv7.';
 comment on column chatter.alerts.rule_name is 'The rule whose threshold was reached.';
 comment on column chatter.alerts.subject is 'What subject_value is: ip_address, user_id or api_key_id.';
-comment on column chatter.alerts.subject_value is 'The address, user or key, as text.';
+comment on column chatter.alerts.subject_value is
+  'The address (of IPv6 its /64), user or key, as text.';
 comment on column chatter.alerts.severity is 'The rule''s severity at that time.';
 comment on column chatter.alerts.events is 'How many events were counted.';
 comment on column chatter.alerts.correlation_id is 'Of the event that reached the threshold.';
@@ -375,6 +393,8 @@ comment on index chatter.alerts_created_at_idx is 'The newest alerts.';
 comment on index chatter.alerts_rule_name_idx is 'The alerts of a rule; the foreign key.';
 comment on function chatter.tg_security_events__alert() is 'Raises an alert when new events reach a rule''s threshold.';
 comment on trigger _200_alert on chatter.security_events is 'Raises an alert when new events reach a rule''s threshold.';
+comment on function chatter.counted_address(inet) is
+  'What attempts from an address are counted by: of IPv6 its /64.';
 comment on function chatter.block_lifted_at(text, text) is
   'When the block of an address or a user was lifted last; NULL if never.';
 comment on function chatter.blocked_until(inet, uuid) is

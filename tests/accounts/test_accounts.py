@@ -121,6 +121,27 @@ async def test_a_block_is_lifted(
         await accounts.lift_block("203.0.113")
 
 
+@pytest.mark.parametrize("named", ["2001:db8::2:1", "2001:db8::/64"])
+async def test_a_network_of_ipv6_is_kept_out_as_one_and_takes_turns(
+    accounts: Accounts, named: str
+) -> None:
+    users = [f"user {number}" for number in range(20)]
+    for user in users:
+        await accounts.create_user(user, password=PASSWORD)
+    home = [Origin(ip_address(f"2001:db8::{number + 1:x}")) for number in range(20)]
+    results = await asyncio.gather(
+        *(
+            accounts.sign_in(user, "a wrong password", origin=origin)
+            for user, origin in zip(users, home, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [SignInRefused] * 10 + [SignInBlocked] * 10
+    await accounts.sign_in("user 1", PASSWORD, origin=Origin(ip_address("2001:db8:0:1::1")))
+    assert await accounts.lift_block(named)
+    await accounts.sign_in("user 1", PASSWORD, origin=home[0])
+
+
 async def test_of_guesses_at_once_no_more_are_tried_than_one_after_the_other(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:

@@ -29,6 +29,7 @@ NOT_VOLATILE = [
     "blocked_until",
     "conversation_payload",
     "cost_by",
+    "counted_address",
     "event_batch",
     "event_payload",
     "event_snapshot",

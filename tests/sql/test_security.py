@@ -130,6 +130,33 @@ def test_a_block_begins_with_the_alert_and_ends_by_itself(books: Books) -> None:
     assert blocked(ADDRESS, ada) is None
 
 
+def test_addresses_of_a_network_of_ipv6_count_as_one(books: Books) -> None:
+    def blocked(address: str) -> Any:
+        return books.value("select chatter.blocked_until(%s, null) is not null", address)
+
+    for number in range(5):
+        failures(books, ip_address=f"2001:db8:0:1::{number:x}")
+        failures(books, ip_address=f"2001:db8:0:1:ffff:ffff:ffff:fff{number:x}")
+        failures(books, ip_address=f"2001:db8:0:2::{number:x}")
+        failures(books, ip_address=f"2001:db8:0:0:ffff:ffff:ffff:fff{number:x}")
+    assert alerts(books) == [("failed_logins_per_address", "2001:db8:0:1::/64", 10)]
+    assert blocked("2001:db8:0:1:abcd::") and not blocked("2001:db8:0:2::1")
+    failures(books, event_type="block_lifted", ip_address="2001:db8:0:2::1")
+    assert blocked("2001:db8:0:1::1")
+    failures(books, event_type="block_lifted", ip_address="2001:db8:0:1:5::")
+    assert not blocked("2001:db8:0:1::1")
+
+
+@pytest.mark.parametrize("network", ["198.51.100.", "::ffff:198.51.100."])
+def test_addresses_of_ipv4_count_each_for_itself(books: Books, network: str) -> None:
+    for number in range(30):
+        failures(books, ip_address=f"{network}{number}")
+    assert alerts(books) == []
+    failures(books, 9, ip_address=f"{network}7")
+    assert alerts(books) == [("failed_logins_per_address", f"{network}7", 10)]
+    assert not books.value("select chatter.blocked_until(%s, null) is not null", f"{network}8")
+
+
 def test_many_connections_raise_one_alert(books: Books, url: str) -> None:
     ada = books.user("ada")
 
