@@ -275,6 +275,22 @@ def test_pruning_refuses_the_last_day(books: Books, before: str | None) -> None:
         books.value("select chatter.prune_security(%s)", before)
 
 
+def test_pruning_goes_by_no_clock_that_is_put_forward(books: Books) -> None:
+    at(books, "2026-05-01 12:00:00+00")
+    books.connection.execute(
+        "update chatter.security_rules set block_for = '900 years' where subject = 'ip_address'"
+    )
+    failures(books, 10)
+    books.connection.execute("set role chatter_worker")
+    at(books, "2999-12-31")
+    assert books.value("select chatter.prune_security('2026-05-08')") == 10
+    for function in ("prune_security", "prune_events"):
+        with pytest.raises(errors.InvalidParameterValue):
+            books.value(f"select chatter.{function}('2999-12-01')")
+    books.connection.execute("reset role")
+    assert len(alerts(books)) == 1
+
+
 @pytest.mark.parametrize(
     ("columns", "constraint"),
     [
