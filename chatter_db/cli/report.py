@@ -68,11 +68,22 @@ def report(
         told = {"report": wanted, "definition": table.report.title, "as_of": table.as_of}
         typer.echo(json.dumps({**told, "rows": rows}, default=str))
     elif as_csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(table.columns)
-        writer.writerows(table.rows)
+        _write_csv(table)
     else:
         _print(table)
+
+
+def _write_csv(found: "Table") -> None:
+    """Texts as they are for a file or a program; a terminal would obey what is in them."""
+    from chatter_db.cli.tables import harmless
+
+    shown = sys.stdout.isatty()
+    writer = csv.writer(sys.stdout)
+    writer.writerow(found.columns)
+    writer.writerows(
+        [harmless(value) if shown and isinstance(value, str) else value for value in row]
+        for row in found.rows
+    )
 
 
 def _check(report: "Report", options: Mapping[str, str | int | None]) -> None:

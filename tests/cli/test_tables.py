@@ -22,6 +22,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from chatter_db.analytics import Table, reports
+from chatter_db.cli.report import _write_csv
 from chatter_db.cli.tables import fitted
 from chatter_db.cli.tail import _print
 from chatter_db.events import Event
@@ -149,6 +151,18 @@ def test_a_terminal_obeys_nothing_that_was_written_by_a_user() -> None:
         assert out.file.getvalue().splitlines()[1].strip() == (
             r"\x1b]0;owned\x1b\\x1b[31m\x9b2J[bold]"
         )
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_csv_is_exact_but_for_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    row = ("=1+1", "\x1b[2J\x9b2J", Decimal("-12.50"), -3, None)
+    report = reports()["cost_by_user"]
+    _write_csv(Table(report, ROW[-1], ("a", "b", "c", "d", "e"), [row]))
+    written = r"\x1b[2J\x9b2J" if terminal else "\x1b[2J\x9b2J"
+    assert capsys.readouterr().out.split("\n")[1].strip("\r") == f"=1+1,{written},-12.50,-3,"
 
 
 def test_an_event_is_a_line_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
