@@ -211,8 +211,8 @@ class Writer:
                     self._book_spool(len(_records(batch)))
                 self._tell_flushed(self._spool.booked)
                 if self._beat_at is not None and time.monotonic() > self._beat_at:
-                    self._tell("record_recorder", self._card())
                     self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+                    self._tell("record_recorder", self._card())
             except Exception as error:
                 # A bug of ours. The callers must hear of it, and the writer must live on.
                 log.exception("The recorder's writer failed")
@@ -470,6 +470,9 @@ class Writer:
 
 _NO_COMMIT: Mapping[UUID, UUID] = {}
 
+_UNREADY = ("42", "3F")
+"""Errors of what a statement asks for or may, never of what it writes."""
+
 
 class _Entry:
     """Records submitted together, and the future of their caller. Without any, a flush."""
@@ -538,8 +541,8 @@ def _passing(error: Exception) -> bool:
         if error.sqlstate is None:
             # Not from the server: libpq lost it.
             return isinstance(error, psycopg.OperationalError)
-        # A right can be granted; until then nothing of this login is lost.
-        return error.sqlstate == database.INSUFFICIENT_PRIVILEGE or database.passes(error.sqlstate)
+        # Until a right is granted, or a schema restored or migrated, nothing is lost.
+        return error.sqlstate.startswith(_UNREADY) or database.passes(error.sqlstate)
     return isinstance(error, DatabaseUnavailable)
 
 
