@@ -40,7 +40,7 @@ class Journal:
                 or sum(self._waiting.values()) >= MAX_WAITING
             ):
                 raise SpoolFull("Postgres is behind with what was recorded.")
-            if self._own is None or self._own.size > SEGMENT_BYTES:
+            if self._own is None or self._own.removed or self._own.size > SEGMENT_BYTES:
                 self._own = self._spool.begin(JOURNAL)
                 self._waiting[self._own] = 0
             self._own.append(line, sync=False)

@@ -105,6 +105,7 @@ class Spool:
                 f"The spool {self._directory} has reached its limit of {self._limit} bytes "
                 "(CHATTER_SPOOL_LIMIT_MB)."
             )
+        self._save()
         if self._own is None or self._own.size > self._limit // SEGMENTS:
             self._own = self.begin()
             self._segments.append(self._own)
@@ -113,6 +114,7 @@ class Spool:
 
     def begin(self, suffix: str = SUFFIX) -> "Segment":
         """A new segment of this process, for any of its threads."""
+        self._be_there()
         with _turn(self._directory):
             segment = adopt(self._directory / f"{self._id}.{uuid7()}{suffix}")
         assert segment is not None, "a new segment is nobody else's"
@@ -137,7 +139,11 @@ class Spool:
             del self._segments[0]
 
     def refuse(self, records: Sequence[Record]) -> Path:
-        """Puts records that Postgres refused aside, for an operator; the file they are in."""
+        """Puts records that Postgres refused aside, for an operator; the file they are in.
+
+        Raises OSError if the disk won't.
+        """
+        self._be_there()
         path = self._directory / "refused.json-lines"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
             file.write(as_json(records).encode() + b"\n")
@@ -145,9 +151,32 @@ class Spool:
 
     def close(self) -> None:
         """Lets go of the segments; what waits is adopted by the next process."""
+        try:
+            self._save()
+        except OSError as error:
+            log.error("Somebody removed what waited in %s: %s", self._directory, error)
         for segment in self._segments:
             segment.close()
         self._segments.clear()
+
+    def _be_there(self) -> None:
+        """Makes the directory anew if somebody has cleared it away."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _save(self) -> None:
+        """Writes all that waits anew, in order, if only this process can still read some of it."""
+        if not any(segment.removed for segment in self._segments):
+            return
+        saved = self.begin()
+        try:
+            for segment in self._segments:
+                saved.append(segment.rest())
+        except OSError:
+            saved.remove()
+            raise
+        for segment in self._segments:
+            segment.remove()
+        self._segments, self._own = [saved], saved
 
 
 class Segment:
@@ -173,6 +202,16 @@ class Segment:
     def left(self) -> int:
         """Bytes that wait to be booked."""
         return max(0, self.size - self._booked)
+
+    @property
+    def removed(self) -> bool:
+        """Whether somebody has deleted the file: no other process would find what is in it."""
+        return os.fstat(self._file.fileno()).st_nlink == 0
+
+    def rest(self) -> bytes:
+        """What waits to be booked, as it was written."""
+        self._file.seek(self._booked)
+        return self._file.read()
 
     def batch(self, limit: int) -> list[list[Record]]:
         """The next entries to be booked, of `limit` records together, or somewhat more."""

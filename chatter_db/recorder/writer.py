@@ -312,11 +312,11 @@ class Writer:
         self.reduced += len(records)
         log.error(
             "Postgres refused %d record(s) of execution %s: %s. They are booked in reduced form; "
-            "as they were, they are in %s",
+            "as they were, they are %s",
             len(records),
             _execution_ids(records)[0],
             _reason(refusal),
-            self._spool.refuse(records),
+            self._put_aside(records),
         )
         return booked
 
@@ -451,9 +451,15 @@ class Writer:
         self, records: Sequence[Record], error: Exception, entry: "_Entry | None" = None
     ) -> None:
         """Puts records aside that Postgres will never take."""
-        path = self._spool.refuse(records)
-        log.error("Records that Postgres refused are in %s", path)
+        log.error("Records that Postgres refused are %s", self._put_aside(records))
         self._give_up(entry or _Entry(records), error)
+
+    def _put_aside(self, records: Sequence[Record]) -> str:
+        """Where they are then. That a disk takes no more must not cost others their booking."""
+        try:
+            return f"in {self._spool.refuse(records)}"
+        except OSError as error:
+            return f"nowhere: {error}"
 
     def _give_up(self, entry: "_Entry", error: Exception) -> None:
         self.lost += len(entry.records)

@@ -1,0 +1,86 @@
+"""A spool whose directory a cleaner removes, or whose disk takes no more, under a process."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from chatter_db.recorder.journal import Journal
+from chatter_db.recorder.spool import Spool, open_spool
+from chatter_db.recorder.writer import Writer
+from tests.conftest import ONE_SERVER
+from tests.recorder.test_backlog import drained
+from tests.recorder.test_writer import away, booked_calls, message, start, wait_until
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("waits", [False, True], ids=["before an outage", "within one"])
+def test_what_comes_after_a_cleaner_is_kept(
+    url: str,
+    db: psycopg.Connection[Any],
+    books_hold: Callable[[], None],
+    *,
+    waits: bool,
+) -> None:
+    spool = open_spool("test")
+    lonely = Writer(away(url), spool)
+    run = start()
+    if waits:
+        lonely.submit([run]).result(timeout=20)
+    shutil.rmtree(spool.directory)
+    for records in ([] if waits else [run], [message(run)]):
+        lonely.submit(records).result(timeout=20)
+    # As if it were killed: what the next process finds is what has a name.
+    kept = [path.read_text() for path in spool.directory.glob("*.jsonl")]
+    assert sum(text.count('"RunStarted"') for text in kept) == 1
+    assert sum(text.count('"MessageRow"') for text in kept) == 1
+    lonely.close()
+    assert lonely.lost == 0
+    Writer(url, open_spool("test")).close()
+    assert booked_calls(db) == [(1, 10)]
+    books_hold()
+
+
+def test_what_is_only_noted_has_a_name_again() -> None:
+    run = start()
+    with closing(open_spool("test")) as spool, closing(Journal(spool)) as journal:
+        journal.append([run])
+        shutil.rmtree(spool.directory)
+        journal.append([message(run)])
+        assert len(list(spool.directory.glob("*.jsonl"))) == 1
+
+
+@ONE_SERVER
+def test_what_is_refused_and_fits_nowhere_costs_no_others(
+    url: str,
+    db: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = start()
+    lonely = Writer(away(url), open_spool("test"))
+    lonely.submit([run]).result(timeout=20)
+    for prompt_tokens in (10, -1, 10):
+        lonely.submit([message(run, prompt_tokens=prompt_tokens)]).result(timeout=20)
+    lonely.close()
+    monkeypatch.setattr(Spool, "refuse", full)
+    writer = Writer(url, open_spool("test"))
+    wait_until(lambda: booked_calls(db) == [(3, 20)])
+    with psycopg.connect(url) as other:
+        other.execute("lock table chatter.messages in exclusive mode")
+        # The first is on its way, the others gather meanwhile.
+        futures = [writer.submit([message(run, prompt_tokens=p)]) for p in (1, 2, -1, 4)]
+    for future in futures:
+        future.result(timeout=20)
+    writer.close()
+    assert (writer.lost, writer.reduced) == (0, 2)
+    assert booked_calls(db) == [(7, 27)]
+    assert "No space left on device" in caplog.text
+    with closing(open_spool("test")) as left:
+        assert drained(left, 1) == []
