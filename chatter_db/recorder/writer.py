@@ -25,6 +25,7 @@ from langchain_core.utils.uuid import uuid7
 from chatter_db import database
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed
 from chatter_db.queries import psycopg_query
+from chatter_db.recorder.begun import Begun
 from chatter_db.recorder.connection import OPTIONS, Connection
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import (
@@ -87,6 +88,7 @@ class Writer:
         self._pause = 0.0
         self._step = SPOOL_BATCH
         self._booked_again = 0
+        self._begun = Begun()
         self.id = uuid7()
         """Of this process in chatter.recorders, once it has booked a run."""
         self._beat_at: float | None = None
@@ -162,6 +164,7 @@ class Writer:
             self._journal.leave()
         self._flushes = deque()
         self._pause, self._step, self._booked_again = 0.0, SPOOL_BATCH, 0
+        self._begun = Begun()
         self.id = uuid7()
         self._beat_at = None
         self.lost = self.reduced = 0
@@ -297,7 +300,7 @@ class Writer:
     def _book_reduced(self, entry: "_Entry", refusal: Exception) -> None:
         """Books what can be booked of an entry that Postgres refuses as it is."""
         try:
-            booked = self._reduce(entry.records, refusal)
+            booked = self._mend(entry.records, refusal)
         except (psycopg.Error, DatabaseUnavailable) as error:
             if _passing(error):
                 self._keep([entry])
@@ -305,6 +308,20 @@ class Writer:
                 self._refuse(entry.records, refusal, entry)
         else:
             entry.done(booked)
+
+    def _mend(self, records: Sequence[Record], refusal: Exception) -> dict[UUID, UUID]:
+        """Books what Postgres refuses as it is: with a run that is gone, or in reduced form."""
+        starts = self._begun.starts_of(records) if _lacks_parent(refusal) else []
+        if starts:
+            try:
+                booked = self._transact([*starts, *records], 0)
+            except psycopg.Error as error:
+                if _passing(error):
+                    raise
+            else:
+                log.warning("The run %s was gone from the books.", starts[0].execution_id)
+                return booked
+        return self._reduce(records, refusal)
 
     def _reduce(self, records: Sequence[Record], refusal: Exception) -> dict[UUID, UUID]:
         """Books the figures without the texts, and puts the whole aside."""
@@ -396,7 +413,7 @@ class Writer:
                     self._book_again([entry])
                 return
             try:
-                self._reduce(records, error)
+                self._mend(records, error)
             except psycopg.Error as still:
                 if _passing(still):
                     raise
@@ -415,6 +432,7 @@ class Writer:
                 time.sleep(pause)
                 pause *= 2
             else:
+                self._begun.note(records)
                 if self._beat_at is None:
                     self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
                 return booked
@@ -550,6 +568,10 @@ def _passing(error: Exception) -> bool:
         # Until a right is granted, or a schema restored or migrated, nothing is lost.
         return error.sqlstate.startswith(_UNREADY) or database.passes(error.sqlstate)
     return isinstance(error, DatabaseUnavailable)
+
+
+def _lacks_parent(error: Exception) -> bool:
+    return isinstance(error, psycopg.errors.NotNullViolation | psycopg.errors.ForeignKeyViolation)
 
 
 def _reason(error: Exception) -> str:

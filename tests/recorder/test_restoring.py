@@ -4,12 +4,15 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from chatter_db.recorder import writer as writer_module
+from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
@@ -59,3 +62,57 @@ def test_a_heartbeat_that_fails_has_its_time_all_the_same(
     assert len(caplog.records) < 10
     db.execute("alter table chatter.recorders drop constraint recorders_host_check")
     writer.close()
+
+
+@pytest.mark.parametrize("given", ["by name", "by id"])
+def test_a_run_goes_on_in_books_that_have_lost_its_start(
+    url: str, db: psycopg.Connection[Any], books_hold: Callable[[], None], given: str
+) -> None:
+    """An older state is restored while it runs: what it cost from then on has its user."""
+    run = start(user_external_id="ada")
+    if given == "by id":
+        named = {"conversation_id": uuid4(), "conversation_external_id": None}
+        run = start(user_external_id="ada", new_conversation=True, **named)
+    answer = message(run)
+    end = RunEnded(
+        execution_id=run.execution_id,
+        status="completed",
+        finished_at=datetime.now(UTC),
+        answer_id=answer.id,
+    )
+    writer = Writer(url, open_spool("test"))
+    writer.submit([run]).result(timeout=20)
+    writer.submit([message(run)]).result(timeout=20)
+    restore_empty(db)
+    # One that waits in the spool, and one that comes by itself.
+    with schema_away(db):
+        writer.submit([message(run)]).result(timeout=20)
+    writer.flush().result(timeout=20)
+    wait_until(lambda: booked_calls(db) == [(1, 10)])
+    restore_empty(db)
+    for records in ([answer], [end]):
+        writer.submit(records).result(timeout=20)
+    writer.close()
+    assert (writer.lost, writer.reduced) == (0, 0)
+    kept = db.execute(
+        "select u.external_id, c.external_id, e.status, c.message_count, c.prompt_tokens"
+        " from chatter.workflow_executions as e"
+        " join chatter.conversations as c on c.id = e.conversation_id"
+        " join chatter.users as u on u.id = e.user_id and u.id = c.user_id"
+    )
+    assert kept.fetchall() == [("ada", run.conversation_external_id, "completed", 1, 10)]
+    books_hold()
+
+
+def restore_empty(db: psycopg.Connection[Any]) -> None:
+    """The state before the first run, as a restore leaves it: no trigger has run."""
+    with db.transaction():
+        db.execute("set local session_replication_role = replica")
+        tables = db.execute(
+            "select oid::regclass::text from pg_class where relkind = 'r'"
+            " and relnamespace in ('chatter'::regnamespace, 'analytics'::regnamespace)"
+            " and relname not in ('alembic_version', 'event_stream', 'security_rules',"
+            " 'state', 'views')"
+        )
+        for (table,) in tables.fetchall():
+            db.execute(f"delete from {table}")
