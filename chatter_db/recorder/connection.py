@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from chatter_db import database
+from chatter_db.errors import DatabaseUnavailable
+from chatter_db.queries import psycopg_query
 from chatter_db.settings import settings
 
 log = logging.getLogger(__name__)
@@ -87,3 +90,18 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         except StopIteration as ended:
             result: Result = ended.value
             return result
+
+
+def connect(url: str) -> Connection:
+    """A connection to books that count what they are given.
+
+    Raises DatabaseUnavailable if there is none, or not yet: while they are restored.
+    """
+    connection = database.connect_as(Connection, url, autocommit=True, **OPTIONS)
+    try:
+        if connection.execute(psycopg_query("record_ready")).fetchone() != (True,):
+            raise DatabaseUnavailable("The schema chatter lacks triggers: it is being restored.")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -26,7 +26,7 @@ from chatter_db import database
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed
 from chatter_db.queries import psycopg_query
 from chatter_db.recorder.begun import Begun
-from chatter_db.recorder.connection import OPTIONS, Connection
+from chatter_db.recorder.connection import Connection, connect
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import (
     MessageRow,
@@ -264,6 +264,8 @@ class Writer:
         except (psycopg.Error, DatabaseUnavailable) as error:
             if not _passing(error):
                 raise
+            if self._connection is not None:
+                self._connection.close()
             log.warning("The recorder's heartbeat was not booked: %s", _reason(error))
 
     def _take(self, batch: "list[_Entry]") -> None:
@@ -442,9 +444,7 @@ class Writer:
         if self._connection is not None:
             self._connection.hear()
         if self._connection is None or self._connection.closed:
-            self._connection = database.connect_as(
-                Connection, self._url, autocommit=True, **OPTIONS
-            )
+            self._connection = connect(self._url)
         probing = self._spool.waiting and self._step < SPOOL_BATCH
         self._connection.answer_seconds = PROBE_SECONDS if probing else ANSWER_SECONDS
         return self._connection
@@ -459,9 +459,9 @@ class Writer:
                 if self._beat_at is None and any(isinstance(r, RunStarted) for r in records):
                     connection.execute(psycopg_query("record_recorder"), self._card())
                 found = _write(connection, records)
-        except psycopg.errors.ReadOnlySqlTransaction:
-            # The next connection may be one to the primary; see database.sync_engine.
-            connection.close()
+        except psycopg.Error as error:
+            if (error.sqlstate or "").startswith(_ELSEWHERE):
+                connection.close()
             raise
         return dict(found.fetchall()) if found is not None else {}
 
@@ -496,6 +496,10 @@ _NO_COMMIT: Mapping[UUID, UUID] = {}
 
 _UNREADY = ("42", "3F")
 """Errors of what a statement asks for or may, never of what it writes."""
+
+_ELSEWHERE = (*_UNREADY, "25006")
+"""Errors after which the next connection may find more: a schema that is whole, or the primary (see
+database.sync_engine)."""
 
 
 class _Entry:

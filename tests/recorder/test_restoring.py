@@ -64,6 +64,31 @@ def test_a_heartbeat_that_fails_has_its_time_all_the_same(
     writer.close()
 
 
+def test_what_comes_before_its_triggers_are_restored_waits_for_them(
+    url: str, db: psycopg.Connection[Any], books_hold: Callable[[], None]
+) -> None:
+    """`pg_restore` makes them last: what was booked before was in no total."""
+    run = start(user_external_id="ada")
+    writer = Writer(url, open_spool("test"))
+    writer.submit([run]).result(timeout=20)
+    triggers = db.execute(
+        "select quote_ident(tgname), pg_get_triggerdef(oid)"
+        " from pg_trigger where not tgisinternal and tgrelid = 'chatter.messages'::regclass"
+    ).fetchall()
+    with schema_away(db):
+        writer.submit([message(run)]).result(timeout=20)
+        for name, _ in triggers:
+            db.execute(f"drop trigger {name} on elsewhere.messages")
+    writer.submit([message(run)]).result(timeout=20)
+    time.sleep(1)
+    assert booked_calls(db) == [(0, None)]
+    for _, definition in triggers:
+        db.execute(definition)
+    wait_until(lambda: booked_calls(db) == [(2, 20)])
+    writer.close()
+    books_hold()
+
+
 @pytest.mark.parametrize("given", ["by name", "by id"])
 def test_a_run_goes_on_in_books_that_have_lost_its_start(
     url: str, db: psycopg.Connection[Any], books_hold: Callable[[], None], given: str

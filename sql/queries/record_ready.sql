@@ -1,0 +1,12 @@
+-- Whether every trigger function has its trigger: pg_restore makes those last, long after keys
+-- and rows, and what is booked before that is in no total.
+select not exists (
+  select from pg_catalog.pg_proc as p
+  where p.pronamespace in (
+      select n.oid from pg_catalog.pg_namespace as n where n.nspname in ('chatter', 'analytics')
+    )
+    and p.prorettype = 'pg_catalog.trigger'::regtype
+    and not exists (
+      select from pg_catalog.pg_trigger as t where t.tgfoid = p.oid and not t.tgisinternal
+    )
+)
