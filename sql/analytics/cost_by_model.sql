@@ -1,6 +1,6 @@
 -- What each model's calls cost.
 --
--- Failed calls are in: they may have been paid for.
+-- Failed calls are in: they may have been paid for. So is what was paid for without a call.
 --
 --   psql -v since=2026-01-01 -v until=2026-02-01 -v time_zone=Europe/Berlin -f sql/analytics/cost_by_model.sql
 
@@ -22,6 +22,6 @@ from analytics.usage_between(
     (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
   ) as u
 group by u.provider, u.model
-having sum(u.calls) <> 0
+having sum(u.calls) <> 0 or sum(u.cost) <> 0
 order by cost desc nulls last, calls desc, u.provider, u.model
 limit :'limit'::bigint;

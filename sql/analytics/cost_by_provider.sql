@@ -18,5 +18,5 @@ from analytics.usage_between(
     (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
   ) as u
 group by u.provider
-having sum(u.calls) <> 0
+having sum(u.calls) <> 0 or sum(u.cost) <> 0
 order by cost desc nulls last, calls desc, u.provider;

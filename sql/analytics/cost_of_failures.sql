@@ -11,10 +11,16 @@ select
   e.workflow_name, e.status, coalesce(e.error_type, '') as error_type,
   count(*) as executions,
   sum(e.model_calls)::bigint as calls,
-  trim_scale(sum(e.total_cost)) as cost
+  analytics.known_cost(sum(e.total_cost), sum(e.model_calls), sum(k.unpriced_calls)) as cost,
+  sum(k.unpriced_calls)::bigint as unpriced_calls
 from chatter.workflow_executions as e
+  cross join lateral (
+    select count(*) as unpriced_calls
+    from chatter.messages as m
+    where m.execution_id = e.id and m.model_call and m.cost is null
+  ) as k
 where e.status in ('failed', 'cancelled', 'abandoned')
   and e.started_at >= (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')
   and e.started_at < (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
 group by 1, 2, 3
-order by cost desc, executions desc, 1, 2, 3;
+order by cost desc nulls last, executions desc, 1, 2, 3;

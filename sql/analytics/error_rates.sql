@@ -50,7 +50,9 @@ select
   coalesce(f.failed, 0) as failed,
   coalesce(f.cancelled, 0) as cancelled,
   round(coalesce(f.failed + f.cancelled, 0)::numeric / c.calls, 4) as share,
-  trim_scale(coalesce(f.cost, 0)) as cost_of_failures,
+  analytics.known_cost(
+    coalesce(f.cost, 0), coalesce(f.failed + f.cancelled, 0), coalesce(f.unknown_cost, 0)
+  ) as cost_of_failures,
   coalesce(f.unknown_cost, 0) as failures_of_unknown_cost
 from calls as c
   left join failures as f on f.provider = c.provider and f.model = c.model

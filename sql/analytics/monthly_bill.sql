@@ -33,6 +33,6 @@ from (
     )
   ) as u
   left join chatter.users as p on p.id = u.user_id
-group by 1, 2, u.provider, u.model
-having sum(u.calls) <> 0
-order by 1, 2, cost desc nulls last, u.provider, u.model;
+group by 1, u.user_id, p.external_id, u.provider, u.model
+having sum(u.calls) <> 0 or sum(u.cost) <> 0
+order by 1, 2, u.user_id, cost desc nulls last, u.provider, u.model;

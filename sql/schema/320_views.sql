@@ -57,7 +57,8 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls, sum(u.unknown_usage)::bigint as unknown_usage
 from analytics.usage_day_live as u
 group by 1, u.provider, u.model
-having sum(u.calls) <> 0;
+-- What was paid for without a call is in it, or its parts would not add up to the whole.
+having sum(u.calls) <> 0 or sum(u.cost) <> 0;
 
 create materialized view analytics.usage_by_model as
 select v.*, chatter.clock() as as_of from analytics.usage_by_model_live as v
@@ -354,7 +355,8 @@ insert into analytics.views (name) values ('unpriced_usage');
 create view analytics.active_users_computed as
 with waiting as materialized (
   select
-    (w.bucket at time zone 'UTC')::date as day, w.user_id, sum(w.messages)::bigint as messages, sum(w.cost) as cost
+    (w.bucket at time zone 'UTC')::date as day, w.user_id, sum(w.messages)::bigint as messages, sum(w.cost) as cost,
+    sum(w.calls) as calls, sum(w.unpriced_calls) as unpriced_calls
   from analytics.deltas as w
   where w.user_id is not null
   group by 1, w.user_id
@@ -374,15 +376,15 @@ periods as (
 select p.period, p.starts, a.users, a.cost
 from periods as p
   cross join lateral (
-    select count(*) as users, sum(u.cost)::numeric as cost
+    select count(*) as users, analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
     from (
-      select sum(x.cost) as cost
+      select sum(x.cost) as cost, sum(x.calls) as calls, sum(x.unpriced_calls) as unpriced_calls
       from (
-        select r.user_id, r.messages, r.cost
+        select r.user_id, r.messages, r.cost, r.calls, r.unpriced_calls
         from analytics.usage_user_day as r
         where r.user_id is not null and r.day between p.starts and p.ends
         union all
-        select w.user_id, w.messages, w.cost
+        select w.user_id, w.messages, w.cost, w.calls, w.unpriced_calls
         from waiting as w
         where w.day between p.starts and p.ends
       ) as x
@@ -392,7 +394,7 @@ from periods as p
   ) as a
 where a.users > 0
 union all
-select 'month', u.month, count(*), sum(u.cost)
+select 'month', u.month, count(*), analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls))
 from analytics.usage_user_month_live as u
 where u.user_id is not null
 group by u.month;
@@ -588,6 +590,9 @@ end
 $do$;
 
 -- But here.
+comment on column analytics.active_users.cost is 'US dollars of their calls; NULL where none has a known cost.';
+comment on column analytics.active_users_computed.cost is 'US dollars of their calls; NULL where none has a known cost.';
+comment on column analytics.active_users_live.cost is 'US dollars of their calls; NULL where none has a known cost.';
 comment on column analytics.tool_usage.calls is 'Tool calls that a model asked for.';
 comment on column analytics.tool_usage_live.calls is 'Tool calls that a model asked for.';
 comment on column analytics.tool_day_live.calls is 'Tool calls that a model asked for.';

@@ -102,6 +102,7 @@ async def test_every_figure_is_in_its_column(chatter: Chatter, books: Books) -> 
     assert running == {
         **{"execution_id": run, "workflow_name": "support", "conversation_id": talk},
         **{"model_calls": 4, "tool_calls": 0, **total, "cost": calls["cost"]},
+        "unpriced_calls": 3,
     }
 
 
@@ -185,6 +186,66 @@ async def test_a_bill_is_of_the_months_of_its_time_zone(chatter: Chatter, books:
         for month, calls, cost in ((1, 1, 1), (2, 1, 1), (3, 2, 3))
         for user in ("(nobody)", "ada")
     ]
+
+
+async def test_an_unknown_cost_is_not_0(chatter: Chatter, books: Books) -> None:
+    ada = books.user("ada")
+    talk = books.conversation(user_id=ada)
+    called = {"model_used": "own", "kind": "step", "status": "failed"}
+    for status, costs in (("running", [None]), ("failed", [None, None]), ("cancelled", [0, None])):
+        ended = {} if status == "running" else {"finished_at": at(1), "started_at": at(1)}
+        run = books.execution(talk, status=status, **ended)
+        for cost in costs:
+            model = {**called, "model_used": "free"} if cost == 0 else called
+            books.message(talk, execution_id=run, cost=cost, created_at=at(1), **model)
+    free = books.conversation(user_id=ada)
+    books.message(free, model_used="free", cost=0, created_at=at(20))
+    late = books.conversation(user_id=ada)
+    books.message(late, model_used="own", created_at=at(25))
+
+    (running,) = await told(chatter, "running")
+    assert (running["cost"], running["unpriced_calls"]) == (None, 1)
+    figures = ("status", "calls", "cost", "unpriced_calls")
+    failures = await told(chatter, "cost_of_failures")
+    assert [tuple(row[name] for name in figures) for row in failures] == [
+        ("cancelled", 2, 0, 1),
+        ("failed", 2, None, 2),
+    ]
+    figures = ("model", "cost_of_failures", "failures_of_unknown_cost")
+    rates = await told(chatter, "error_rates")
+    assert sorted(tuple(row[name] for name in figures) for row in rates) == [
+        ("free", 0, 0),
+        ("own", None, 4),
+    ]
+    days = [row for row in await told(chatter, "active_users") if row["period"] == "day"]
+    assert [(row["starts"].day, row["cost"]) for row in days] == [(25, None), (20, 0), (1, 0)]
+
+
+async def test_what_was_paid_for_without_a_call_is_in_the_parts_too(
+    chatter: Chatter, books: Books
+) -> None:
+    """Whether or not a call without a model stands beside it."""
+    talk = books.conversation(user_id=books.user("ada"))
+    books.message(talk, role="tool", cost=3, created_at=at(1))
+    books.message(talk, role="user", created_at=at(1))
+    for calls in (0, 1):
+        if calls:
+            books.message(talk, cost=1, created_at=at(1))
+        for name in ("cost_by_day", "cost_by_model", "cost_by_provider", "monthly_bill"):
+            rows = await told(chatter, name)
+            assert [(row["calls"], row["cost"]) for row in rows] == [(calls, 3 + calls)], name
+        rows = books.rows("select calls, cost from analytics.usage_by_model_live")
+        assert rows == [(calls, 3 + calls)]
+
+
+async def test_a_bill_of_nobody_is_not_that_of_a_user_called_so(
+    chatter: Chatter, books: Books
+) -> None:
+    for user in (books.user("(nobody)"), None):
+        talk = books.conversation(user_id=user)
+        books.message(talk, model_used="gpt-4o", cost=1, created_at=at(1))
+    bill = await told(chatter, "monthly_bill")
+    assert [(row["user"], row["calls"], row["cost"]) for row in bill] == [("(nobody)", 1, 1)] * 2
 
 
 async def test_what_is_dear_beside_what_its_user_usually_spends(

@@ -77,7 +77,8 @@ RECOUNTS = {
         coalesce(m.model_used, '') as model, m.kind, {MEASURES} {FROM} group by 1, 2, 3, 4, 5
     """,
     "usage_by_model_live": f"""
-      select {MODEL_DAY}, {MEASURES} {FROM} group by 1, 2, 3 having bool_or(m.model_call)
+      select {MODEL_DAY}, {MEASURES} {FROM} group by 1, 2, 3
+      having bool_or(m.model_call) or sum(m.cost) <> 0
     """,
     "usage_by_workflow_live": f"""
       select (m.created_at at time zone 'UTC')::date as day,
@@ -132,7 +133,12 @@ RECOUNTS = {
     """,
     "active_users_live": f"""
       select p.period, date_trunc(p.period, m.created_at at time zone 'UTC')::date,
-        count(distinct c.user_id), coalesce(sum(m.cost), 0)
+        count(distinct c.user_id),
+        case
+          when coalesce(bool_and(m.cost is null) filter (where m.model_call), false)
+            then nullif(coalesce(sum(m.cost), 0), 0)
+          else coalesce(sum(m.cost), 0)
+        end
       {FROM} cross join (values ('day'), ('week'), ('month')) as p (period)
       where c.user_id is not null group by 1, 2
     """,
