@@ -72,7 +72,8 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
         raise UsageError(f"{name} has no {', '.join(sorted(unknown))}; its variables are {known}.")
     values = report.defaults | given
     _check(values)
-    as_of = await session.scalar(select(func.chatter.clock()))
+    # When the transaction began: its snapshot may be older than the clock, but not than that.
+    as_of = await session.scalar(select(func.least(func.now(), func.chatter.clock())))
     try:
         result = await session.execute(report.statement, values)
     except DBAPIError as error:

@@ -1,5 +1,6 @@
 """The queries of sql/analytics: from psql and from Python, on a real trace."""
 
+import asyncio
 import csv
 import io
 import shutil
@@ -85,6 +86,23 @@ async def test_psql_and_python_tell_the_same(reader: str, traced: str) -> None:
                 for value, text in zip(row, printed.values(), strict=True):
                     if not hasattr(value, "tzinfo"):  # psql prints local time
                         assert shown(value) == text, file.stem
+
+
+async def test_all_that_was_committed_by_as_of_is_in_it(chatter: Chatter, db: Any) -> None:
+    """Also of a snapshot that is older than the question."""
+    talk = db.execute("insert into chatter.conversations default values returning id").fetchone()
+    async with chatter.session() as session:
+        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        await session.scalar(select(func.now()))
+        await asyncio.to_thread(
+            db.execute,
+            "insert into chatter.messages (conversation_id, role) values (%s, 'assistant')",
+            talk,
+        )
+        (committed,) = db.execute("select clock_timestamp()").fetchone()
+        table = await run_report(session, "cost_by_model")
+        assert table.rows == []
+        assert table.as_of < committed
 
 
 def test_the_sums_of_the_trace(reader: str) -> None:

@@ -1,12 +1,16 @@
 """/api/analytics."""
 
+import base64
+from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from chatter_db.analytics import reports
 from chatter_db.importing import import_file
 from tests.server.conftest import Person
+from tests.sql.books import Books
 
 TRACE = Path(__file__).parents[2] / "chatter_db" / "demo" / "aider_trace.csv"
 
@@ -37,6 +41,55 @@ async def test_a_report_comes_in_pages(admin: Person, url: str) -> None:
         assert all(isinstance(item["cost"], str) for item in seen)
 
 
+async def test_a_page_follows_each_that_promises_one(admin: Person, url: str) -> None:
+    """Reports without a limit have as many rows as there are hours."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        talk = Books(connection).conversation()
+        connection.execute(
+            "insert into chatter.messages (conversation_id, role, created_at) "
+            "select %s, 'user', timestamptz '2024-01-01 00:00Z' + n * interval '1 hour' "
+            "from generate_series(1, 10_100) as n",
+            [talk],
+        )
+    page = {"next": base64.b64encode(b"[9950]").decode()}
+    for rows in (100, 50):
+        query = {"limit": 100, "after": page["next"]}
+        answer = await admin.http.get("/api/analytics/cost_by_hour", params=query)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        assert len(page["items"]) == rows
+    assert page["next"] is None
+
+
+async def test_every_variable_that_is_listed_can_be_asked_for(
+    admin: Person, ada: Person, url: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        books = Books(connection)
+        user = ada.identity.user_id
+        books.message(
+            books.conversation(user_id=user), cost=3, created_at=datetime(2026, 3, 1, 9, tzinfo=UTC)
+        )
+    for path, first in (
+        ("usage_by_time?step=hour", {"at": "2026-03-01T09:00:00"}),
+        (f"usage_of_user?user_id={user}", {"day": "2026-03-01"}),
+    ):
+        (row,) = (await admin.http.get(f"/api/analytics/{path}")).json()["items"]
+        assert row | first == row
+        assert row["cost"] == "3"
+
+
+async def test_more_runs_than_are_shown_are_counted(admin: Person, ada: Person, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        books = Books(connection)
+        for user in [ada.identity.user_id] * 12 + [None]:
+            books.execution(user_id=user)
+        books.execution(user_id=ada.identity.user_id, status="completed")
+    for person, count in ((admin, 13), (ada, 12)):
+        told = (await person.http.get("/api/overview")).json()
+        assert (told["running_count"], len(told["running"])) == (count, 10)
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -48,6 +101,10 @@ async def test_a_report_comes_in_pages(admin: Person, url: str) -> None:
         ("cost_by_day?after=nonsense", 422),
         ("cost_by_day?after=W0luZmluaXR5XQ==", 422),  # [Infinity]
         ("running?since=2026-01-01", 422),
+        ("cost_by_day?step=hour", 422),
+        ("usage_by_time?step=minute", 422),
+        ("usage_of_user?user_id=ada", 422),
+        ("cost_by_conversation?after=WzEwMDAwXQ==", 422),  # [10000]
     ],
 )
 async def test_what_cant_be_asked_is_a_problem(admin: Person, path: str, status: int) -> None:

@@ -1,7 +1,8 @@
 """/api/analytics: the queries of sql/analytics, for admins."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
@@ -52,22 +53,27 @@ async def read_report(
     since: Annotated[str | None, Query(description="Local time of time_zone, included.")] = None,
     until: Annotated[str | None, Query(description="Local time of time_zone, excluded.")] = None,
     time_zone: Annotated[str | None, Query(description="Whose days; default UTC.")] = None,
+    step: Annotated[Literal["hour", "day"] | None, Query(description="Of a chart.")] = None,
+    user_id: Annotated[UUID | None, Query(description="Whose usage, by our id.")] = None,
     limit: Limit = 100,
     after: After = None,
 ) -> Figures:
     """Runs a report, exact now."""
     if name not in reports():
         raise HTTPException(404, f"There is no report {name}; there are {', '.join(reports())}.")
+    limited = "limit" in reports()[name].defaults
     place = position(after, int)
     begin = 0 if place is None else place[0]
-    if not 0 <= begin < MAX_ROWS:
+    if begin < 0 or (limited and begin >= MAX_ROWS):
         raise HTTPException(422, "after: this is no `next` of an earlier page.")
     variables: dict[str, str | int | None] = {
         "since": since,
         "until": until,
         "time_zone": time_zone,
+        "step": step,
+        "user_id": None if user_id is None else str(user_id),
     }
-    if "limit" in reports()[name].defaults:
+    if limited:
         variables["limit"] = min(begin + limit + 1, MAX_ROWS)
     async with chatter.session() as session:
         table = await run_report(session, name, **variables)

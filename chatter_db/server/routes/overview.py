@@ -11,7 +11,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.exceptions import HTTPException
@@ -46,13 +46,17 @@ class Running(BaseModel):
 
 
 class Overview(BaseModel):
-    """Everything exact at `as_of`. `over_time` has a row for each step and model."""
+    """Everything exact at `as_of`. `over_time` has a row for each step and model.
+
+    `running` has the newest of the `running_count` runs that are not over.
+    """
 
     as_of: datetime
     scope: Literal["all", "own"]
     step: Literal["hour", "day"]
     since: str | None
     over_time: list[dict[str, Any]]
+    running_count: int
     running: list[Running]
     dearest: list[dict[str, Any]]
 
@@ -143,6 +147,7 @@ async def _of_all(session: AsyncSession, range_: Range, time_zone: str) -> Overv
         step=step,
         since=period["since"],
         over_time=_rows(over_time),
+        running_count=await _running_count(session, None),
         running=await _running(session, None),
         dearest=_rows(dearest),
     )
@@ -165,6 +170,7 @@ async def _of_one(session: AsyncSession, identity: Identity, range_: Range) -> O
         over_time=[
             {**dict(zip(table.columns, row, strict=True)), "at": row[0]} for row in table.rows
         ],
+        running_count=await _running_count(session, identity.user_id),
         running=await _running(session, identity.user_id),
         dearest=[
             {
@@ -180,11 +186,21 @@ async def _of_one(session: AsyncSession, identity: Identity, range_: Range) -> O
 
 
 async def _running(session: AsyncSession, user_id: UUID | None) -> list[Running]:
-    wanted = select(WorkflowExecution).where(WorkflowExecution.status == "running")
-    if user_id is not None:
-        wanted = wanted.where(WorkflowExecution.user_id == user_id)
-    rows = await session.scalars(wanted.order_by(WorkflowExecution.started_at.desc()).limit(_ROWS))
+    newest_first = WorkflowExecution.started_at.desc(), WorkflowExecution.id.desc()
+    wanted = select(WorkflowExecution).where(*_runs(user_id)).order_by(*newest_first)
+    rows = await session.scalars(wanted.limit(_ROWS))
     return [Running.model_validate(row, from_attributes=True) for row in rows]
+
+
+async def _running_count(session: AsyncSession, user_id: UUID | None) -> int:
+    counted = select(func.count()).select_from(WorkflowExecution).where(*_runs(user_id))
+    return (await session.scalars(counted)).one()
+
+
+def _runs(user_id: UUID | None) -> list[ColumnElement[bool]]:
+    """What runs, of a user if told whom."""
+    running = [WorkflowExecution.status == "running"]
+    return running if user_id is None else [*running, WorkflowExecution.user_id == user_id]
 
 
 def _rows(table: Table) -> list[dict[str, Any]]:

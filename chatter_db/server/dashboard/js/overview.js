@@ -61,7 +61,7 @@ function cards(told, redraw, width) {
     tile(`Spent, ${period}`, money(sum(rows, "cost")),
       unpriced ? `${number(unpriced)} calls of unknown price are not in it` : `${brief(sum(rows, "total_tokens"))} tokens`, unpriced > 0),
     tile(`Model calls, ${period}`, number(calls), calls ? `${percent(failed / calls)} failed or cancelled` : "none yet"),
-    tile("Running now", number(told.running.length), told.running.length ? told.running[0].workflow_name : "all quiet"),
+    tile("Running now", number(told.running_count), told.running.length ? told.running[0].workflow_name : "all quiet"),
     el("section", { class: "card w12" },
       el("header", {}, el("h2", {}, "Over time, by model"),
         choice("Measure", [["cost", "Cost"], ["total_tokens", "Tokens"], ["calls", "Calls"]], chosen.measure,
