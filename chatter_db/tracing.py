@@ -42,9 +42,12 @@ class Trace:
     steps: Sequence[Step]
 
     @property
-    def cost(self) -> Decimal:
-        """The known costs of all model calls, in US dollars."""
-        return sum((s.cost for s in self._calls if s.cost is not None), Decimal(0))
+    def cost(self) -> Decimal | None:
+        """The known costs of all steps, in US dollars; None if no model call's is known."""
+        # A run's own cost is the sum of theirs.
+        known = [s.cost for s in self.steps if s.cost is not None and s.step != "workflow"]
+        spent = sum(known, Decimal(0))
+        return spent if spent or len(self._calls) > self.unpriced_calls or not self._calls else None
 
     @property
     def unpriced_calls(self) -> int:

@@ -58,7 +58,8 @@ def _print(told: "Trace") -> None:
     unpriced = (
         f", and {told.unpriced_calls} call(s) of unknown price" if told.unpriced_calls else ""
     )
-    out.print(f"{told.lasted.total_seconds() * 1000:,.0f} ms, ${told.cost:f}{unpriced}")
+    cost = "unknown cost" if told.cost is None else f"${told.cost:f}"
+    out.print(f"{told.lasted.total_seconds() * 1000:,.0f} ms, {cost}{unpriced}")
 
 
 def _row(step: "Step", began: datetime) -> tuple[Any, ...]:
@@ -73,7 +74,11 @@ def _row(step: "Step", began: datetime) -> tuple[Any, ...]:
         f"{(step.began_at - began).total_seconds() * 1000:,.0f}",
         "" if step.duration_ms is None else f"{step.duration_ms:,.0f}",
         ""
-        if step.prompt_tokens is None
-        else f"{step.prompt_tokens:,} + {step.completion_tokens or 0:,}",
+        if step.prompt_tokens is None and step.completion_tokens is None
+        else f"{_count(step.prompt_tokens)} + {_count(step.completion_tokens)}",
         "" if step.cost is None else f"${step.cost:f}",
     )
+
+
+def _count(tokens: int | None) -> str:
+    return "?" if tokens is None else f"{tokens:,}"

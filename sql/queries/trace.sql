@@ -26,8 +26,8 @@ story as (
     r.workflow_name as name,
     r.status,
     extract(epoch from r.finished_at - r.started_at)::float8 * 1000 as duration_ms,
-    case when k.counted then r.prompt_tokens end as prompt_tokens,
-    case when k.counted then r.completion_tokens end as completion_tokens,
+    case when k.prompt_counted then r.prompt_tokens end as prompt_tokens,
+    case when k.completion_counted then r.completion_tokens end as completion_tokens,
     case when k.priced then r.total_cost end as cost,
     r.error_type,
     r.id,
@@ -38,8 +38,12 @@ story as (
     -- Sums of a run whose calls tell nothing are not known, and not 0.
     cross join lateral (
       select
-        r.model_calls = 0 or coalesce(bool_or(m.prompt_tokens is not null), false) as counted,
-        r.model_calls = 0 or coalesce(bool_or(m.cost is not null), false) as priced
+        r.model_calls = 0 or r.prompt_tokens > 0
+        or coalesce(bool_or(m.prompt_tokens is not null), false) as prompt_counted,
+        r.model_calls = 0 or r.completion_tokens > 0
+        or coalesce(bool_or(m.completion_tokens is not null), false) as completion_counted,
+        r.model_calls = 0 or r.total_cost > 0
+        or coalesce(bool_or(m.cost is not null), false) as priced
       from rows as m
       where m.execution_id = r.id and m.model_call
     ) as k

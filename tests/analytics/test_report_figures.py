@@ -10,6 +10,7 @@ import pytest
 
 from chatter_db import Chatter
 from chatter_db.analytics import reports, run_report
+from chatter_db.queries import query
 from tests.sql.books import Books
 
 
@@ -211,12 +212,13 @@ async def test_an_unknown_cost_is_not_0(chatter: Chatter, books: Books) -> None:
         ("cancelled", 2, 0, 1),
         ("failed", 2, None, 2),
     ]
-    figures = ("model", "cost_of_failures", "failures_of_unknown_cost")
     rates = await told(chatter, "error_rates")
-    assert sorted(tuple(row[name] for name in figures) for row in rates) == [
-        ("free", 0, 0),
-        ("own", None, 4),
-    ]
+    assert sorted(
+        (row["model"], row["cost_of_failures"], row["failures_of_unknown_cost"]) for row in rates
+    ) == [("free", 0, 0), ("own", None, 4)]
+    async with chatter.session() as session:
+        models = await session.execute(query("dearest_models"), {"limit": 8})
+        assert [(row.model, row.cost) for row in models] == [("free", 0), ("own", None)]
     days = [row for row in await told(chatter, "active_users") if row["period"] == "day"]
     assert [(row["starts"].day, row["cost"]) for row in days] == [(25, None), (20, 0), (1, 0)]
 
@@ -234,8 +236,8 @@ async def test_what_was_paid_for_without_a_call_is_in_the_parts_too(
         for name in ("cost_by_day", "cost_by_model", "cost_by_provider", "monthly_bill"):
             rows = await told(chatter, name)
             assert [(row["calls"], row["cost"]) for row in rows] == [(calls, 3 + calls)], name
-        rows = books.rows("select calls, cost from analytics.usage_by_model_live")
-        assert rows == [(calls, 3 + calls)]
+        found = books.row("select calls, cost from analytics.usage_by_model_live")
+        assert found == (calls, 3 + calls)
 
 
 async def test_a_bill_of_nobody_is_not_that_of_a_user_called_so(

@@ -149,12 +149,13 @@ def test_status_shows_the_state(
 ) -> None:
     db.execute("insert into chatter.conversations (external_id) values ('c')")
     db.execute(
-        "insert into chatter.messages (conversation_id, role, prompt_tokens, cost) "
-        "select id, 'assistant', 1234, 0.5 from chatter.conversations"
-    )
-    db.execute(
         "insert into chatter.messages (conversation_id, role) "
         "select id, 'assistant' from chatter.conversations"
+    )
+    assert json.loads(chatter_command("status", "--json", url=url).stdout)["cost"] is None
+    db.execute(
+        "insert into chatter.messages (conversation_id, role, prompt_tokens, cost) "
+        "select id, 'assistant', 1234, 0.5 from chatter.conversations"
     )
     shown = chatter_command("status", url=url)
     assert shown.returncode == 0
@@ -167,8 +168,9 @@ def test_status_shows_the_state(
     )
     db.execute("insert into chatter.users (external_id) values ('ada'), ('bob'), ('eve')")
     db.execute(
-        "insert into chatter.messages (conversation_id, role, prompt_tokens, completion_tokens) "
-        "select id, 'user', 5, 6 from chatter.conversations"
+        "insert into chatter.messages "
+        "(conversation_id, role, prompt_tokens, completion_tokens, usage_status) "
+        "select id, 'user', 5, 6, 'unknown' from chatter.conversations"
     )
     facts = json.loads(chatter_command("status", "--json", url=url).stdout)
     told: dict[str, Any] = {

@@ -11,6 +11,7 @@ from chatter_db import Chatter, execute_chat_workflow
 from chatter_db.tracing import trace
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
+from tests.sql.books import Books
 
 REQUEST = "request-7"
 
@@ -61,7 +62,7 @@ async def test_rows_outside_a_run_belong_to_the_story(
     )
     told = await trace(chatter, REQUEST)
     assert [step.step for step in told.steps] == ["model call"]
-    assert told.unpriced_calls == 1
+    assert (told.unpriced_calls, told.cost) == (1, None)
     assert told.lasted.total_seconds() == 1.5
 
 
@@ -81,8 +82,35 @@ async def test_what_a_run_cost_is_unknown_if_none_of_its_calls_tells(
     assert (call.prompt_tokens, call.cost) == (None, None)
 
 
+async def test_what_is_known_of_a_run_is_told(
+    chatter: Chatter, db: psycopg.Connection[Any]
+) -> None:
+    """Of a call without a price, with half of its usage, and a tool that was paid for."""
+    books = Books(db)
+    talk = books.conversation()
+    run = books.execution(talk, correlation_id=REQUEST)
+    books.message(talk, execution_id=run, prompt_tokens=10)
+    books.message(talk, execution_id=run, role="tool", cost="0.25")
+    told = await trace(chatter, REQUEST)
+    workflow, *_ = told.steps
+    assert (workflow.prompt_tokens, workflow.completion_tokens) == (10, None)
+    assert told.cost == workflow.cost == Decimal("0.25")
+    assert told.unpriced_calls == 1
+
+
 async def test_an_unknown_id_has_no_story(chatter: Chatter) -> None:
     assert (await trace(chatter, "nobody's")).steps == []
+
+
+@ONE_SERVER
+def test_the_command_tells_what_is_unknown(
+    url: str, db: psycopg.Connection[Any], chatter_command: Run
+) -> None:
+    books = Books(db)
+    books.message(books.conversation(), correlation_id=REQUEST, completion_tokens=1234)
+    shown = chatter_command("trace", REQUEST, url=url).stdout
+    assert "? + 1,234" in shown
+    assert "0 ms, unknown cost, and 1 call(s) of unknown price" in shown
 
 
 @ONE_SERVER

@@ -53,7 +53,7 @@ async def test_a_page_follows_each_that_promises_one(admin: Person, url: str) ->
         )
     page = {"next": base64.b64encode(b"[9950]").decode()}
     for rows in (100, 50):
-        query = {"limit": 100, "after": page["next"]}
+        query: dict[str, str | int] = {"limit": 100, "after": page["next"]}
         answer = await admin.http.get("/api/analytics/cost_by_hour", params=query)
         assert answer.status_code == 200, answer.text
         page = answer.json()

@@ -59,11 +59,11 @@ class StepShown(BaseModel):
 
 
 class TraceShown(BaseModel):
-    """The story of one correlation id, in order."""
+    """The story of one correlation id, in order; `cost` is null if no model call's is known."""
 
     correlation_id: str
     lasted_ms: float
-    cost: Decimal
+    cost: Decimal | None
     unpriced_calls: int
     steps: list[StepShown]
 

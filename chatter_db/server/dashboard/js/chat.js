@@ -160,7 +160,7 @@ async function toggleTrace(button, shown, id) {
     box.replaceChildren(table(told.steps, [
       ["step", (s) => `${s.step} ${s.name ?? ""}`], ["status", (s) => s.status],
       ["at", (s) => milliseconds(new Date(s.began_at) - began), "n"], ["took", (s) => milliseconds(s.duration_ms), "n"],
-      ["tokens", (s) => s.prompt_tokens === null ? "" : `${brief(s.prompt_tokens)} + ${brief(s.completion_tokens)}`, "n"],
+      ["tokens", (s) => s.prompt_tokens === null && s.completion_tokens === null ? "" : `${brief(s.prompt_tokens)} + ${brief(s.completion_tokens)}`, "n"],
       ["cost", (s) => s.cost === null ? "" : money(s.cost), "n"]]));
   } catch (error) { box.textContent = error.message; }
 }
