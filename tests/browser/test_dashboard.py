@@ -12,6 +12,7 @@ from chatter_db.importing import import_file
 from chatter_db.server import sse
 from tests.browser.conftest import people, signed_in
 from tests.server.conftest import PASSWORD, Person, Site, serving
+from tests.sql.books import Books
 
 TRACE = Path(__file__).parents[2] / "chatter_db" / "demo" / "aider_trace.csv"
 
@@ -129,6 +130,43 @@ async def test_people_see_their_own_and_admins_everybodys(
         await bob.goto(conversation)
         await expect(bob.get_by_role("alert")).to_contain_text("There is no such conversation.")
         await expect(bob.get_by_label("Conversations")).to_contain_text("No conversations yet.")
+
+
+async def test_an_unknown_cost_is_not_shown_as_0(
+    browser: Browser, site: Site, admin: Person, url: str
+) -> None:
+    await people(site, "ada")
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    with psycopg.connect(url, autocommit=True) as connection:
+        books = Books(connection)
+        ada = books.value("select id from chatter.users where external_id = 'ada'")
+        talk = books.conversation(user_id=ada, title="Unpriced")
+        runs = [books.execution(talk, user_id=ada, workflow_name="own") for _ in range(11)]
+        for run in runs:
+            books.message(talk, execution_id=run, model_used="own", total_tokens=7)
+    for name in ("ada", "root"):
+        async with signed_in(browser, site.address, name) as page:
+            for told in ("Spent today", "Spent, 30 days"):
+                await expect(tile(page, told)).to_have_text("unknown")
+            await expect(
+                page.get_by_text("What was spent in this time is unknown.")
+            ).to_be_visible()
+            await expect(tile(page, "Running now")).to_have_text("11")
+            await expect(page.get_by_role("row").filter(has_text="own").last).to_contain_text(
+                "unknown"
+            )
+            with psycopg.connect(url, autocommit=True) as connection:
+                Books(connection).message(talk, model_used="free", total_tokens=1, cost=0)
+            await expect(tile(page, "Spent today")).to_have_text("$0.00")
+            await page.get_by_text("Tokens", exact=True).click()
+            await page.goto(f"{site.address}/#/chat/{talk}")
+            await expect(page.locator(".totals").first).to_contain_text("unknown cost")
+            await expect(page.get_by_label("Conversations")).to_contain_text("unknown")
+            with psycopg.connect(url, autocommit=True) as connection:
+                books = Books(connection)
+                books.delete(
+                    books.value("select id from chatter.messages where model_used = 'free'")
+                )
 
 
 async def test_the_figures_of_a_real_trace(

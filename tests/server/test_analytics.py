@@ -84,10 +84,17 @@ async def test_more_runs_than_are_shown_are_counted(admin: Person, ada: Person, 
         books = Books(connection)
         for user in [ada.identity.user_id] * 12 + [None]:
             books.execution(user_id=user)
+        talk = books.conversation(user_id=ada.identity.user_id)
+        unpriced = books.execution(talk, user_id=ada.identity.user_id)
+        for cost in (0, None, None):
+            books.message(talk, execution_id=unpriced, cost=cost)
         books.execution(user_id=ada.identity.user_id, status="completed")
-    for person, count in ((admin, 13), (ada, 12)):
+    for person, count in ((admin, 14), (ada, 13)):
         told = (await person.http.get("/api/overview")).json()
         assert (told["running_count"], len(told["running"])) == (count, 10)
+        newest = told["running"][0]
+        assert (newest["id"], newest["model_calls"]) == (str(unpriced), 3)
+        assert newest["unpriced_calls"] == 2
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from chatter_db.accounts import Identity
 from chatter_db.analytics import Table, run_report
 from chatter_db.ledger import Chatter
-from chatter_db.models import Conversation, WorkflowExecution
+from chatter_db.models import Conversation, Message, WorkflowExecution
 from chatter_db.queries import query
 from chatter_db.server.identity import Admin, Books, SignedIn
 from chatter_db.server.problems import documented
@@ -43,6 +43,7 @@ class Running(BaseModel):
     tool_calls: int
     total_tokens: int
     total_cost: Decimal
+    unpriced_calls: int
 
 
 class Overview(BaseModel):
@@ -187,9 +188,20 @@ async def _of_one(session: AsyncSession, identity: Identity, range_: Range) -> O
 
 async def _running(session: AsyncSession, user_id: UUID | None) -> list[Running]:
     newest_first = WorkflowExecution.started_at.desc(), WorkflowExecution.id.desc()
-    wanted = select(WorkflowExecution).where(*_runs(user_id)).order_by(*newest_first)
-    rows = await session.scalars(wanted.limit(_ROWS))
-    return [Running.model_validate(row, from_attributes=True) for row in rows]
+    unpriced = (
+        select(func.count())
+        .where(Message.execution_id == WorkflowExecution.id, Message.model_call)
+        .where(Message.cost.is_(None))
+        .scalar_subquery()
+    )
+    columns = [
+        getattr(WorkflowExecution, name)
+        for name in Running.model_fields
+        if name != "unpriced_calls"
+    ]
+    wanted = select(*columns, unpriced.label("unpriced_calls")).where(*_runs(user_id))
+    rows = await session.execute(wanted.order_by(*newest_first).limit(_ROWS))
+    return [Running.model_validate(row) for row in rows.mappings()]
 
 
 async def _running_count(session: AsyncSession, user_id: UUID | None) -> int:

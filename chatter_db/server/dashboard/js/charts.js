@@ -5,7 +5,7 @@ import { el, table } from "./dom.js";
 const HEIGHT = 230, BOTTOM = 24, TOP = 8, LETTER = 6.5;
 const COLOURS = 6; // the seventh is for the others
 
-// rows: { at, key, value }; steps: every `at` of the axis, in order.
+// rows: { at, key, value }, the value null if it is unknown, which has no height; steps: every `at` of the axis, in order.
 export function bars({ rows, steps, label, format, caption, width }) {
   const WIDTH = Math.max(300, width);
   const totals = new Map();
@@ -16,7 +16,8 @@ export function bars({ rows, steps, label, format, caption, width }) {
   const columns = new Map(steps.map((step) => [step, []]));
   for (const row of rows) columns.get(row.at)?.push(row);
   const highest = Math.max(...[...columns.values()].map((column) => column.reduce((s, row) => s + row.value, 0)), 0);
-  if (highest === 0) return el("p", { class: "empty" }, "Nothing was spent in this time.");
+  const unknown = rows.some((row) => row.value === null);
+  if (highest === 0) return el("p", { class: "empty" }, unknown ? "What was spent in this time is unknown." : "Nothing was spent in this time.");
 
   const top = niceCeiling(highest);
   const marks = [0, top / 2, top];

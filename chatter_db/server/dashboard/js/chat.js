@@ -2,7 +2,7 @@
 
 import { ask, stream } from "./api.js";
 import { el, table } from "./dom.js";
-import { brief, counted, milliseconds, moment, money, number } from "./format.js";
+import { brief, counted, known, milliseconds, moment, money, number } from "./format.js";
 import { listen, throttled } from "./live.js";
 
 // How many pages of the list are shown; it stays when another conversation is opened.
@@ -35,7 +35,7 @@ async function drawList(list, id, whole) {
       el("a", { href: `#/chat/${item.id}`, "aria-current": item.id === id ? "page" : null },
         el("b", {}, item.title || item.external_id || `Conversation of ${moment(item.created_at)}`),
         whole ? el("small", {}, item.user ?? "of nobody") : null,
-        el("small", {}, `${counted(item.message_count, "message")} · ${money(item.total_cost)}`))));
+        el("small", {}, `${counted(item.message_count, "message")} · ${money(known(item.total_cost, item.unpriced_calls))}`))));
     if (more) list.append(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, id, whole); } }, "Older conversations"));
     if (!rows.length) list.replaceChildren(el("p", { class: "empty" }, "No conversations yet."));
   } catch (error) {
@@ -121,7 +121,7 @@ function conversation(page, id) {
 function drawTotals(totals, shown) {
   totals.replaceChildren(
     part("messages", number(shown.message_count)), part("prompt tokens", number(shown.prompt_tokens)),
-    part("completion tokens", number(shown.completion_tokens)), part("cost", money(shown.total_cost)),
+    part("completion tokens", number(shown.completion_tokens)), part("cost", money(known(shown.total_cost, shown.unpriced_calls))),
     ...(shown.unpriced_calls ? [part("calls of unknown price", number(shown.unpriced_calls))] : []),
   );
 }

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { bars } from "./charts.js";
 import { card, choice, el, table } from "./dom.js";
-import { brief, milliseconds, moment, money, number, percent, sum, time, zone } from "./format.js";
+import { brief, known, milliseconds, moment, money, number, percent, spent, sum, time, zone } from "./format.js";
 import { listen, throttled } from "./live.js";
 
 const RANGES = [["today", "Today"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
@@ -53,13 +53,12 @@ export function overview(root, admin) {
 function cards(told, redraw, width) {
   const rows = told.over_time;
   const today = rows.filter((row) => row.at.slice(0, 10) === localDay(told));
-  const failed = sum(rows, "failed_calls"), calls = sum(rows, "calls"), unpriced = sum(rows, "unpriced_calls");
+  const failed = sum(rows, "failed_calls"), calls = sum(rows, "calls");
   const period = RANGES.find(([value]) => value === chosen.range)[1].toLowerCase();
   const whole = told.scope === "all";
   const made = [
-    tile("Spent today", money(sum(today, "cost")), `${brief(sum(today, "total_tokens"))} tokens`),
-    tile(`Spent, ${period}`, money(sum(rows, "cost")),
-      unpriced ? `${number(unpriced)} calls of unknown price are not in it` : `${brief(sum(rows, "total_tokens"))} tokens`, unpriced > 0),
+    spentTile("Spent today", today),
+    spentTile(`Spent, ${period}`, rows),
     tile(`Model calls, ${period}`, number(calls), calls ? `${percent(failed / calls)} failed or cancelled` : "none yet"),
     tile("Running now", number(told.running_count), told.running.length ? told.running[0].workflow_name : "all quiet"),
     el("section", { class: "card w12" },
@@ -72,7 +71,7 @@ function cards(told, redraw, width) {
     ["workflow", (r) => r.conversation_id ? el("a", { href: `#/chat/${r.conversation_id}` }, r.workflow_name) : r.workflow_name, "name"],
     ["for", (r) => el("span", { "data-since": r.started_at }, elapsed(r.started_at)), "n"],
     ["calls", (r) => number(r.model_calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
-    ["cost so far", (r) => money(r.total_cost), "n"]], "Nothing runs at this moment."));
+    ["cost so far", (r) => money(known(r.total_cost, r.unpriced_calls, r.model_calls)), "n"]], "Nothing runs at this moment."));
   const dearest = card("", "Dearest conversations, since they began", table(told.dearest, [
     ["conversation", (r) => el("a", { href: `#/chat/${r.conversation_id}` }, r.conversation || r.conversation_id.slice(-12)), "name"],
     ...(whole ? [["user", (r) => r.user ?? "–", "name wide"]] : []),
@@ -111,6 +110,12 @@ function cards(told, redraw, width) {
 
 const stack = (...cards) => el("div", { class: "stack w6" }, ...cards);
 
+function spentTile(name, rows) {
+  const unpriced = sum(rows, "unpriced_calls");
+  return tile(name, money(spent(rows)),
+    unpriced ? `${number(unpriced)} calls of unknown price are not in it` : `${brief(sum(rows, "total_tokens"))} tokens`, unpriced > 0);
+}
+
 function tile(name, value, note, warn = false) {
   const changed = before[name] !== undefined && before[name] !== value;
   before[name] = value;
@@ -134,11 +139,12 @@ function chart(told, width) {
   for (const row of told.over_time) {
     const at = step(row.at.slice(0, told.step === "hour" ? 13 : 10));
     const place = JSON.stringify([at, row.model]);
-    const found = added.get(place) ?? { at, key: row.model, value: 0 };
-    found.value += Number(row[chosen.measure]);
+    const found = added.get(place) ?? { at, key: row.model, parts: [] };
+    found.parts.push(row);
     added.set(place, found);
   }
-  const rows = [...added.values()];
+  const rows = [...added.values()].map(({ at, key, parts }) =>
+    ({ at, key, value: chosen.measure === "cost" ? spent(parts) : sum(parts, chosen.measure) }));
   const format = chosen.measure === "cost" ? money : brief;
   const hourly = told.step === "hour";
   const label = (step) => hourly ? `${step.slice(11, 13)}:00`
