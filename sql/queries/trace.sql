@@ -65,7 +65,7 @@ story as (
   from rows as m
   union all
   select
-    coalesce(t.started_at, m.created_at),
+    coalesce(t.started_at, m.created_at, r.started_at),
     'tool call',
     t.tool_name,
     t.status,

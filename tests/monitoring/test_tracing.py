@@ -98,6 +98,19 @@ async def test_what_is_known_of_a_run_is_told(
     assert told.unpriced_calls == 1
 
 
+async def test_a_tool_that_never_ran_is_placed_where_its_run_began(
+    chatter: Chatter, db: psycopg.Connection[Any]
+) -> None:
+    """Unless it is known which answer asked for it."""
+    books = Books(db)
+    run = books.execution(books.conversation(), correlation_id=REQUEST)
+    books.tool_call(run)
+    told = await trace(chatter, REQUEST)
+    assert [step.step for step in told.steps] == ["workflow", "tool call"]
+    assert len({step.began_at for step in told.steps}) == 1
+    assert told.lasted.total_seconds() == 0
+
+
 async def test_an_unknown_id_has_no_story(chatter: Chatter) -> None:
     assert (await trace(chatter, "nobody's")).steps == []
 
