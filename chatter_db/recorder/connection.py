@@ -100,7 +100,9 @@ def connect(url: str) -> Connection:
     connection = database.connect_as(Connection, url, autocommit=True, **OPTIONS)
     try:
         if connection.execute(psycopg_query("record_ready")).fetchone() != (True,):
-            raise DatabaseUnavailable("The schema chatter lacks triggers: it is being restored.")
+            raise DatabaseUnavailable(
+                "The schema chatter lacks triggers. Unless it is being restored, see chatter check."
+            )
     except BaseException:
         connection.close()
         raise

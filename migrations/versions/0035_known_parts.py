@@ -4,8 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0060"
-down_revision = "0032"
+revision = "0035"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 
