@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chatter_db import migrating
+from chatter_db.recorder.spool import NAME
 from tests.chaos.app import READY
 from tests.chaos.campaign import directory
 from tests.chaos.judging import Books, Findings, judge, read_books
@@ -185,7 +186,11 @@ def _judge(found: Findings, heard: Heard, books: Books, url: str) -> None:
 
 def _left(spool: Path) -> list[str]:
     """Records that wait in the spool when all is over."""
-    files = [path for path in spool.rglob("*") if path.is_file() and path.stat().st_size]
+    files = [
+        path
+        for path in spool.rglob("*")
+        if path.is_file() and path.name != NAME and path.stat().st_size
+    ]
     return [f"left in the spool: {path.name}, {path.stat().st_size} bytes" for path in files]
 
 
