@@ -331,12 +331,19 @@ def open_spool(database: str) -> Spool:
 
 
 def _name(directory: Path, database: str) -> None:
-    """For people, who would not know the directory of a database that has another address now."""
+    """For people, who would not know the directory of a database that has another address now.
+
+    A spool whose disk takes no more is opened all the same: what waits in it is to be booked.
+    """
     name = directory / NAME
-    if not name.exists():
+    if name.exists():
+        return
+    try:
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(database)
+    except OSError as error:
+        log.warning("The spool %s says not whose it is: %s", directory, error)
 
 
 def spool_directories(database: str) -> list[Path]:

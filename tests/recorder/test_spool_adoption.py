@@ -12,7 +12,7 @@ import pytest
 from chatter_db.recorder import spool
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, RunStarted
-from chatter_db.recorder.spool import Segment, Spool, open_spool
+from chatter_db.recorder.spool import NAME, Segment, Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.recorder.test_backlog import drained
 from tests.recorder.test_writer import booked_calls, message, start, wait_until
@@ -134,3 +134,17 @@ def test_a_process_that_is_just_dying_is_taken_over_whole(
     records = [record for entry in drained(heir, 100) for record in entry]
     assert [type(record) for record in records] == [RunStarted, MessageRow]
     heir.close()
+
+
+def test_a_spool_that_cannot_be_named_is_opened(
+    spool_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits in it is to be booked, whatever its disk says."""
+    first = open_spool("somewhere")
+    (first.directory / NAME).unlink()
+    (first.directory / NAME).symlink_to(spool_dir / "missing" / "file")
+    first.close()
+    again = open_spool("somewhere")
+    assert again.directory == first.directory
+    assert "says not whose it is" in caplog.text
+    again.close()
