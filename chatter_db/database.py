@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatter_db.errors import DatabaseUnavailable, UsageError
+from chatter_db.queries import psycopg_query
 from chatter_db.settings import settings
 
 if TYPE_CHECKING:
@@ -144,6 +145,9 @@ def connect_as(kind: type[Kind], url: str, **options: Any) -> Kind:
         raise UsageError(f"A parameter of the database URL can't be used: {error}.") from None
     set_json_loads(_json_of, connection)
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
+        with connection.transaction():
+            connection.execute(psycopg_query("iso_dates"))
     return connection
 
 

@@ -61,7 +61,11 @@ declare
   v chatter.event_position;
 begin
   select * into v_stream from chatter.event_stream;
-  if p_position !~ '^[0-9a-f]{12}\.\d{1,19}:\d{1,19}:[\d,]*(\.\d{1,19}:\d{1,19}:[\d,]*\.\d{1,18})?$'
+  -- No backslashes: with standard_conforming_strings off they would be escapes of the string.
+  if p_position !~ (
+      '^[0-9a-f]{12}[.][0-9]{1,19}:[0-9]{1,19}:[0-9,]*'
+      || '([.][0-9]{1,19}:[0-9]{1,19}:[0-9,]*[.][0-9]{1,18})?$'
+    )
     or v_parts[1] <> chatter.stream_name(v_stream.id)
   then
     raise exception 'this is no position in the events of this database'

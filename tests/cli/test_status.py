@@ -1,4 +1,4 @@
-"""What `chatter status` says of the spool."""
+"""What `chatter status` says of the spool, and of a database with defaults of its own."""
 
 import json
 import subprocess
@@ -122,3 +122,20 @@ def test_refused_records_and_half_a_line(chatter_command: Run, url: str) -> None
         in chatter_command("status", url=url).stdout
     )
     spool.close()
+
+
+def test_books_whose_dates_are_written_in_another_style(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    for style in ("datestyle = 'SQL, DMY'", "intervalstyle = 'iso_8601'"):
+        db.execute(f"alter database {db.info.dbname} set {style}".encode())
+    calls = tmp_path / "calls.csv"
+    calls.write_text("conversation,role,time\nc,user,2026-03-04 05:06:07Z\n")
+    for command in (
+        f"import {calls}", "check", "prices --missing", "reprice --dry-run", "top --once",
+        "key ada", "status",
+    ):  # fmt: skip
+        done = chatter_command(*command.split(), url=url)
+        assert done.returncode == 0, done.stderr
+    written = db.execute("select created_at at time zone 'UTC' from chatter.messages").fetchall()
+    assert written == [(datetime(2026, 3, 4, 5, 6, 7),)]

@@ -60,6 +60,18 @@ def test_a_long_transaction_makes_nobody_read_again(books: Books, other: Books) 
     assert touched(books, reader) < 50
 
 
+def test_a_client_of_old_ways_can_follow(books: Books) -> None:
+    conversation = books.conversation()
+    books.connection.execute("set escape_string_warning to off")
+    books.connection.execute("set standard_conforming_strings to off")
+    books.connection.execute("set transform_null_equals to on")
+    reader = Reader(books, now(books))
+    books.message(conversation, role="user")
+    assert reader.types() == ["message_created", "conversation_updated"]
+    with pytest.raises(errors.InvalidParameterValue):
+        Reader(books, "1:2:3").read()
+
+
 def touched(books: Books, reader: Reader) -> int:
     """Rows of events that the next reading goes through, in indexes and in the table."""
     with books.connection.transaction():
