@@ -90,6 +90,18 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         (12, 5, 17, None, 9, None),
     ),
     (
+        "LiteLLM's cache reads then",
+        "openai",
+        {**CHAT, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 8},
+        (12, 5, 17, 8, 0, None),
+    ),
+    (
+        "Mistral's seconds of audio, where there are none",
+        "mistral",
+        {**CHAT, "prompt_audio_seconds": {}},
+        (12, 5, 17, None, None, None),
+    ),
+    (
         "Qwen's cache writes",
         "openai",
         {
@@ -146,6 +158,18 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
             "total_tokens": 110,
         },
         (90, 20, 110, 64, 3, 18),
+    ),
+    (
+        "realtime",
+        None,
+        {
+            "total_tokens": 253,
+            "input_tokens": 132,
+            "output_tokens": 121,
+            "input_token_details": {"cached_tokens": 64, "text_tokens": 119, "audio_tokens": 13},
+            "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
+        },
+        (132, 121, 253, 64, None, None),
     ),
     (
         "Anthropic adds the cache",
@@ -251,6 +275,16 @@ def chunks(*usages: Any, key: str = "usage") -> list[dict[str, Any]]:
     return [{"object": "chat.completion.chunk", key: usage} for usage in usages]
 
 
+NONE = {"cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
+
+
+def anthropic(first: dict[str, Any], last: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "message_start", "message": {"usage": {**first, "output_tokens": 0}}},
+        {"type": "message_delta", "usage": {**last, "output_tokens": 15}},
+    ]
+
+
 STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
     (
         "cumulative usage counts once",
@@ -261,6 +295,19 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
         "zeros after counts are a placeholder",
         chunks(CHAT, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
         (12, 5, 17, None, None, None),
+    ),
+    (
+        "a stream that broke off before it counted",
+        [{"choices": [{"delta": {}}], "usage": {"prompt_tokens": 12, "completion_tokens": 0}}],
+        (12, None, 12, None, None, None),
+    ),
+    (
+        "an answer of nothing is 0",
+        [
+            {"choices": [{"finish_reason": "stop"}], "usage": None},
+            {"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 0}},
+        ],
+        (12, 0, 12, None, None, None),
     ),
     ("Groq's own place", chunks({"usage": CHAT}, key="x_groq"), (12, 5, 17) + (None,) * 3),
     ("Moonshot's", [{"choices": [{"delta": {}, "usage": CHAT}]}], (12, 5, 17) + (None,) * 3),
@@ -275,6 +322,26 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
             {"type": "message_delta", "usage": {"output_tokens": 82}},
         ],
         (9, 82, 91, 0, 0, None),
+    ),
+    (
+        "a gateway's zeros after the prompt",
+        anthropic({"input_tokens": 25, "cache_read_input_tokens": 9}, {"input_tokens": 0, **NONE}),
+        (34, 15, 49, 9, 0, None),
+    ),
+    (
+        "zeros before the prompt",
+        anthropic({"input_tokens": 0, **NONE}, {"input_tokens": 11}),
+        (11, 15, 26, 0, 0, None),
+    ),
+    (
+        "zeros and no prompt at all",
+        anthropic({"input_tokens": 0, **NONE}, {}),
+        (None, 15, None, None, None, None),
+    ),
+    (
+        "zeros and nothing else",
+        anthropic({"input_tokens": 0, **NONE}, {})[:1],
+        (None,) * 6,
     ),
     (
         "Anthropic cut off: of the output it had said nothing yet",

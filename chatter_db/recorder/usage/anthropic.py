@@ -16,10 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chatter_db.recorder.usage.counts import Reader, Usage, added, merged
+from chatter_db.recorder.usage.counts import Reader, Usage, added, as_count, merged
 
 NAMES = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"})
 """Names that no other family's usage has."""
+
+_PROMPT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 def messages(block: Reader) -> Usage:
@@ -28,8 +30,15 @@ def messages(block: Reader) -> Usage:
     steps = [(entry.text("type"), entry) for entry in block.entries("iterations")]
     searches = block.inside("server_tool_use").count("web_search_requests")
     terms = {}
-    if block.text("service_tier") == "batch":
+    tier = block.text("service_tier")
+    if tier == "batch":
         terms["processing"] = "batch"
+    elif tier == "priority":
+        # Paid for by the month: https://platform.claude.com/docs/en/api/service-tiers
+        terms["service_tier"] = tier
+    if block.inside("fallback_credit").inside("status").text("type") == "redeemed":
+        # Billed as if another model had been asked before.
+        terms["fallback_credit"] = "redeemed"
     if block.text("speed") == "fast":
         terms["speed"] = "fast"
     # A call that had to stay in one place costs a tenth more, since Claude Opus 4.6:
@@ -57,11 +66,18 @@ def of_stream(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """
     start = next((e["message"] for e in events if isinstance(e.get("message"), Mapping)), None)
     first = start.get("usage") if start is not None else None
-    later = [e["usage"] for e in events if isinstance(e.get("usage"), Mapping)]
-    if not isinstance(first, Mapping):
-        return merged(later) if later else None
-    first = {key: value for key, value in first.items() if key != "output_tokens"}
-    return merged([first, *later])
+    blocks = [e["usage"] for e in events if isinstance(e.get("usage"), Mapping)]
+    if isinstance(first, Mapping):
+        blocks.insert(0, {key: value for key, value in first.items() if key != "output_tokens"})
+    return merged(map(_without_placeholders, blocks)) if blocks else None
+
+
+def _without_placeholders(block: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event says. Gateways put zeros where they know no prompt yet, or no more of it:
+    https://github.com/sgl-project/sglang/issues/20678
+    """
+    names = _PROMPT if not any(as_count(block.get(name)) for name in _PROMPT) else ()
+    return {key: value for key, value in block.items() if key not in names or value != 0}
 
 
 def _counts(block: Reader) -> Usage:

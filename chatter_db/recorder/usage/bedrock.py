@@ -8,6 +8,9 @@
 - Llama: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-meta.html
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from chatter_db.recorder.usage.counts import Reader, Usage, added, total_of
 
 METRICS = "amazon-bedrock-invocationMetrics"
@@ -32,6 +35,13 @@ def converse(block: Reader) -> Usage:
         cache_write_tokens=written if prompt is not None else None,
         cache_write_1h_tokens=hour or None,
     )
+
+
+def terms(said: Mapping[str, Any]) -> dict[str, str]:
+    """What changes the price of a call of Converse, where that stands beside its usage."""
+    places = (("service_tier", "serviceTier", "type"), ("latency", "performanceConfig", "latency"))
+    found = {name: Reader(said).inside(place).text(key) for name, place, key in places}
+    return {name: term for name, term in found.items() if term}
 
 
 def invocation(block: Reader) -> Usage:

@@ -15,6 +15,14 @@ MAX_TOKENS = 1_000_000_000
 MAX_COST = 1_000_000
 """The limit, in US dollars, of chatter.messages.cost."""
 
+BILLED_BESIDE = frozenset(
+    {"num_sources_used", "num_server_side_tools_used", "prompt_audio_seconds", "citation_tokens"}
+)
+"""What xAI, Mistral and Perplexity bill beside the tokens, by their names. No list has it."""
+
+LONG_WRITES = "ttl_12h_tokens"
+"""OpenAI's name for cache writes that live for 12 hours. The list has those of 30 minutes."""
+
 _MAX_NOTES = 20
 _MAX_DEPTH = 12
 _WHOLE = re.compile(r"\s*\d{1,20}(\.0*)?\s*", re.ASCII)
@@ -36,7 +44,8 @@ class Usage:
     cache_write_1h_tokens: int | None = None
     """Those cache writes that live, and cost, longer than five minutes."""
     kinds: Mapping[str, int] = field(default_factory=dict)
-    """Counts with a price of their own (audio, images, searches), by genai-prices' names."""
+    """Counts with a price of their own (audio, images, searches), by genai-prices' names if it has
+    one."""
     terms: Mapping[str, str] = field(default_factory=dict)
     """What changes the price: service tier, batch or fast mode, by genai-prices' names."""
     cost: Decimal | None = None

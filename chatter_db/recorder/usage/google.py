@@ -19,6 +19,7 @@ from chatter_db.recorder.usage.counts import Reader, Usage, added, total_of
 _MODALITIES = {"2": "image", "3": "video", "4": "audio"} | {
     name.upper(): name for name in ("image", "video", "audio")
 }
+_TRAFFIC = {"2": "provisioned", "3": "priority", "4": "flex"}
 
 
 def gemini(metadata: Mapping[str, Any], notes: list[str], *, ended: bool = True) -> Usage:
@@ -57,6 +58,7 @@ def _kinds(block: Reader) -> dict[str, int]:
         ("tool_use_prompt_tokens_details", "input_{}_tokens"),
         ("cache_tokens_details", "cache_{}_read_tokens"),
         ("candidates_tokens_details", "output_{}_tokens"),
+        ("response_tokens_details", "output_{}_tokens"),
     ):
         for entry in block.entries(name):
             modality = _MODALITIES.get(str(entry.value("modality") or entry.value("Modality")))
@@ -68,8 +70,9 @@ def _kinds(block: Reader) -> dict[str, int]:
 
 
 def _terms(block: Reader) -> dict[str, str]:
-    said = f"{block.text('service_tier')} {block.text('traffic_type')}".lower()
-    tier = next((tier for tier in ("flex", "priority") if tier in said), None)
+    traffic = str(block.value("traffic_type"))
+    said = f"{block.text('service_tier')} {_TRAFFIC.get(traffic, traffic)}".lower()
+    tier = next((tier for tier in ("flex", "priority", "provisioned") if tier in said), None)
     return {"service_tier": tier} if tier else {}
 
 

@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from chatter_db.recorder.usage import ollama, server_tools
+from chatter_db.recorder.usage import bedrock, ollama, server_tools
 from chatter_db.recorder.usage.counts import (
     Reader,
     Usage,
@@ -142,10 +142,10 @@ def _stated(said: Mapping[str, Any], provider: str | None) -> Usage:
 
 
 def _tier(said: Mapping[str, Any], provider: str | None) -> dict[str, str]:
-    """OpenAI's service tier. Anthropic's is part of its usage, and means something else."""
+    """OpenAI's service tier, and Bedrock's. Anthropic's is part of its usage."""
     tier = said.get("service_tier")
     if not isinstance(tier, str) or not tier or is_anthropic(provider):
-        return {}
+        return bedrock.terms(said)
     return {"service_tier": tier}
 
 

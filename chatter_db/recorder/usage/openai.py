@@ -5,6 +5,7 @@ completion's, so that a detail that is missing is not known.
 
 - Chat completions: https://platform.openai.com/docs/api-reference/chat/object
 - Responses: https://platform.openai.com/docs/api-reference/responses/object
+- Realtime, which says `token_details`: https://platform.openai.com/docs/guides/realtime-costs
 - Azure: https://learn.microsoft.com/azure/ai-services/openai/reference
 - DeepSeek, with cache hits and misses: https://api-docs.deepseek.com/guides/kv_cache
 - Groq: https://console.groq.com/docs/prompt-caching
@@ -16,10 +17,18 @@ completion's, so that a detail that is missing is not known.
 - xAI: https://docs.x.ai/docs/api-reference, and its gRPC messages: https://github.com/xai-org/xai-proto
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from chatter_db.recorder.usage.counts import Reader, Usage, added, total_of
+from chatter_db.recorder.usage.counts import (
+    BILLED_BESIDE,
+    LONG_WRITES,
+    Reader,
+    Usage,
+    added,
+    as_count,
+    total_of,
+)
 
 XAI_PROTO = frozenset({"prompt_text_tokens", "cached_prompt_text_tokens", "prompt_image_tokens"})
 """Names that only xAI's own messages have."""
@@ -58,6 +67,7 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
             inputs.count("cached_tokens"),
             block.count("prompt_cache_hit_tokens"),
             block.count("cached_tokens") or None,
+            block.count("cache_read_input_tokens") or None,
         ),
         # OpenRouter, LiteLLM's proxy and Qwen each have a name for it; LiteLLM had it beside
         # the details before.
@@ -67,7 +77,7 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
         ),
         cache_write_1h_tokens=lifetimes.count("ephemeral_1h_input_tokens") or None,
         reasoning_tokens=reasoning,
-        kinds=_kinds(inputs, outputs),
+        kinds=_kinds(block, inputs, outputs),
         cost=_stated_cost(block),
     )
 
@@ -75,8 +85,8 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
 def responses(block: Reader) -> Usage:
     """`usage` of a response. xAI counts as OpenAI does here."""
     prompt = block.count("input_tokens")
-    inputs = block.inside("input_tokens_details")
-    outputs = block.inside("output_tokens_details")
+    inputs = block.inside("input_tokens_details", "input_token_details")
+    outputs = block.inside("output_tokens_details", "output_token_details")
     reasoning = outputs.count("reasoning_tokens")
     stated = block.count("total_tokens")
     completion = with_reasoning(prompt, block.count("output_tokens"), reasoning, stated, xai=False)
@@ -87,7 +97,7 @@ def responses(block: Reader) -> Usage:
         cache_read_tokens=inputs.count("cached_tokens"),
         cache_write_tokens=inputs.count("cache_write_tokens"),
         reasoning_tokens=reasoning,
-        kinds=_kinds(inputs, outputs),
+        kinds=_kinds(block, inputs, outputs),
         cost=_stated_cost(block),
     )
 
@@ -119,12 +129,15 @@ def _xai_proto(block: Reader) -> Usage:
     prompt = block.addend("prompt_tokens")
     reasoning = block.addend("reasoning_tokens")
     completion = added(block.addend("completion_tokens"), reasoning)
+    named = block.value("server_side_tools_used")
+    tools = named if isinstance(named, Sequence) and not isinstance(named, str) else ()
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=total_of(block.count("total_tokens"), prompt, completion),
         cache_read_tokens=block.addend("cached_prompt_text_tokens"),
         reasoning_tokens=reasoning,
+        kinds=_beside(block) | ({"num_server_side_tools_used": len(tools)} if tools else {}),
         cost=_stated_cost(block),
     )
 
@@ -144,14 +157,25 @@ def _stated_cost(block: Reader) -> Decimal | None:
     return None if upstream is None else cost + upstream
 
 
-def _kinds(inputs: Reader, outputs: Reader) -> dict[str, int]:
+def _kinds(block: Reader, inputs: Reader, outputs: Reader) -> dict[str, int]:
+    cached = inputs.inside("cached_tokens_details")
+    written = inputs.inside("cache_write_tokens_details")
     counts = {
         "input_audio_tokens": inputs.count("audio_tokens"),
         "input_image_tokens": inputs.count("image_tokens"),
         "input_video_tokens": inputs.count("video_tokens"),
+        "cache_audio_read_tokens": cached.count("audio_tokens"),
+        "cache_image_read_tokens": cached.count("image_tokens"),
         "output_audio_tokens": outputs.count("audio_tokens"),
         "output_image_tokens": outputs.count("image_tokens"),
+        LONG_WRITES: written.count(LONG_WRITES),
     }
+    return {kind: count for kind, count in counts.items() if count} | _beside(block)
+
+
+def _beside(block: Reader) -> dict[str, int]:
+    # Not counts of tokens: where there is none of them there may be anything.
+    counts = {kind: as_count(block.value(kind)) for kind in BILLED_BESIDE}
     return {kind: count for kind, count in counts.items() if count}
 
 

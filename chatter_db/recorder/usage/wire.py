@@ -97,9 +97,16 @@ def from_wire(
     notes: list[str] = []
     ended = not streamed or any(_has_ended(event) for event in events)
     usage = read(chosen.family, chosen.block, provider, notes=notes, ended=ended)
-    raw = plain(_kept(chosen))
+    if chosen.family == "chat" and usage.completion_tokens == 0 and not ended:
+        # What was written when the stream broke off was not counted yet.
+        usage = replace(usage, completion_tokens=None)
+    raw = plain(_kept(chosen)) or None
     if chosen.family in ("chat", "responses"):
         usage = replace(usage, terms=_tier(events))
+    elif chosen.family == "converse":
+        beside = [event.get("metadata", event) for event in events]
+        terms = merged(bedrock.terms(one) for one in beside if isinstance(one, Mapping))
+        usage = replace(usage, terms=terms)
     return replace(usage, raw=raw, notes=tuple(notes))
 
 
@@ -180,7 +187,7 @@ def _chosen(found: list[_Found], events: list[Mapping[str, Any]]) -> _Found:
     last = own[-1]
     if last.family == "anthropic" or any(one.family == "anthropic" for one in own):
         block = anthropic.of_stream(events)
-        return _Found("anthropic", block) if block else last
+        return last if block is None else _Found("anthropic", block)
     if last.family == "llama":
         return _Found("llama", merged(one.block for one in own if one.family == "llama"))
     # Counts of a stream only grow: a block of zeros after others is a placeholder.
@@ -220,10 +227,12 @@ def _is_error(event: Mapping[str, Any]) -> bool:
 
 
 def _has_ended(event: Mapping[str, Any]) -> bool:
-    """Whether this event of Gemini is the last: it has a reason to be."""
+    """Whether this event of Gemini, or chunk of a chat, is the last: it has a reason to be."""
     if event.get("promptFeedback") or event.get("prompt_feedback"):
         return True
-    candidates = event.get("candidates")
+    if event.get("choices") == [] and event.get("usage"):
+        return True
+    candidates = event.get("candidates", event.get("choices"))
     return isinstance(candidates, Sequence) and any(
         isinstance(one, Mapping) and (one.get("finishReason") or one.get("finish_reason"))
         for one in candidates
