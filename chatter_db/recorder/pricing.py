@@ -12,6 +12,7 @@ from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPr
 
 from chatter_db.models import CostSource
 from chatter_db.recorder.usage import Usage
+from chatter_db.recorder.usage.counts import BILLED_BESIDE, LONG_WRITES, added
 from chatter_db.recorder.usage.server_tools import IMAGES
 
 # genai-prices names providers by their own names, LangChain and LiteLLM by their packages'.
@@ -40,12 +41,33 @@ PROVIDERS = {
 # Terms at which a call costs what the list says without any: everybody's usual one.
 _USUAL = frozenset({"auto", "default", "on_demand", "standard"})
 
+_UNLISTED = BILLED_BESIDE | {IMAGES, LONG_WRITES}
+
 # What the list would leave out where it has no price for it; other kinds cost as tokens do.
 _OWN_PRICES = (
+    ("input_tokens", "input_mtok"),
+    ("output_tokens", "output_mtok"),
     ("cache_write_1h_tokens", "cache_write_1h_mtok"),
     ("storage_searches", "storage_searches_kcount"),
     ("web_searches", "web_searches_kcount"),
 )
+
+# OpenAI's audio costs many times what its text does; Google's may cost the same.
+_DEAR_AUDIO = (
+    ("input_audio_tokens", "input_audio_mtok"),
+    ("output_audio_tokens", "output_audio_mtok"),
+)
+_SELL_OPENAI = frozenset({"azure", "openai", "openrouter"})
+
+# Who asks nothing for what the list has no price of. The same models cost something elsewhere.
+_GIVE_AWAY = frozenset({"gemini", "github-copilot", "google-genai", "google_genai"})
+
+# Perplexity's fee for a request, or for what it read: it depends on how much that was, which
+# Perplexity itself says with the whole cost.
+_FEES = ("requests_kcount", "output_citation_mtok")
+
+# Models of one's own on Bedrock are paid for by the hour, whatever they were made of.
+_OWN_MODEL = re.compile(r"^arn:aws[^:]*:bedrock:.*:(custom|imported|provisioned)-model")
 
 # Google's experimental models were free, or not for sale; the list takes their
 # names for those of the models that they became.
@@ -91,9 +113,9 @@ def cost_of(usage: Usage, *, provider: str | None, model: str | None, at: dateti
 def _priced(
     usage: Usage, provider: str | None, model: str, at: datetime
 ) -> PriceCalculation | None:
-    if usage.prompt_tokens is None or usage.completion_tokens is None:
+    if not _is_counted(usage):
         return None
-    if _EXPERIMENTAL.search(model.lower()) or usage.kinds.get(IMAGES):
+    if _EXPERIMENTAL.search(model.lower()) or _OWN_MODEL.search(model.lower()):
         return None
     model = model.removeprefix("models/")  # Google's resource name
     if provider is None and "/" in model:
@@ -122,7 +144,18 @@ def _priced(
         # A model that the list doesn't know, or counts that can't be priced
         # (more tokens cached than sent): unknown, and counted as such.
         return None
+    if _is_free(price.model_price):
+        return price if model.endswith(":free") or provider in _GIVE_AWAY else None
     return price if _covers(price, counts, usage.terms, at) else None
+
+
+def _is_counted(usage: Usage) -> bool:
+    """Whether all that was billed is among the counts that a list can price."""
+    counted = added(usage.prompt_tokens, usage.completion_tokens)
+    if counted is None or _UNLISTED & usage.kinds.keys():
+        return False
+    # More in the total than in its parts: by OpenAI's protocol Gemini's thoughts are nowhere else.
+    return usage.total_tokens is None or usage.total_tokens <= counted
 
 
 def _covers(
@@ -132,12 +165,25 @@ def _covers(
     at: datetime,
 ) -> bool:
     """Whether the list has what this call was billed by, and not only something like it."""
-    if any(counts.get(name) and getattr(price.model_price, of) is None for name, of in _OWN_PRICES):
+    prices = price.model_price
+    own = _OWN_PRICES + (_DEAR_AUDIO if price.provider.id in _SELL_OPENAI else ())
+    if any(counts.get(name) and getattr(prices, of) is None for name, of in own):
+        return False
+    if any(getattr(prices, fee) is not None for fee in _FEES) or _is_hosted_deepseek(price):
         return False
     return all(
         value in _USUAL or _has_variant(price.model, name, value, at)
         for name, value in terms.items()
     )
+
+
+def _is_free(prices: ModelPrice) -> bool:
+    return all(price is None for price in vars(prices).values())
+
+
+def _is_hosted_deepseek(price: PriceCalculation) -> bool:
+    # The list takes DeepSeek's own prices, cheap hours and all, for those of Azure.
+    return price.provider.id == "azure" and price.model.id.startswith("deepseek")
 
 
 def _has_variant(model: ModelInfo, name: str, value: str, at: datetime) -> bool:

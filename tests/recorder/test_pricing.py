@@ -7,9 +7,10 @@ from typing import Any
 
 import genai_prices
 import pytest
+from langchain_core.messages import AIMessage
 
 from chatter_db.recorder.pricing import Cost, cost_of
-from chatter_db.recorder.usage import Usage, from_wire
+from chatter_db.recorder.usage import Usage, from_wire, of_message
 from tests.recorder import corpus
 
 AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -70,10 +71,34 @@ def test_a_computed_cost_says_how() -> None:
         (used(terms={"service_tier": "flex"}), "openai", "gpt-4o"),
         (used(cache_write_tokens=9, cache_write_1h_tokens=9), "openai", "gpt-4o"),
         (used(kinds={"input_audio_tokens": 2000}), "google_genai", "gemini-2.5-flash"),
+        # By the page and by the hour, and an output that has no price.
+        (used(), "mistralai", "mistral-ocr-latest"),
+        (used(), "openai", "whisper-1"),
+        (used(), "openai", "text-embedding-3-small"),
+        # Free from Google, and nobody says of whom it was got.
+        (used(), None, "google/gemma-3-27b-it"),
+        # A fee that depends on what was read.
+        (used(), "perplexity", "sonar"),
+        (used(), "perplexity", "sonar-deep-research"),
+        # The list would have the price of DeepSeek itself.
+        (used(), "azure", "DeepSeek-R1"),
+        (
+            used(),
+            "bedrock_converse",
+            "arn:aws:bedrock:us-east-1:1:custom-model/anthropic.claude-3-haiku-20240307-v1:0:1/a",
+        ),
     ],
 )
 def test_what_nobody_knows_is_none(usage: Usage, provider: str | None, model: str | None) -> None:
     assert price(usage, provider, model) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [("google_genai", "gemma-3-27b-it"), ("openrouter", "deepseek/deepseek-r1:free")],
+)
+def test_what_is_given_away_costs_nothing(provider: str, model: str) -> None:
+    assert price(used(), provider, model) == 0
 
 
 def test_a_price_belongs_to_its_day() -> None:
@@ -139,6 +164,123 @@ def test_terms_have_their_price_or_none() -> None:
             "anthropic", {"input_tokens": 1000, "output_tokens": 100, "inference_geo": place}
         )
         assert price(there, "anthropic", "claude-sonnet-4-5") == (cost and Decimal(cost))
+
+
+CHAT = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
+GEMINI = {"promptTokenCount": 1000, "candidatesTokenCount": 100}
+CONVERSE = {"inputTokens": 1000, "outputTokens": 100, "totalTokens": 1100}
+NOVA = "us.amazon.nova-pro-v1:0"
+ASKED = {"input_tokens": 1000, "output_tokens": 100}
+LONG_WRITES = {
+    "cached_tokens": 0,
+    "cache_write_tokens": 900,
+    "cache_write_tokens_details": {"ttl_12h_tokens": 900, "ttl_30m_tokens": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "plain", "dearer"),
+    [
+        # Gemini's thoughts, by OpenAI's protocol, are in the total alone.
+        ("google_genai", "gemini-2.5-flash", CHAT, {**CHAT, "total_tokens": 1900}),
+        ("xai", "grok-4", CHAT, {**CHAT, "num_sources_used": 7}),
+        ("xai", "grok-4", CHAT, {**CHAT, "num_server_side_tools_used": 1}),
+        (
+            "xai",
+            "grok-4",
+            {**CHAT, "prompt_text_tokens": 1000},
+            {**CHAT, "prompt_text_tokens": 1000, "server_side_tools_used": ["WEB_SEARCH"]},
+        ),
+        ("mistralai", "voxtral-small-latest", CHAT, {**CHAT, "prompt_audio_seconds": 120}),
+        (
+            "openai",
+            "gpt-4o-audio-preview",
+            CHAT,
+            {**CHAT, "prompt_tokens_details": {"audio_tokens": 900}},
+        ),
+        (
+            "openai",
+            "gpt-5.6-sol",
+            {**ASKED, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 900}},
+            {**ASKED, "input_tokens_details": LONG_WRITES},
+        ),
+        ("google_vertexai", "gemini-2.5-flash", GEMINI, {**GEMINI, "trafficType": 3}),
+        (
+            "google_vertexai",
+            "gemini-2.5-flash",
+            {**GEMINI, "trafficType": "ON_DEMAND"},
+            {**GEMINI, "trafficType": "PROVISIONED_THROUGHPUT"},
+        ),
+        (
+            "anthropic",
+            "claude-sonnet-4-5",
+            {**ASKED, "service_tier": "standard"},
+            {**ASKED, "service_tier": "priority"},
+        ),
+        (
+            "anthropic",
+            "claude-sonnet-4-5",
+            {**ASKED, "fallback_credit": {"status": {"type": "not_applied"}}},
+            {**ASKED, "fallback_credit": {"status": {"type": "redeemed"}}},
+        ),
+        (
+            "bedrock_converse",
+            NOVA,
+            {"usage": CONVERSE, "serviceTier": {"type": "default"}},
+            {"usage": CONVERSE, "serviceTier": {"type": "flex"}},
+        ),
+        (
+            "bedrock_converse",
+            NOVA,
+            [{"metadata": {"usage": CONVERSE, "performanceConfig": {"latency": "standard"}}}],
+            [{"metadata": {"usage": CONVERSE, "performanceConfig": {"latency": "optimized"}}}],
+        ),
+    ],
+)
+def test_what_is_billed_in_another_way_has_no_list_price(
+    provider: str, model: str, plain: Any, dearer: Any
+) -> None:
+    later = datetime(2026, 11, 20, tzinfo=UTC)
+    assert price(from_wire(provider, plain), provider, model, later)
+    usage = from_wire(provider, dearer)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (1000, 100)
+    assert not usage.malformed
+    assert price(usage, provider, model, later) is None
+
+
+@pytest.mark.parametrize("said", [{"serviceTier": {"type": "flex"}}, {}])
+def test_a_tier_of_bedrock_beside_langchains_reading(said: dict[str, Any]) -> None:
+    """langchain-aws takes the usage out of the response, and keeps the rest as metadata."""
+    message = AIMessage("Rain.", response_metadata={"model_provider": "bedrock_converse", **said})
+    message.usage_metadata = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100}
+    known = price(of_message(message), "bedrock_converse", NOVA) is not None
+    assert known == (not said)
+
+
+def test_speech_costs_more_than_text() -> None:
+    """gemini-live-2.5-flash: 2 dollars for text, 12 for audio; gpt-realtime: 4, 16, 32 and 64."""
+    usage = from_wire(
+        "google_genai",
+        {
+            "promptTokenCount": 1000,
+            "responseTokenCount": 1000,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 1000}],
+            "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 1000}],
+        },
+    )
+    assert price(usage, "google_genai", "gemini-live-2.5-flash-preview") == Decimal("0.0125")
+    details = {"text_tokens": 1000, "audio_tokens": 1000}
+    usage = from_wire(
+        "openai",
+        {
+            "total_tokens": 4000,
+            "input_tokens": 2000,
+            "input_token_details": details,
+            "output_tokens": 2000,
+            "output_token_details": details,
+        },
+    )
+    assert price(usage, "openai", "gpt-realtime") == Decimal("0.116")
 
 
 def test_cohere_bills_other_units_than_tokens() -> None:
