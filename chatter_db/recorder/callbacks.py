@@ -27,7 +27,7 @@ from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object
 from chatter_db.recorder.doors import callback, durable
-from chatter_db.recorder.endpoints import provider_asked, url_given
+from chatter_db.recorder.endpoints import place_asked, provider_asked, url_given
 from chatter_db.recorder.records import (
     Record,
     RunEnded,
@@ -420,6 +420,7 @@ class Recorder(BaseCallbackHandler):
             started_at=started_at,
             provider=metadata.get("ls_provider"),
             endpoint=provider_asked(metadata.get("ls_provider"), url_given(serialized)),
+            place=place_asked(metadata.get("ls_provider"), url_given(serialized)),
             model=model or parameters.get("model_name"),
             metadata={key: metadata[key] for key in _PLACE if key in metadata},
             question=question if self._given.estimate_usage else (),

@@ -7,6 +7,7 @@ known by the address alone. genai-prices knows the addresses.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,11 @@ _PROTOCOLS = {
     "anthropic": _Protocol("anthropic_api_url", ("ANTHROPIC_API_URL", "ANTHROPIC_BASE_URL")),
 }
 
+PLACE = "data_residency"
+"""What pricing calls the place that an address keeps a call in."""
+
+_PLACED = re.compile(r"^https://([a-z]{2})\.api\.openai\.com(?:[:/]|$)")
+
 # A provider has one name in the books, the one of its own LangChain package.
 _NAMES = {"google": "google_genai", "mistral": "mistralai", "x-ai": "xai"}
 
@@ -46,11 +52,21 @@ def provider_asked(provider: str | None, url: str | None) -> str | None:
     `provider` is the one that LangChain names: only the packages of OpenAI and Anthropic are
     pointed at others.
     """
+    address = _address(provider, url)
+    return _provider_at(address) if address else None
+
+
+def place_asked(provider: str | None, url: str | None) -> str | None:
+    """Where a call has to stay: OpenAI has an address for each such place."""
+    placed = _PLACED.match(_address(provider, url) or "")
+    return placed[1] if placed else None
+
+
+def _address(provider: str | None, url: str | None) -> str | None:
     protocol = _PROTOCOLS.get(provider) if provider else None
     if protocol is None:
         return None
-    url = url or next(filter(None, map(os.environ.get, protocol.variables)), None)
-    return _provider_at(url) if url else None
+    return url or next(filter(None, map(os.environ.get, protocol.variables)), None)
 
 
 @lru_cache(maxsize=256)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +11,7 @@ import genai_prices
 from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPrices
 
 from chatter_db.models import CostSource
+from chatter_db.recorder.endpoints import PLACE
 from chatter_db.recorder.usage import Usage
 from chatter_db.recorder.usage.counts import BILLED_BESIDE, LONG_WRITES, added
 from chatter_db.recorder.usage.server_tools import IMAGES
@@ -58,6 +59,20 @@ _DEAR_AUDIO = (
     ("output_audio_tokens", "output_audio_mtok"),
 )
 _SELL_OPENAI = frozenset({"azure", "openai", "openrouter"})
+
+# OpenAI sells none of them: the list has OpenRouter's price, whoever it was that served one.
+# A fine-tuned gpt-4 has the plain one's, and Gemini's 1.5 Flash 8B that of a model twice as dear.
+_MISREAD_AT = frozenset({None, "azure", "google", "openai"})
+_ANOTHER_S_PRICE = re.compile(r"^(gpt-oss|ft:gpt-4-|gemini-1\.5-flash-8b)")
+
+# Since then DeepSeek's own names cost otherwise, at night too. The list has the prices before:
+# https://api-docs.deepseek.com/quick_start/pricing
+_OLD_NAMES = frozenset({"deepseek-chat", "deepseek-reasoner"})
+_OLD_PRICES_UNTIL = datetime(2025, 9, 5, 16, tzinfo=UTC)
+
+# OpenAI's models since March 2026 cost a tenth more where a call has to stay in one place:
+# https://developers.openai.com/api/docs/guides/data-residency
+_DEARER_IN_PLACE = re.compile(r"^gpt-(5\.([4-9]|\d\d)|[6-9]|\d\d)")
 
 # Who asks nothing for what the list has no price of. The same models cost something elsewhere.
 _GIVE_AWAY = frozenset({"gemini", "github-copilot", "google-genai", "google_genai"})
@@ -121,6 +136,9 @@ def _priced(
     if provider is None and "/" in model:
         # LiteLLM's way to name a model: the provider's name before the first slash.
         provider, _, model = model.partition("/")
+    known = PROVIDERS.get(provider.lower(), provider) if provider else None
+    if known in _MISREAD_AT and _ANOTHER_S_PRICE.search(model.lower()):
+        return None
     counts: dict[str, int | None] = {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
@@ -136,7 +154,7 @@ def _priced(
         price = genai_prices.calc_price(
             genai_prices.Usage(**{name: count for name, count in counts.items() if count}),
             model,
-            provider_id=PROVIDERS.get(provider.lower(), provider) if provider else None,
+            provider_id=known,
             genai_request_timestamp=at,
             price_context=dict(usage.terms),
         )
@@ -169,10 +187,12 @@ def _covers(
     own = _OWN_PRICES + (_DEAR_AUDIO if price.provider.id in _SELL_OPENAI else ())
     if any(counts.get(name) and getattr(prices, of) is None for name, of in own):
         return False
-    if any(getattr(prices, fee) is not None for fee in _FEES) or _is_hosted_deepseek(price):
+    if any(getattr(prices, fee) is not None for fee in _FEES) or _is_of_another(price, at):
         return False
     return all(
-        value in _USUAL or _has_variant(price.model, name, value, at)
+        value in _USUAL
+        or _has_variant(price.model, name, value, at)
+        or (name == PLACE and not _DEARER_IN_PLACE.search(price.model.id))
         for name, value in terms.items()
     )
 
@@ -181,9 +201,13 @@ def _is_free(prices: ModelPrice) -> bool:
     return all(price is None for price in vars(prices).values())
 
 
-def _is_hosted_deepseek(price: PriceCalculation) -> bool:
+def _is_of_another(price: PriceCalculation, at: datetime) -> bool:
+    """Whether the price is another seller's, another model's or another time's."""
+    seller, model = price.provider.id, price.model.id
+    if seller == "deepseek":
+        return model in _OLD_NAMES and at >= _OLD_PRICES_UNTIL
     # The list takes DeepSeek's own prices, cheap hours and all, for those of Azure.
-    return price.provider.id == "azure" and price.model.id.startswith("deepseek")
+    return seller == "azure" and model.startswith("deepseek")
 
 
 def _has_variant(model: ModelInfo, name: str, value: str, at: datetime) -> bool:

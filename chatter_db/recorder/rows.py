@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import MAX_NAME
-from chatter_db.recorder.endpoints import provider_answering
+from chatter_db.recorder.endpoints import PLACE, provider_answering
 from chatter_db.recorder.estimates import estimated
 from chatter_db.recorder.pricing import Cost, cost_of
 from chatter_db.recorder.records import MessageRow, Record, ToolCallRow, ToolRun, storable_text
@@ -66,6 +67,8 @@ def reply(
         usage = NOTHING_USED
     elif estimate and usage.status == "unknown" and (status == "completed" or message.content):
         usage = estimated(usage, call.question, message)
+    if call.place:
+        usage = replace(usage, terms={**usage.terms, PLACE: call.place})
     stated = usage_of.said_of(message, call.chunks)
     ended = time.perf_counter()
     # One clock for start and end: the start's, plus what the call took.

@@ -28,6 +28,8 @@ class ModelCall:
     """By LangChain's name: whose package it was, hence whose protocol."""
     endpoint: str | None
     """The provider that was asked, where the address shows that it is another one."""
+    place: str | None
+    """Where the call has to stay, by the address."""
     model: str | None
     metadata: dict[str, Any]
     first_token: float | None = None

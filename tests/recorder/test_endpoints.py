@@ -107,7 +107,7 @@ async def test_a_call_is_priced_by_who_was_asked(
     ]
     async with httpx.AsyncClient(transport=ToLoopback(provider)) as client:
         model = ChatOpenAI(
-            model="deepseek-chat",
+            model="deepseek-v4-flash",
             base_url="https://api.deepseek.com/v1",
             api_key=SecretStr("test"),
             http_async_client=client,
@@ -119,10 +119,35 @@ async def test_a_call_is_priced_by_who_was_asked(
 
     async with chatter.session() as session:
         answer = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
-    assert (answer.provider_used, answer.model_used) == ("deepseek", "deepseek-chat")
+    assert (answer.provider_used, answer.model_used) == ("deepseek", "deepseek-v4-flash")
     assert (answer.prompt_tokens, answer.completion_tokens) == (1000, 100)
     assert answer.cost is not None and answer.cost > Decimal(0)
     assert answer.extra["price"]["provider"] == "deepseek"
+
+
+@pytest.mark.parametrize(
+    ("address", "model", "priced"),
+    [
+        ("https://api.openai.com/v1", "gpt-6-sol", True),
+        # A tenth dearer, which no list says; older models cost the same everywhere.
+        ("https://eu.api.openai.com/v1", "gpt-6-sol", False),
+        ("https://eu.api.openai.com/v1", "gpt-4o", True),
+    ],
+)
+async def test_a_call_that_has_to_stay_in_a_place(
+    chatter: Chatter, provider: Provider, address: str, model: str, priced: bool
+) -> None:
+    provider.script = [Reply("All is well.", prompt_tokens=1000, completion_tokens=100)]
+    async with httpx.AsyncClient(transport=ToLoopback(provider)) as client:
+        asked = ChatOpenAI(
+            model=model, base_url=address, api_key=SecretStr("test"), http_async_client=client
+        )
+        await asked.ainvoke("How is it?", config={"callbacks": [chatter.recorder()]})
+    async with chatter.session() as session:
+        answer = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
+    assert (answer.provider_used, answer.prompt_tokens) == ("openai", 1000)
+    assert (answer.cost is not None) == priced
+    assert answer.extra.get("usage_terms") == (None if priced else {"data_residency": "eu"})
 
 
 @pytest.mark.parametrize("streamed", [False, True])
