@@ -1,11 +1,13 @@
 """What a provider's own tools did for a call is billed beside its tokens."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from langchain_anthropic import ChatAnthropic
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_google_genai import ChatGoogleGenerativeAI
@@ -16,8 +18,8 @@ from sqlalchemy import select, update
 from chatter_db import Chatter, Message, database, repricing
 from chatter_db.recorder.pricing import cost_of
 from chatter_db.recorder.usage import Usage, of_message
-from tests.providers import gemini, openai
-from tests.providers.serving import Reply
+from tests.providers import anthropic, gemini, openai
+from tests.providers.serving import Recording, Reply
 
 # What the packages warn of is theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -132,6 +134,67 @@ def test_what_a_tool_costs(
     usage = Usage(prompt_tokens=1000, completion_tokens=100, kinds=kinds)
     cost = cost_of(usage, provider=provider, model=model, at=AT)
     assert (cost and cost.amount) == (dollars and Decimal(dollars))
+
+
+SEARCHES: list[dict[str, Any]] = [
+    {"type": "server_tool_use", "id": "1", "name": "web_search", "input": {"query": "rain"}},
+    {"type": "web_search_tool_result", "tool_use_id": "1", "content": []},
+    {"type": "server_tool_use", "id": "2", "name": "web_search", "input": {"query": "snow"}},
+    {
+        "type": "web_search_tool_result",
+        "tool_use_id": "2",
+        "content": {"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"},
+    },
+]
+
+
+def searched(*, stream: bool) -> Recording:
+    """An answer of Anthropic's that was searched for twice, once in vain."""
+    blocks = [*SEARCHES, {"type": "text", "text": "Rain."}]
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5"}
+    usage = {
+        "input_tokens": 1000,
+        "output_tokens": 100,
+        "server_tool_use": {"web_search_requests": 1},
+    }
+    ended = {"stop_reason": "end_turn", "stop_sequence": None}
+    if not stream:
+        whole = {**message, **ended, "content": blocks, "usage": usage}
+        return Recording(json.dumps(whole).encode(), "application/json")
+    begun = {**message, "content": [], "usage": {"input_tokens": 30, "output_tokens": 1}}
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
+    for index, block in enumerate(blocks):
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events.append({"type": "content_block_stop", "index": index})
+    events.append({"type": "message_delta", "delta": ended, "usage": usage})
+    events.append({"type": "message_stop"})
+    body = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+    return Recording(body.encode(), "text/event-stream")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("version", ["v0", "v1"])
+async def test_an_answer_of_anthropic_costs_its_searches_too(
+    chatter: Chatter, version: str, streamed: bool
+) -> None:
+    """3 and 15 dollars a million tokens, 10 dollars a thousand searches, of which one."""
+    with anthropic.running() as running:
+        running.script = [Reply(recording=searched(stream=streamed))]
+        model = ChatAnthropic(
+            model="claude-sonnet-4-5",
+            base_url=running.base_url.removesuffix("/v1"),
+            api_key=KEY,
+            timeout=10,
+            stop=None,
+            output_version=version,
+            streaming=streamed,
+        )
+        await model.ainvoke("Rain?", {"callbacks": [chatter.recorder(conversation="1")]})
+    async with chatter.session() as session:
+        row = (await session.scalars(select(Message).where(Message.model_call))).one()
+    assert (row.prompt_tokens, row.completion_tokens) == (1000, 100)
+    assert row.extra["usage_kinds"] == {"web_searches": 1}
+    assert row.cost == Decimal("0.0145")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ def said_of(message: AIMessage, chunks: Sequence[AIMessageChunk] = ()) -> dict[s
 
 def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: str | None) -> Usage:
     if is_anthropic(provider):
-        return usage
+        if "server_tool_use" in (usage.raw or {}):
+            return usage
+        return replace(usage, kinds={**server_tools.of_anthropic(messages), **usage.kinds})
     return replace(usage, kinds={**usage.kinds, **server_tools.of_messages(messages)})
 
 

@@ -4,7 +4,7 @@ OpenAI lists them among its output, and bills each search, not what is opened of
 (https://platform.openai.com/docs/guides/tools-web-search), and each image that another model
 makes. Gemini names its queries beside the answer: up to Gemini 2.5 an answer with any is billed
 once, since Gemini 3 each query (https://ai.google.dev/gemini-api/docs/pricing). Anthropic counts
-its searches in the usage.
+its searches in the usage, of which langchain-anthropic leaves out that part where it streams.
 """
 
 import re
@@ -25,6 +25,7 @@ _KINDS = {
     "file_search": "storage_searches",
     "image_generation": IMAGES,
 }
+_RESULT = "web_search_tool_result"
 _PER_ANSWER = re.compile(r"gemini-[12]\b")
 
 
@@ -43,6 +44,26 @@ def of_messages(messages: Iterable[AIMessage]) -> dict[str, int]:
         per_answer = per_answer or bool(_PER_ANSWER.search(str(said.get("model_name"))))
     counts = {kind: list(made.values()).count(kind) for kind in set(made.values())}
     return counts | ({"web_searches": 1 if per_answer else len(queries)} if queries else {})
+
+
+def of_anthropic(messages: Iterable[AIMessage]) -> dict[str, int]:
+    """Searches that an answer has results of: what failed is not billed."""
+    found = {
+        str(item.get("tool_use_id") or item.get("tool_call_id"))
+        for message in messages
+        for item in _items(message)
+        if _has_found(item)
+    }
+    return {"web_searches": len(found)} if found else {}
+
+
+def _has_found(item: Mapping[str, Any]) -> bool:
+    if item.get("type") == "server_tool_result":
+        # As langchain-anthropic has it in its output version 1.
+        extras = item.get("extras")
+        of_search = isinstance(extras, Mapping) and extras.get("block_type") == _RESULT
+        return of_search and item.get("status") == "success"
+    return item.get("type") == _RESULT and isinstance(item.get("content"), list)
 
 
 def _items(message: AIMessage) -> list[Mapping[str, Any]]:
