@@ -26,8 +26,8 @@ from chatter_db.models import ExecutionStatus
 from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object
+from chatter_db.recorder.asking import endpoint_asked, terms_asked
 from chatter_db.recorder.doors import callback, durable
-from chatter_db.recorder.endpoints import place_asked, provider_asked, url_given
 from chatter_db.recorder.records import (
     Record,
     RunEnded,
@@ -419,8 +419,8 @@ class Recorder(BaseCallbackHandler):
             started=started,
             started_at=started_at,
             provider=metadata.get("ls_provider"),
-            endpoint=provider_asked(metadata.get("ls_provider"), url_given(serialized)),
-            place=place_asked(metadata.get("ls_provider"), url_given(serialized)),
+            endpoint=endpoint_asked(metadata.get("ls_provider"), serialized),
+            terms=terms_asked(metadata.get("ls_provider"), serialized, question, parameters),
             model=model or parameters.get("model_name"),
             metadata={key: metadata[key] for key in _PLACE if key in metadata},
             question=question if self._given.estimate_usage else (),

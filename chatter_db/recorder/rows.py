@@ -14,7 +14,8 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import MAX_NAME
-from chatter_db.recorder.endpoints import PLACE, provider_answering
+from chatter_db.recorder.asking import with_terms
+from chatter_db.recorder.endpoints import provider_answering
 from chatter_db.recorder.estimates import estimated
 from chatter_db.recorder.pricing import Cost, cost_of
 from chatter_db.recorder.records import MessageRow, Record, ToolCallRow, ToolRun, storable_text
@@ -67,8 +68,8 @@ def reply(
         usage = NOTHING_USED
     elif estimate and usage.status == "unknown" and (status == "completed" or message.content):
         usage = estimated(usage, call.question, message)
-    if call.place:
-        usage = replace(usage, terms={**usage.terms, PLACE: call.place})
+    if call.terms:
+        usage = replace(usage, terms=with_terms(usage, call.terms))
     stated = usage_of.said_of(message, call.chunks)
     ended = time.perf_counter()
     # One clock for start and end: the start's, plus what the call took.

@@ -1,6 +1,6 @@
 """What the recorder keeps in mind of runs that have not ended, and of the one that ended last."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -28,10 +28,10 @@ class ModelCall:
     """By LangChain's name: whose package it was, hence whose protocol."""
     endpoint: str | None
     """The provider that was asked, where the address shows that it is another one."""
-    place: str | None
-    """Where the call has to stay, by the address."""
     model: str | None
     metadata: dict[str, Any]
+    terms: Mapping[str, str]
+    """What it was asked with that changes its price."""
     first_token: float | None = None
     chunks: list[AIMessageChunk] = field(default_factory=list)
     text: list[str] = field(default_factory=list)

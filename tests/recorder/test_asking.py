@@ -1,0 +1,105 @@
+"""What a call was asked with is part of its price where the answer doesn't say it."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from langchain_anthropic import ChatAnthropic
+from langchain_core.messages import HumanMessage, SystemMessage
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from chatter_db import Chatter, Message
+from chatter_db.recorder.asking import terms_asked
+from tests.providers import anthropic
+from tests.providers.serving import Recording, Reply
+
+# What the packages warn of is theirs.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+WRITTEN = {"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 1000}
+SPLIT = {"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000}}
+
+
+def written(*, stream: bool) -> Recording:
+    """1,000 tokens for an hour, as Anthropic says it: of a stream in its first event alone."""
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5"}
+    ended = {"stop_reason": "end_turn", "stop_sequence": None}
+    usage = {**WRITTEN, **SPLIT}
+    if not stream:
+        content = [{"type": "text", "text": "Rain."}]
+        whole = {**message, **ended, "content": content, "usage": {**usage, "output_tokens": 100}}
+        return Recording(json.dumps(whole).encode(), "application/json")
+    events: list[dict[str, Any]] = [
+        {
+            "type": "message_start",
+            "message": {**message, "content": [], "usage": {**usage, "output_tokens": 1}},
+        },
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "Rain."},
+        },
+        {"type": "message_delta", "delta": ended, "usage": {**WRITTEN, "output_tokens": 100}},
+        {"type": "message_stop"},
+    ]
+    body = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+    return Recording(body.encode(), "text/event-stream")
+
+
+@pytest.mark.parametrize(
+    ("streamed", "lifetime", "cost"),
+    [
+        # 6 dollars a million tokens for an hour, 3.75 for five minutes, 15 for the answer.
+        (False, {"ttl": "1h"}, "0.0075"),
+        (True, {"ttl": "1h"}, None),
+        (True, {}, "0.00525"),
+    ],
+)
+async def test_cache_writes_for_an_hour(
+    chatter: Chatter, streamed: bool, lifetime: dict[str, str], cost: str | None
+) -> None:
+    with anthropic.running() as running:
+        running.script = [Reply(recording=written(stream=streamed))]
+        model = ChatAnthropic(
+            model="claude-sonnet-4-5",
+            base_url=running.base_url.removesuffix("/v1"),
+            api_key=SecretStr("test"),
+            timeout=10,
+            stop=None,
+            streaming=streamed,
+        )
+        control = {"type": "ephemeral", **lifetime}
+        rules = SystemMessage([{"type": "text", "text": "Be brief.", "cache_control": control}])
+        config: Any = {"callbacks": [chatter.recorder(conversation="1")]}
+        await model.ainvoke([rules, HumanMessage("Rain?")], config)
+    async with chatter.session() as session:
+        row = (await session.scalars(select(Message).where(Message.model_call))).one()
+    assert (row.prompt_tokens, row.cache_write_tokens) == (1000, 1000)
+    assert row.cost == (cost and Decimal(cost))
+    assert row.extra.get("usage_terms") == (None if cost else {"cache_ttl": "1h"})
+
+
+HOUR = {"type": "ephemeral", "ttl": "1h"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "content", "parameters", "hour"),
+    [
+        ("anthropic", "Rain?", {}, False),
+        ("anthropic", "Rain?", {"cache_control": HOUR}, True),
+        ("anthropic", "Rain?", {"tools": [{"name": "a", "cache_control": HOUR}]}, True),
+        ("anthropic", [{"type": "text", "text": "a", "cache_control": HOUR}], {}, True),
+        ("anthropic", [{"type": "tool_use", "input": {"ttl": "1h"}}], {}, False),
+        ("bedrock_converse", [{"cachePoint": {"type": "default", "ttl": "1h"}}], {}, True),
+        ("openai", "Rain?", {"cache_control": HOUR}, False),
+        (None, "Rain?", {"cache_control": "1h"}, False),
+    ],
+)
+def test_an_hour_that_was_asked_for(
+    provider: str | None, content: Any, parameters: dict[str, Any], hour: bool
+) -> None:
+    terms = terms_asked(provider, None, [HumanMessage(content)], parameters)
+    assert terms == ({"cache_ttl": "1h"} if hour else {})
