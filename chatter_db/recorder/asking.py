@@ -7,8 +7,13 @@ from langchain_core.messages import BaseMessage
 
 from chatter_db.recorder.endpoints import PLACE, place_asked, provider_asked, url_given
 from chatter_db.recorder.usage import Usage
+from chatter_db.recorder.usage.counts import SPEECH
 
 LIFETIME = "cache_ttl"
+
+# langchain-google-genai and -vertexai leave out which tokens are text and which are sound.
+_WITHOUT_MODALITIES = ("google", "vertex")
+_SOUNDS = ("audio", "input_audio", "video")
 
 # Who has cache writes that live for an hour, by a part of the name.
 _WITH_LIFETIMES = ("anthropic", "bedrock")
@@ -34,6 +39,13 @@ def terms_asked(
         _keeps_an_hour(parameters) or any(_keeps_an_hour(each.content) for each in question)
     ):
         terms[LIFETIME] = "1h"
+    if any(name in str(provider).lower() for name in _WITHOUT_MODALITIES) and any(
+        _is_sound(part)
+        for each in question
+        if isinstance(each.content, list)
+        for part in each.content
+    ):
+        terms[SPEECH] = "unknown"
     return terms
 
 
@@ -45,7 +57,17 @@ def with_terms(usage: Usage, asked: Mapping[str, str]) -> dict[str, str]:
     told = {"cache_creation", "cacheDetails"} & (usage.raw or {}).keys()
     if told or usage.cache_write_1h_tokens or not usage.cache_write_tokens:
         asked = {name: term for name, term in asked.items() if name != LIFETIME}
+    if usage.kinds.get("input_audio_tokens"):
+        asked = {name: term for name, term in asked.items() if name != SPEECH}
     return {**usage.terms, **asked}
+
+
+def _is_sound(part: object) -> bool:
+    """Whether a part of a message can be heard: a film's sound is counted by itself."""
+    if not isinstance(part, Mapping):
+        return False
+    mime = str(part.get("mime_type")).partition("/")[0]
+    return part.get("type") in _SOUNDS or mime in _SOUNDS
 
 
 def _keeps_an_hour(asked: object, depth: int = 0) -> bool:

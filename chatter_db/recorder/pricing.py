@@ -13,7 +13,7 @@ from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPr
 from chatter_db.models import CostSource
 from chatter_db.recorder.endpoints import PLACE
 from chatter_db.recorder.usage import Usage
-from chatter_db.recorder.usage.counts import BILLED_BESIDE, LONG_WRITES, added
+from chatter_db.recorder.usage.counts import BILLED_BESIDE, LONG_WRITES, SPEECH, added
 from chatter_db.recorder.usage.server_tools import IMAGES
 
 # genai-prices names providers by their own names, LangChain and LiteLLM by their packages'.
@@ -193,6 +193,8 @@ def _covers(
         value in _USUAL
         or _has_variant(price.model, name, value, at)
         or (name == PLACE and not _DEARER_IN_PLACE.search(price.model.id))
+        # Of some models sound costs what text does.
+        or (name == SPEECH and prices.input_audio_mtok is None)
         for name, value in terms.items()
     )
 

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_google_genai import ChatGoogleGenerativeAI
 from pydantic import SecretStr
 from sqlalchemy import select
 
 from chatter_db import Chatter, Message
 from chatter_db.recorder.asking import terms_asked
-from tests.providers import anthropic
+from tests.providers import anthropic, gemini
 from tests.providers.serving import Recording, Reply
 
 # What the packages warn of is theirs.
@@ -103,3 +104,65 @@ def test_an_hour_that_was_asked_for(
 ) -> None:
     terms = terms_asked(provider, None, [HumanMessage(content)], parameters)
     assert terms == ({"cache_ttl": "1h"} if hour else {})
+
+
+PICTURE = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
+SOUND = {"type": "media", "mime_type": "audio/mp3", "data": "SUQz"}
+
+
+def spoken(part: dict[str, Any], *, stream: bool) -> Recording:
+    details = [{"modality": "TEXT", "tokenCount": 100}, {"modality": "AUDIO", "tokenCount": 900}]
+    body = {
+        "candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}],
+        "usageMetadata": {
+            "promptTokenCount": 1000,
+            "candidatesTokenCount": 100,
+            "totalTokenCount": 1100,
+            "promptTokensDetails": details,
+        },
+        "modelVersion": "gemini",
+    }
+    if stream:
+        return Recording(f"data: {json.dumps(body)}\r\n\r\n".encode(), "text/event-stream")
+    return Recording(json.dumps(body).encode(), "application/json")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("model", "heard", "answer", "cost"),
+    [
+        # 0.30 dollars for text, 1 for sound: the package doesn't say how much of it there was.
+        ("gemini-2.5-flash", True, {"text": "Rain."}, None),
+        ("gemini-2.5-flash", False, {"text": "Rain."}, "0.00055"),
+        # 1.25 for both.
+        ("gemini-2.5-pro", True, {"text": "Rain."}, "0.00225"),
+        # 30 dollars for pictures, 2.50 for text.
+        ("gemini-2.5-flash-image", False, PICTURE, None),
+    ],
+)
+async def test_sound_and_pictures_of_gemini(
+    chatter: Chatter,
+    model: str,
+    heard: bool,
+    answer: dict[str, Any],
+    cost: str | None,
+    streamed: bool,
+) -> None:
+    question = HumanMessage([{"type": "text", "text": "Rain?"}, *([SOUND] if heard else [])])
+    with gemini.running() as running:
+        running.script = [Reply(recording=spoken(answer, stream=streamed))]
+        asked = ChatGoogleGenerativeAI(
+            model=model,
+            base_url=running.base_url.removesuffix("/v1"),
+            api_key=SecretStr("test"),
+            max_retries=1,
+        )
+        config: Any = {"callbacks": [chatter.recorder(conversation="1")]}
+        if streamed:
+            assert [chunk async for chunk in asked.astream([question], config)]
+        else:
+            await asked.ainvoke([question], config)
+    async with chatter.session() as session:
+        row = (await session.scalars(select(Message).where(Message.model_call))).one()
+    assert (row.prompt_tokens, row.completion_tokens) == (1000, 100)
+    assert row.cost == (cost and Decimal(cost))

@@ -23,6 +23,9 @@ BILLED_BESIDE = frozenset(
 LONG_WRITES = "ttl_12h_tokens"
 """OpenAI's name for cache writes that live for 12 hours. The list has those of 30 minutes."""
 
+SPEECH = "input_speech"
+"""The term of a call with sound in its prompt, of which nobody says how much."""
+
 _MAX_NOTES = 20
 _MAX_DEPTH = 12
 _WHOLE = re.compile(r"\s*\d{1,20}(\.0*)?\s*", re.ASCII)

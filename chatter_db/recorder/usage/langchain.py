@@ -106,6 +106,10 @@ def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: st
         if "server_tool_use" in (usage.raw or {}):
             return usage
         return replace(usage, kinds={**server_tools.of_anthropic(messages), **usage.kinds})
+    if provider in _GOOGLES and "output_image_tokens" not in usage.kinds:
+        # What is a picture of the answer's tokens costs more, and its package doesn't say.
+        drawn = server_tools.drawn(messages)
+        usage = replace(usage, kinds={**usage.kinds, **drawn})
     return replace(usage, kinds={**usage.kinds, **server_tools.of_messages(messages)})
 
 

@@ -57,6 +57,17 @@ def of_anthropic(messages: Iterable[AIMessage]) -> dict[str, int]:
     return {"web_searches": len(found)} if found else {}
 
 
+def drawn(messages: Iterable[AIMessage]) -> dict[str, int]:
+    """Pictures that are part of an answer of Gemini's."""
+    pictures = [
+        item
+        for message in messages
+        for item in _items(message)
+        if item.get("type") in ("image", "image_url")
+    ]
+    return {IMAGES: len(pictures)} if pictures else {}
+
+
 def _has_found(item: Mapping[str, Any]) -> bool:
     if item.get("type") == "server_tool_result":
         # As langchain-anthropic has it in its output version 1.
