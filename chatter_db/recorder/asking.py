@@ -11,12 +11,13 @@ from chatter_db.recorder.usage.counts import SPEECH
 
 LIFETIME = "cache_ttl"
 
-# langchain-google-genai and -vertexai leave out which tokens are text and which are sound.
-_WITHOUT_MODALITIES = ("google", "vertex")
+# Whose packages leave out which tokens are text and which are sound, or how long it was.
+_WITHOUT_MODALITIES = ("google", "mistral", "vertex")
 _SOUNDS = ("audio", "input_audio", "video")
 
-# Who has cache writes that live for an hour, by a part of the name.
-_WITH_LIFETIMES = ("anthropic", "bedrock")
+# Where cache writes are given a lifetime: Anthropic's, Bedrock's and OpenAI's name for it.
+_CONTROLS = ("cache_control", "cachePoint", "prompt_cache_options")
+_DEARER = ("1h", "12h")
 _MAX_DEPTH = 8
 
 
@@ -35,10 +36,8 @@ def terms_asked(
     terms = {}
     if place := place_asked(provider, url_given(serialized)):
         terms[PLACE] = place
-    if any(name in str(provider).lower() for name in _WITH_LIFETIMES) and (
-        _keeps_an_hour(parameters) or any(_keeps_an_hour(each.content) for each in question)
-    ):
-        terms[LIFETIME] = "1h"
+    if lifetime := _lifetime([parameters, *(each.content for each in question)]):
+        terms[LIFETIME] = lifetime
     if any(name in str(provider).lower() for name in _WITHOUT_MODALITIES) and any(
         _is_sound(part)
         for each in question
@@ -70,14 +69,14 @@ def _is_sound(part: object) -> bool:
     return part.get("type") in _SOUNDS or mime in _SOUNDS
 
 
-def _keeps_an_hour(asked: object, depth: int = 0) -> bool:
+def _lifetime(asked: object, depth: int = 0) -> str | None:
+    """How long what is asked for shall be cached, where that costs more than usual."""
     if depth > _MAX_DEPTH or not isinstance(asked, Mapping | list | tuple):
-        return False
+        return None
     inside: Iterable[object] = asked
     if isinstance(asked, Mapping):
-        for name in ("cache_control", "cachePoint"):
-            control = asked.get(name)
-            if isinstance(control, Mapping) and control.get("ttl") == "1h":
-                return True
+        for control in filter(None, map(asked.get, _CONTROLS)):
+            if isinstance(control, Mapping) and control.get("ttl") in _DEARER:
+                return str(control["ttl"])
         inside = asked.values()
-    return any(_keeps_an_hour(each, depth + 1) for each in inside)
+    return next(filter(None, (_lifetime(each, depth + 1) for each in inside)), None)

@@ -194,7 +194,7 @@ def _covers(
         or _has_variant(price.model, name, value, at)
         or (name == PLACE and not _DEARER_IN_PLACE.search(price.model.id))
         # Of some models sound costs what text does.
-        or (name == SPEECH and prices.input_audio_mtok is None)
+        or (name == SPEECH and prices.input_audio_mtok is prices.input_audio_hours is None)
         for name, value in terms.items()
     )
 

@@ -1,6 +1,7 @@
 """What a call was asked with is part of its price where the answer doesn't say it."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,8 @@ from sqlalchemy import select
 
 from chatter_db import Chatter, Message
 from chatter_db.recorder.asking import terms_asked
+from chatter_db.recorder.pricing import cost_of
+from chatter_db.recorder.usage import Usage
 from tests.providers import anthropic, gemini
 from tests.providers.serving import Recording, Reply
 
@@ -87,23 +90,35 @@ HOUR = {"type": "ephemeral", "ttl": "1h"}
 
 
 @pytest.mark.parametrize(
-    ("provider", "content", "parameters", "hour"),
+    ("content", "parameters", "lifetime"),
     [
-        ("anthropic", "Rain?", {}, False),
-        ("anthropic", "Rain?", {"cache_control": HOUR}, True),
-        ("anthropic", "Rain?", {"tools": [{"name": "a", "cache_control": HOUR}]}, True),
-        ("anthropic", [{"type": "text", "text": "a", "cache_control": HOUR}], {}, True),
-        ("anthropic", [{"type": "tool_use", "input": {"ttl": "1h"}}], {}, False),
-        ("bedrock_converse", [{"cachePoint": {"type": "default", "ttl": "1h"}}], {}, True),
-        ("openai", "Rain?", {"cache_control": HOUR}, False),
-        (None, "Rain?", {"cache_control": "1h"}, False),
+        ("Rain?", {}, None),
+        ("Rain?", {"cache_control": HOUR}, "1h"),
+        ("Rain?", {"tools": [{"name": "a", "cache_control": HOUR}]}, "1h"),
+        ("Rain?", {"prompt_cache_options": {"ttl": "12h"}}, "12h"),
+        ("Rain?", {"prompt_cache_options": {"ttl": "30m"}}, None),
+        ("Rain?", {"cache_control": "1h"}, None),
+        ([{"type": "text", "text": "a", "cache_control": HOUR}], {}, "1h"),
+        ([{"cachePoint": {"type": "default", "ttl": "1h"}}], {}, "1h"),
+        ([{"type": "tool_use", "input": {"ttl": "1h"}}], {}, None),
     ],
 )
-def test_an_hour_that_was_asked_for(
-    provider: str | None, content: Any, parameters: dict[str, Any], hour: bool
+def test_a_lifetime_that_was_asked_for(
+    content: Any, parameters: dict[str, Any], lifetime: str | None
 ) -> None:
-    terms = terms_asked(provider, None, [HumanMessage(content)], parameters)
-    assert terms == ({"cache_ttl": "1h"} if hour else {})
+    terms = terms_asked("anthropic", None, [HumanMessage(content)], parameters)
+    assert terms.get("cache_ttl") == lifetime
+
+
+def test_a_price_for_seconds_of_sound_needs_them() -> None:
+    terms = terms_asked("mistralai", None, [HumanMessage([SOUND])], {})
+    usage = Usage(prompt_tokens=1000, completion_tokens=100, terms=terms)
+    at = datetime(2026, 1, 15, tzinfo=UTC)
+    asked = [
+        cost_of(usage, provider="mistralai", model=model, at=at)
+        for model in ("voxtral-small-latest", "mistral-large-latest")
+    ]
+    assert [cost is None for cost in asked] == [True, False]
 
 
 PICTURE = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
