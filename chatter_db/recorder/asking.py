@@ -18,7 +18,6 @@ _SOUNDS = ("audio", "input_audio", "video")
 # Where cache writes are given a lifetime: Anthropic's, Bedrock's and OpenAI's name for it.
 _CONTROLS = ("cache_control", "cachePoint", "prompt_cache_options")
 _DEARER = ("1h", "12h")
-_MAX_DEPTH = 8
 
 
 def endpoint_asked(provider: str | None, serialized: Mapping[str, Any] | None) -> str | None:
@@ -36,14 +35,11 @@ def terms_asked(
     terms = {}
     if place := place_asked(provider, url_given(serialized)):
         terms[PLACE] = place
-    if lifetime := _lifetime([parameters, *(each.content for each in question)]):
+    parts, tools = _parts(question), parameters.get("tools")
+    if lifetime := _lifetime([parameters, *(tools if isinstance(tools, list) else ()), *parts]):
         terms[LIFETIME] = lifetime
-    if any(name in str(provider).lower() for name in _WITHOUT_MODALITIES) and any(
-        _is_sound(part)
-        for each in question
-        if isinstance(each.content, list)
-        for part in each.content
-    ):
+    silent = any(name in str(provider).lower() for name in _WITHOUT_MODALITIES)
+    if silent and any(map(_is_sound, parts)):
         terms[SPEECH] = "unknown"
     return terms
 
@@ -69,14 +65,12 @@ def _is_sound(part: object) -> bool:
     return part.get("type") in _SOUNDS or mime in _SOUNDS
 
 
-def _lifetime(asked: object, depth: int = 0) -> str | None:
+def _lifetime(parts: Iterable[object]) -> str | None:
     """How long what is asked for shall be cached, where that costs more than usual."""
-    if depth > _MAX_DEPTH or not isinstance(asked, Mapping | list | tuple):
-        return None
-    inside: Iterable[object] = asked
-    if isinstance(asked, Mapping):
-        for control in filter(None, map(asked.get, _CONTROLS)):
-            if isinstance(control, Mapping) and control.get("ttl") in _DEARER:
-                return str(control["ttl"])
-        inside = asked.values()
-    return next(filter(None, (_lifetime(each, depth + 1) for each in inside)), None)
+    controls = (part.get(name) for part in parts if isinstance(part, dict) for name in _CONTROLS)
+    lifetimes = (control.get("ttl") for control in controls if isinstance(control, dict))
+    return next((lifetime for lifetime in lifetimes if lifetime in _DEARER), None)
+
+
+def _parts(question: Sequence[BaseMessage]) -> list[object]:
+    return [part for each in question if isinstance(each.content, list) for part in each.content]
