@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -59,16 +59,6 @@ _DEAR_AUDIO = (
     ("output_audio_tokens", "output_audio_mtok"),
 )
 _SELL_OPENAI = frozenset({"azure", "openai", "openrouter"})
-
-# OpenAI sells none of them: the list has OpenRouter's price, whoever it was that served one.
-# A fine-tuned gpt-4 has the plain one's, and Gemini's 1.5 Flash 8B that of a model twice as dear.
-_MISREAD_AT = frozenset({None, "azure", "google", "openai"})
-_ANOTHER_S_PRICE = re.compile(r"^(gpt-oss|ft:gpt-4-|gemini-1\.5-flash-8b)")
-
-# Since then DeepSeek's own names cost otherwise, at night too. The list has the prices before:
-# https://api-docs.deepseek.com/quick_start/pricing
-_OLD_NAMES = frozenset({"deepseek-chat", "deepseek-reasoner"})
-_OLD_PRICES_UNTIL = datetime(2025, 9, 5, 16, tzinfo=UTC)
 
 # OpenAI's models since March 2026 cost a tenth more where a call has to stay in one place:
 # https://developers.openai.com/api/docs/guides/data-residency
@@ -137,8 +127,6 @@ def _priced(
         # LiteLLM's way to name a model: the provider's name before the first slash.
         provider, _, model = model.partition("/")
     known = PROVIDERS.get(provider.lower(), provider) if provider else None
-    if known in _MISREAD_AT and _ANOTHER_S_PRICE.search(model.lower()):
-        return None
     counts: dict[str, int | None] = {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
@@ -187,7 +175,7 @@ def _covers(
     own = _OWN_PRICES + (_DEAR_AUDIO if price.provider.id in _SELL_OPENAI else ())
     if any(counts.get(name) and getattr(prices, of) is None for name, of in own):
         return False
-    if any(getattr(prices, fee) is not None for fee in _FEES) or _is_of_another(price, at):
+    if any(getattr(prices, fee) is not None for fee in _FEES):
         return False
     return all(
         value in _USUAL
@@ -201,15 +189,6 @@ def _covers(
 
 def _is_free(prices: ModelPrice) -> bool:
     return all(price is None for price in vars(prices).values())
-
-
-def _is_of_another(price: PriceCalculation, at: datetime) -> bool:
-    """Whether the price is another seller's, another model's or another time's."""
-    seller, model = price.provider.id, price.model.id
-    if seller == "deepseek":
-        return model in _OLD_NAMES and at >= _OLD_PRICES_UNTIL
-    # The list takes DeepSeek's own prices, cheap hours and all, for those of Azure.
-    return seller == "azure" and model.startswith("deepseek")
 
 
 def _has_variant(model: ModelInfo, name: str, value: str, at: datetime) -> bool:

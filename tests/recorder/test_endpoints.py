@@ -107,7 +107,7 @@ async def test_a_call_is_priced_by_who_was_asked(
     ]
     async with httpx.AsyncClient(transport=ToLoopback(provider)) as client:
         model = ChatOpenAI(
-            model="deepseek-v4-flash",
+            model="deepseek-chat",
             base_url="https://api.deepseek.com/v1",
             api_key=SecretStr("test"),
             http_async_client=client,
@@ -119,7 +119,7 @@ async def test_a_call_is_priced_by_who_was_asked(
 
     async with chatter.session() as session:
         answer = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
-    assert (answer.provider_used, answer.model_used) == ("deepseek", "deepseek-v4-flash")
+    assert (answer.provider_used, answer.model_used) == ("deepseek", "deepseek-chat")
     assert (answer.prompt_tokens, answer.completion_tokens) == (1000, 100)
     assert answer.cost is not None and answer.cost > Decimal(0)
     assert answer.extra["price"]["provider"] == "deepseek"

@@ -107,7 +107,7 @@ def test_the_packages_are_what_they_are_called() -> None:
 
 
 def test_the_address_tells_whose_price_it_is() -> None:
-    found = diagnose("openai:deepseek-v4-flash", base_url="https://api.deepseek.com/v1")
+    found = diagnose("openai:deepseek-chat", base_url="https://api.deepseek.com/v1")
     assert (found.booked_as, bool(found.unit_prices)) == ("deepseek", True)
-    found = diagnose("openai:deepseek-v4-flash")
+    found = diagnose("openai:deepseek-chat")
     assert (found.booked_as, found.unit_prices) == ("openai", None)
