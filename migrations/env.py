@@ -11,6 +11,7 @@ from sqlalchemy.schema import CreateSchema
 
 from chatter_db import database, migrating
 from chatter_db.errors import ChatterError
+from chatter_db.queries import query
 
 # Any constant that no other program on the server is likely to use: "chatter".
 MIGRATION_LOCK = int.from_bytes(b"chatter", "big")
@@ -24,6 +25,8 @@ def run(connection: Connection) -> None:
     before = migrating.current_revision(connection)
     migrating.require_known(before)
     context.config.attributes["before"] = before
+    if before not in {None, migrating.head()}:
+        connection.execute(query("lock_tables"))
     # Asking "if not exists" needs the right to create, even where it exists.
     if not connection.dialect.has_schema(connection, "chatter"):
         connection.execute(CreateSchema("chatter"))

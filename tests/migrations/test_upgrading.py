@@ -1,14 +1,19 @@
 """Books of every released schema, with data in them, come to the present one with every figure."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
+import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
-from chatter_db import database, migrating
-from tests.migrations.test_migrating import ROOT
+from chatter_db import database, migrating, queries
+from chatter_db.errors import SchemaError
+from chatter_db.queries import query
+from tests.migrations.test_migrating import ROOT, wait_until
 from tests.sql.books import Books
 from tests.sql.test_usage import differences, fold_all
 
@@ -88,3 +93,38 @@ def test_a_rebuild_mends_what_was_written_without_triggers(db: psycopg.Connectio
     assert differences(books) == {}
     fold_all(books)
     assert differences(books) == {}
+
+
+def test_a_writer_in_the_middle_and_a_migration_wait_for_no_circle(empty_url: str) -> None:
+    migrate_to(empty_url, "0024")
+    with (
+        psycopg.connect(empty_url, autocommit=True) as watching,
+        psycopg.connect(empty_url) as writing,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        watching.execute(WRITTEN)
+        writing.execute("update chatter.conversations set title = 'begun'")
+        migrated = pool.submit(migrating.migrate, empty_url)
+        wait_until(watching, "select exists (select from pg_locks where not granted)")
+        writing.execute("update chatter.messages set prompt_tokens = 5 where role = 'assistant'")
+        writing.execute("update chatter.users set role = 'admin' where external_id = 'ada'")
+        writing.commit()
+        assert migrated.result(timeout=60).after == migrating.head()
+        assert Books(watching).findings() == {}
+
+
+def test_a_migration_says_that_it_comes_to_no_table(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate_to(empty_url, "0024")
+    hurried = query("lock_tables").text.replace("1 minute", "1 second")
+    monkeypatch.setattr(
+        queries, "query", lambda name: text(hurried) if name == "lock_tables" else query(name)
+    )
+    with psycopg.connect(empty_url) as reading:
+        reading.execute("select from chatter.messages")
+        with pytest.raises(SchemaError, match="other transactions have used its tables"):
+            migrating.migrate(empty_url)
+        assert reading.execute("select version_num from chatter.alembic_version").fetchall() == [
+            ("0024",)
+        ]
