@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chatter_db.errors import UsageError
@@ -130,6 +130,12 @@ class Settings(BaseSettings):
         default="offline",
         description="Models that users of the server may choose besides, separated by commas.",
     )
+
+    @field_validator("data_dir", "postgres_bin", "spool_dir")
+    @classmethod
+    def _from_here(cls, path: Path | None) -> Path | None:
+        """The same directory also for a process that goes to another one later."""
+        return path and path.absolute()
 
     @property
     def models_to_choose(self) -> list[str]:

@@ -350,7 +350,9 @@ def spool_directories(database: str) -> list[Path]:
     """Where the spool for `database` may be, the first that can be used."""
     name = blake2b(database.encode(), digest_size=8).hexdigest()
     chosen = settings().spool_dir
-    return [base / name for base in ([chosen] if chosen else [_state_dir(), _temporary_dir()])]
+    bases = [chosen] if chosen else [_state_dir(), _temporary_dir()]
+    # One that is not absolute is that of a user without a home: in whatever directory this is.
+    return [base / name for base in bases if base.is_absolute()]
 
 
 def _state_dir() -> Path:

@@ -1,9 +1,17 @@
-"""Variables that look like settings and are none."""
+"""Variables that look like settings and are none, and directories that they name."""
 
 import logging
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from chatter_db.recorder.records import RunEnded
+from chatter_db.recorder.spool import open_spool
 from chatter_db.settings import Settings, settings, unknown_variables
 from tests.forked import Run
 
@@ -55,3 +63,42 @@ def test_the_command_says_it_on_stderr(chatter_command: Run) -> None:
     )
     assert done.stderr.count("CHATTER_DURABILTY is no setting") == 1
     assert done.stdout == ""
+
+
+NOBODY = """
+import os
+from chatter_db.recorder.spool import spool_directories
+if os.geteuid() == 0:
+    os.setuid(54321)
+print(all(each.is_absolute() for each in spool_directories("db")), len(spool_directories("db")))
+"""
+
+
+@pytest.mark.parametrize("state", [None, "here"])
+def test_who_has_no_home_has_no_spool_in_whatever_directory_this_is(state: str | None) -> None:
+    """As in a container whose user no passwd knows: the next start may be in another one."""
+    kept = {k: v for k, v in os.environ.items() if k not in {"HOME", "CHATTER_SPOOL_DIR"}}
+    given = {"XDG_STATE_HOME": state} if state else {}
+    said = subprocess.check_output([sys.executable, "-c", NOBODY], env=kept | given, text=True)
+    assert said in ({"True 1\n"} if state or os.geteuid() == 0 else {"True 1\n", "True 2\n"})
+
+
+def test_a_directory_stays_where_it_is_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, later = tmp_path / "begun", tmp_path / "later"
+    begun.mkdir()
+    later.mkdir()
+    monkeypatch.chdir(begun)
+    monkeypatch.setenv("CHATTER_SPOOL_DIR", "spool")
+    monkeypatch.setenv("CHATTER_DATA_DIR", "data")
+    settings.cache_clear()
+    spool = open_spool("db")
+    monkeypatch.chdir(later)
+    spool.append(
+        [RunEnded(execution_id=uuid4(), status="completed", finished_at=datetime.now(UTC))]
+    )
+    spool.close()
+    assert len(list(begun.glob("spool/*/*.jsonl"))) == 1
+    assert list(later.iterdir()) == []
+    assert settings().data_dir == begun / "data"
