@@ -33,12 +33,14 @@ else:
 
 _READ_ONLY = "25006"
 INSUFFICIENT_PRIVILEGE = "42501"
-_PASSING = ("08", "53", "57P", _READ_ONLY, "40001", "40P01", "55P03", "57014")
+# idle_in_transaction_session_timeout, and transaction_timeout (Postgres 17).
+_TIMED_OUT = ("25P03", "25P04")
+_PASSING = ("08", "53", "57P", _READ_ONLY, *_TIMED_OUT, "40001", "40P01", "55P03", "57014")
 # Whatever the database's own default is: who waits for a lock goes on with what it finds then.
 _ISOLATION = "READ COMMITTED"
 # A value that doesn't go into its column, or past a check.
 _UNFIT = ("22", "23514")
-_ENDS = ("08", "57P")
+_ENDS = ("08", "57P", *_TIMED_OUT)
 """Errors that end a connection, or the attempt to make one."""
 
 
@@ -46,7 +48,7 @@ def passes(sqlstate: str) -> bool:
     """Whether Postgres may well take the same when it is tried again.
 
     Connection gone, out of room, shut down, read-only (a standby that is yet to be promoted, or a
-    managed server whose disk is full), serialization failure, deadlock, lock or statement timeout
+    managed server whose disk is full), serialization failure, deadlock, a timeout of any kind
     (https://www.postgresql.org/docs/current/errcodes-appendix.html).
     """
     return sqlstate.startswith(_PASSING)

@@ -28,6 +28,9 @@ CANCEL_SECONDS = 2.0
 POOLED_CANCEL_SECONDS = 30.0
 """How long a pooler may take to pass that on. PgBouncer 1.18 dies of a client that doesn't wait."""
 
+FROZEN_SECONDS = 30.0
+"""How long a transaction may take before Postgres 17 ends it, whatever becomes of this process."""
+
 # A server that vanished without a word is noticed within seconds.
 OPTIONS = {
     "connect_timeout": 3,
@@ -103,6 +106,9 @@ def connect(url: str) -> Connection:
             raise DatabaseUnavailable(
                 "The schema chatter lacks triggers. Unless it is being restored, see chatter check."
             )
+        if not settings().pools_transactions:  # there it would be a limit of everybody's
+            limit = {"milliseconds": str(int(FROZEN_SECONDS * 1000))}
+            connection.execute(psycopg_query("record_session"), limit)
     except BaseException:
         connection.close()
         raise

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from chatter_db.recorder import connection, writer
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
+from tests.conftest import ONE_SERVER
 from tests.recorder.test_writer import booked_calls, message, start, wait_until
 
 
@@ -72,6 +75,69 @@ def test_while_its_server_process_is_frozen(
     booking.submit([message(run)]).result(timeout=20)
     booking.close()
     # What the frozen one had been told before is not booked twice.
+    assert booked_calls(db) == [(2, 20)]
+    books_hold()
+
+
+@ONE_SERVER
+def test_a_transaction_that_took_its_time_is_tried_again(
+    url: str, db: psycopg.Connection[Any], books_hold: Callable[[], None]
+) -> None:
+    """Postgres 17 ends those of a session with transaction_timeout, and the session with them."""
+    limited = f"{url}?options=-c%20transaction_timeout%3D200"
+    booking = Writer(limited, open_spool("test"))
+    run = start()
+    booking.submit([run]).result(timeout=20)
+    with db.transaction():
+        db.execute("select chatter.lock_conversations(id) from chatter.conversations")
+        booking.submit([message(run)]).result(timeout=20)
+    booking.flush().result(timeout=20)
+    booking.close()
+    assert (booking.lost, booking.reduced) == (0, 0)
+    assert booked_calls(db) == [(1, 10)]
+    books_hold()
+
+
+FROZEN = """
+import os, signal, sys
+from chatter_db.recorder import connection, writer
+from chatter_db.recorder.spool import open_spool
+from tests.conftest import ONE_SERVER
+from tests.recorder.test_writer import message, start
+
+connection.FROZEN_SECONDS = 1
+booking = writer.Writer(sys.argv[1], open_spool("frozen"))
+run = start()
+booking.submit([run]).result()
+as_json = writer.as_json
+
+def in_the_middle(records):
+    if type(records[0]).__name__ == "MessageRow":
+        writer.as_json = as_json
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return as_json(records)
+
+writer.as_json = in_the_middle
+booking.submit([message(run), message(run)]).result()
+booking.flush().result()
+booking.close()
+print(booking.lost, booking.reduced)
+"""
+
+
+@ONE_SERVER  # of before 17 nobody ends it
+def test_a_process_that_is_frozen_in_a_transaction_holds_nobody_up(
+    url: str, db: psycopg.Connection[Any], books_hold: Callable[[], None]
+) -> None:
+    command = [sys.executable, "-c", FROZEN, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as frozen:
+        try:
+            assert os.WIFSTOPPED(os.waitpid(frozen.pid, os.WUNTRACED)[1])
+            db.execute("set statement_timeout = '10s'")
+            db.execute("select chatter.lock_conversations(id) from chatter.conversations")
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        assert frozen.communicate(timeout=20)[0] == "0 0\n"
     assert booked_calls(db) == [(2, 20)]
     books_hold()
 
