@@ -1,8 +1,9 @@
 -- Ends of runs. An end that was booked stays: a repeated record changes nothing. A run that
--- passed for abandoned had only lost its way to the database.
+-- passed for abandoned had only lost its way to the database. A clock that was set back meanwhile
+-- makes no run that took less than nothing.
 update chatter.workflow_executions as e
 set status = r.status,
-    finished_at = r.finished_at,
+    finished_at = greatest(e.started_at, r.finished_at),
     error_type = r.error_type,
     error_message = r.error_message
 from jsonb_to_recordset(cast(:rows as jsonb)) as r (

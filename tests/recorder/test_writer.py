@@ -119,6 +119,17 @@ def test_an_end_that_comes_late_is_the_end_of_what_passed_for_abandoned(
     assert found.fetchall() == [("completed", ended)]
 
 
+def test_a_clock_that_was_set_back_makes_no_run_of_less_than_nothing(
+    writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    run = start()
+    earlier = run.started_at - timedelta(seconds=2)
+    end = RunEnded(execution_id=run.execution_id, status="completed", finished_at=earlier)
+    writer.submit([run, end]).result()
+    took = db.execute("select finished_at - started_at from chatter.workflow_executions")
+    assert took.fetchall() == [(timedelta(),)]
+
+
 def test_a_tool_that_runs_later_is_the_one_that_was_asked_for_last(
     writer: Writer, db: psycopg.Connection[Any]
 ) -> None:
