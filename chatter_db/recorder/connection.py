@@ -98,13 +98,14 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 def connect(url: str) -> Connection:
     """A connection to books that count what they are given.
 
-    Raises DatabaseUnavailable if there is none, or not yet: while they are restored.
+    Raises DatabaseUnavailable if there is none, or not yet: while they are restored or a replica's.
     """
     connection = database.connect_as(Connection, url, autocommit=True, **OPTIONS)
     try:
         if connection.execute(psycopg_query("record_ready")).fetchone() != (True,):
             raise DatabaseUnavailable(
-                "The schema chatter lacks triggers. Unless it is being restored, see chatter check."
+                "The schema chatter lacks triggers, or is a replica's by a subscription. "
+                "Unless it is being restored or promoted, see chatter check."
             )
         if not settings().pools_transactions:  # there it would be a limit of everybody's
             limit = {"milliseconds": str(int(FROZEN_SECONDS * 1000))}

@@ -10,8 +10,11 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
+from chatter_db.recorder.spool import open_spool
+from chatter_db.recorder.writer import Writer
 from tests.conftest import migrate_template, throwaway_server
 from tests.migrations.test_upgrading import WRITTEN
+from tests.recorder.test_writer import message, start
 from tests.sql.books import Books
 from tests.sql.test_usage import differences, fold_all
 
@@ -36,6 +39,10 @@ def follow(block: str, books: Books, primary: str = "") -> None:
     for statement in block.replace(CONNECTION, primary).split(";\n"):
         if statement.strip():
             books.connection.execute(statement)
+
+
+def url_of(server: SimpleNamespace) -> str:
+    return f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}/chatter"
 
 
 @contextmanager
@@ -102,8 +109,22 @@ def test_a_logical_replica_and_its_promotion() -> None:
         assert replica.findings() == {}
         assert differences(replica) == {}
 
+        # A recorder that is there too early waits.
+        booking = Writer(url_of(other), open_spool("replica"))
+        run = start()
+        booking.submit([run, message(run)]).result(timeout=60)
+        assert contents(replica) == contents(primary)
+
         position = primary.value("select chatter.events_now()")
         follow(promote, replica)
+        until(
+            lambda: (
+                replica.value("select count(*) from chatter.messages where prompt_tokens = 10") == 1
+            ),
+            "it is booked",
+        )
+        booking.close()
+        assert (booking.lost, booking.reduced) == (0, 0)
         began = replica.value("select chatter.events_oldest()")
         ids = {id_ for (id_,) in replica.rows("select id from chatter.events")}
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="no position"):
