@@ -8,12 +8,13 @@ record counts as kept when it is on the disk (fsync), and may be booked twice af
 crash: booking is idempotent.
 """
 
+import io
 import logging
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -184,19 +185,25 @@ class Segment:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
-        self._file = os.fdopen(descriptor, "r+b")
+        # No buffer: what a full disk didn't take would have to be written before anything is read.
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self.size = os.fstat(descriptor).st_size
         self._booked = self._given = 0
 
     def append(self, line: bytes, *, sync: bool = True) -> None:
         """Writes an entry; with `sync` it is on the disk when this returns."""
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(line)
-        self._file.flush()
-        if sync:
-            os.fsync(self._file.fileno())
-        # Not what was written: a full disk may have taken a part of an entry before.
-        self.size = self._file.tell()
+        begin = self._file.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+            if sync:
+                os.fsync(self._file.fileno())
+        except OSError:
+            # A part of an entry would spoil the next one.
+            self._file.truncate(begin)
+            raise
+        self.size = begin + written
 
     @property
     def left(self) -> int:
@@ -218,22 +225,32 @@ class Segment:
         batch: list[list[Record]] = []
         count = 0
         self._given = self._booked
-        self._file.seek(self._booked)
-        for line in self._file:
-            try:
-                batch.append(_decoder.decode(line))
-            except msgspec.MsgspecError as error:
-                # The end of a segment whose process died while it wrote: its caller
-                # never heard that the record was kept.
-                log.error(
-                    "Spool %s can't be read after byte %d: %s", self._path, self._given, error
-                )
-            else:
-                count += len(batch[-1])
-            self._given += len(line)
-            if batch and (count >= limit or self._given - self._booked >= BATCH_BYTES):
-                break
+        with self._unread() as lines:
+            for line in lines:
+                try:
+                    batch.append(_decoder.decode(line))
+                except msgspec.MsgspecError as error:
+                    # The end of a segment whose process died while it wrote: its caller
+                    # never heard that the record was kept.
+                    log.error(
+                        "Spool %s can't be read after byte %d: %s", self._path, self._given, error
+                    )
+                else:
+                    count += len(batch[-1])
+                self._given += len(line)
+                if batch and (count >= limit or self._given - self._booked >= BATCH_BYTES):
+                    break
         return batch
+
+    @contextmanager
+    def _unread(self) -> Iterator[Iterable[bytes]]:
+        self._file.seek(self._booked)
+        reader = io.BufferedReader(self._file)
+        try:
+            yield reader
+        finally:
+            # To close it would be to close the file.
+            reader.detach()
 
     def forget(self) -> None:
         """What `batch` gave last is booked, for good."""
@@ -252,10 +269,7 @@ class Segment:
         self._file.close()
 
     def leave(self) -> None:
-        """In a child of fork: lets go of the file, which stays the parent's.
-
-        Not by closing it: that would write what the parent was about to write.
-        """
+        """In a child of fork: lets go of the file, which stays the parent's."""
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(nowhere, self._file.fileno(), inheritable=False)
         os.close(nowhere)

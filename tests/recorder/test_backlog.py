@@ -4,7 +4,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,21 +52,40 @@ def test_what_comes_while_the_spool_is_booked_is_kept_in_order(spool_dir: Path) 
         assert [*found, *drained(spool, 2)] == [[run] for run in runs]
 
 
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Files take so many bytes and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_what_a_full_disk_took_in_part_hides_nothing_behind_it(spool_dir: Path) -> None:
-    """The rest of it is written before the next entry, which has to be booked as well."""
+    """Nor is it booked, since its caller was told that it is lost."""
     runs = [start() for _ in range(3)]
     with closing(open_spool("test")) as spool:
         spool.append([runs[0]])
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (spool.taken + 10, hard))
-        try:
-            with pytest.raises(OSError, match="File too large"):
-                spool.append([runs[1]])
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with full_disk(spool.taken + 10), pytest.raises(OSError, match="File too large"):
+            spool.append([runs[1]])
         spool.append([runs[2]])
-        assert drained(spool, 1) == [[run] for run in runs]
+        assert drained(spool, 1) == [[runs[0]], [runs[2]]]
         assert not list(spool_dir.glob("*/*.jsonl"))
+
+
+def test_what_waits_is_booked_though_the_disk_takes_no_more(spool_dir: Path) -> None:
+    runs = [start() for _ in range(2)]
+    spool = open_spool("test")
+    spool.append([runs[0]])
+    with full_disk(spool.taken + 10):
+        with pytest.raises(OSError, match="File too large"):
+            spool.append([runs[1]])
+        assert drained(spool, 1) == [[runs[0]]]
+        with pytest.raises(OSError, match="File too large"):
+            spool.append([start(workflow_name="a long one" * 100)])
+        spool.close()
 
 
 def drained(spool: Spool, limit: int) -> list[list[Record]]:
