@@ -168,6 +168,7 @@ class _Adoption:
     def _book_conversations(self, writer: Connection, rows: Sequence[Any]) -> None:
         external_ids, names, titles, statuses, times = map(list, zip(*rows, strict=True))
         writer.execute(query("import_turn"))
+        writer.execute(query("adopt_in_utc"))
         self.new_users += writer.execute(query("adopt_users"), {"names": names}).rowcount
         self.new_conversations += writer.execute(
             query("adopt_conversations"),

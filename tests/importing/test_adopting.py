@@ -188,7 +188,62 @@ def test_a_dry_run_waits_for_nobody(audited: Database, url: str) -> None:
         assert adopt(url, dry_run=True).already_there == 10
 
 
-def test_other_names_and_numbers_for_ids(db: Database, url: str) -> None:
+@pytest.mark.parametrize(
+    ("mapping", "first"),
+    [({}, "2026-01-05 12:00:01+00"), ({"sent": "time"}, "2026-01-05 03:00:01+00")],
+)
+def test_an_adopted_conversation_is_as_it_was(
+    audited: Database, url: str, mapping: dict[str, str], first: str
+) -> None:
+    """Times without a zone are of UTC, whatever zone the database is in; a title is cut."""
+    audited.execute(
+        f"alter database {audited.info.dbname} set timezone = 'Europe/Berlin';"
+        "alter table conversations alter title type text;"
+        "update conversations set title = repeat('x', 3000) where id = 'c2';"
+        "alter table messages add sent timestamptz;"
+        "update messages set sent = created_at at time zone 'Asia/Tokyo'"
+    )
+    adopt(url, mapping=mapping)
+    told = audited.execute(
+        "select external_id, length(title), created_at::text from chatter.conversations"
+        " where external_id in ('c1', 'c2') order by 1"
+    )
+    assert told.fetchall() == [
+        ("c1", 5, "2026-01-01 00:00:00+00"),
+        ("c2", 2000, "2026-01-02 00:00:00+00"),
+    ]
+    moment = audited.execute("select min(created_at)::text from chatter.messages").fetchone()
+    assert moment == (first,)
+
+
+def test_rows_that_say_more_than_their_neighbours(audited: Database, url: str) -> None:
+    """Roles as frameworks call them, a price without tokens, an owner without a conversation."""
+    audited.execute(
+        "alter table messages add user_id text;"
+        "update messages set role = 'Bot' where content = 'Hello';"
+        "update messages set role = 'function' where content = '42';"
+        "update messages set cost = 0.5 where content = 'Six';"
+        "update messages set user_id = 'zoe' where content in ('Seven', 'Hello');"
+        "update conversations set total_tokens = null where id = 'c1'"
+    )
+    report = adopt(url)
+    assert Drift("c1", "total_tokens", None, Decimal(30)) in report.found.drift
+    rows = audited.execute(
+        "select m.content, m.role, m.kind, m.total_tokens, trim_scale(m.cost), u.external_id"
+        " from chatter.messages as m join chatter.conversations as c on c.id = m.conversation_id"
+        " left join chatter.users as u on u.id = c.user_id"
+        " where m.content in ('Hello', '42', 'Six', 'Seven') order by m.content"
+    ).fetchall()
+    assert rows == [
+        ("42", "tool", "step", None, None, "ada"),
+        ("Hello", "assistant", "turn", 30, Decimal("0.3"), "ada"),
+        ("Seven", "assistant", "turn", 10, Decimal("0.05"), "zoe"),
+        ("Six", "assistant", "turn", None, Decimal("0.5"), None),
+    ]
+
+
+@pytest.mark.parametrize("batch", [2, 20_000])
+def test_other_names_and_numbers_for_ids(db: Database, url: str, batch: int) -> None:
     db.execute(
         """
         create schema app;
@@ -210,6 +265,7 @@ def test_other_names_and_numbers_for_ids(db: Database, url: str) -> None:
         url,
         conversations="app.threads",
         messages="app.utterances",
+        batch=batch,
         mapping={
             "no": "id",
             "thread": "conversation",
