@@ -127,6 +127,7 @@ def test_the_first_line_tells_the_separator(header: str, separator: str) -> None
         ("a.csv", "conversation;model;prompt_tokens\nc;gpt-4o, mini;100.0\n"),
         ("a.csv", "\n\nconversation\tmodel\tprompt_tokens\r\nc\tgpt-4o, mini\t100\r\n"),
         ("a.tsv", 'conversation\tmodel\tprompt_tokens\nc\t"gpt-4o, mini"\t100\n'),
+        ("A.TSV", "conversation \t model\tprompt_tokens\nc\tgpt-4o, mini\t100\n"),
         ("a.csv", '"prompt_tokens";conversation;"model, or\n so";model\n100;c;x;"gpt-4o, mini"\n'),
     ],
 )
@@ -224,6 +225,8 @@ def test_a_line_too_long_for_memory_is_read_past(
         (20231114, "2023-11-14 00:00:00+00"),
         ("20231114.0", "2023-11-14 00:00:00+00"),
         (20231131, "1970-08-23 03:45:31+00"),  # no date: seconds
+        ("20231114.5", "1970-08-23 03:45:14.5+00"),  # nor this
+        (0, "1970-01-01 00:00:00+00"),
         (99999999, "1973-03-03 09:46:39+00"),
         (100000000, "1973-03-03 09:46:40+00"),
     ],

@@ -113,6 +113,24 @@ def test_rows_are_known_by_their_key(url: str, db: Db, tmp_path: Path) -> None:
     assert booked(db) == 3
 
 
+def test_a_key_is_known_within_its_conversation(url: str, db: Db, tmp_path: Path) -> None:
+    owners = [call(n=1), call(n=1, user="bob"), call(n=1, user=None), call(n=1, conversation="c-2")]
+    file = jsonl(tmp_path / "a.jsonl", owners)
+    assert import_file(url, file, key="n").booked == 4
+    assert import_file(url, file, key="n").booked == 0
+
+
+def test_other_line_ends_make_no_other_rows(url: str, tmp_path: Path) -> None:
+    for name, lines in (
+        ("a.jsonl", [json.dumps(call()), json.dumps(call(cost=9))]),
+        ("a.csv", ["conversation,cost", "c,1", "c,2"]),
+    ):
+        (tmp_path / name).write_bytes(("\n".join(lines) + "\n").encode())
+        assert import_file(url, tmp_path / name).booked == 2
+        (tmp_path / name).write_bytes("\r\n".join(lines).encode())
+        assert import_file(url, tmp_path / name).booked == 0
+
+
 def test_a_dry_run_says_it_all_and_changes_nothing(url: str, db: Db, tmp_path: Path) -> None:
     report = import_file(url, jsonl(tmp_path / "a.jsonl", [call(), call()]), dry_run=True)
     assert (report.booked, report.new_conversations, report.cost) == (2, 1, Decimal("0.5"))
@@ -130,6 +148,34 @@ def test_other_names_are_mapped(url: str, db: Db, tmp_path: Path) -> None:
     assert report.ignored_columns == ("comment",)
     totals = db.execute("select external_id, total_cost, prompt_tokens from chatter.conversations")
     assert totals.fetchall() == [("s", 2, 7)]
+
+
+def test_a_mapping_comes_before_the_names_that_are_known(url: str, db: Db, tmp_path: Path) -> None:
+    row = call(cost=9, usd=2, latency_ms=7, response=8, model_name="x", model=None)
+    mapping = {"usd": "cost", "cost": "response_time_ms", "model_name": "finish_reason"}
+    report = import_file(url, jsonl(tmp_path / "a.jsonl", [row]), mapping=mapping)
+    assert set(report.ignored_columns) == {"latency_ms", "response"}
+    assert db.execute(
+        "select cost, response_time_ms, finish_reason, model_used from chatter.messages"
+    ).fetchall() == [(2, 9, "x", None)]
+
+
+def test_names_that_other_tools_use_are_known(url: str, db: Db, tmp_path: Path) -> None:
+    row = {
+        "thread_id": "t", "user_id": "ada", "timestamp": 1700000000, "provider": "openai",
+        "model_name": "gpt-4o", "input_tokens": 7, "output_tokens": 3, "cost_usd": 0.5,
+        "latency_ms": 20, "trace_id": "x",
+    }  # fmt: skip
+    assert import_file(url, jsonl(tmp_path / "a.jsonl", [row])).ignored_columns == ()
+    assert db.execute(
+        "select c.external_id, u.external_id, extract(epoch from m.created_at)::int, "
+        "m.provider_used, m.model_used, m.prompt_tokens, m.completion_tokens, m.cost, "
+        "m.response_time_ms, m.correlation_id from chatter.messages as m "
+        "join chatter.conversations as c on c.id = m.conversation_id "
+        "join chatter.users as u on u.id = c.user_id"
+    ).fetchall() == [
+        ("t", "ada", 1700000000, "openai", "gpt-4o", 7, 3, Decimal("0.5"), 20, "x"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -165,9 +211,12 @@ BAD_ROWS: list[tuple[dict[str, Any] | str | bytes, str]] = [
     (call(status="done"), "line 2: status: .*done.* is not one of"),
     (call(kind="word"), "line 2: kind: "),
     (call(conversation=None), "line 2: conversation"),
+    (call(conversation=""), "line 2: conversation"),
     (call(id="12"), "line 2: id: .*not a UUID"),
     (call(time="yesterday"), "line 2: time: "),
     (call(time=-1), "line 2: time: "),
+    (call(time="1969-12-31T23:59:59Z"), "line 2: time: .* is before 1970"),
+    (call(time="9999-01-01T00:00:00Z"), "line 2: time: .* is after 9998"),
     (call(content="a\0b"), "line 2: content: .*NUL"),
     (call(content="x" * 10_000_000), "line 2: content: .*8 MiB"),
     (call(conversation="c" * 501), "line 2: conversation: "),
@@ -189,8 +238,25 @@ def test_a_bad_line_rejects_the_file(
     assert rejected.value.report.rejected == 1
     assert nothing_there(db)
     report = import_file(url, file, on_bad_line="skip")
-    assert (report.booked, report.rejected) == (1, 1)
+    assert (report.booked, report.already_there, report.rejected) == (1, 0, 1)
     assert [bad.line for bad in report.bad_lines] == [2]
+
+
+def test_what_is_at_a_limit_is_booked(url: str, db: Db, tmp_path: Path) -> None:
+    most = call(
+        conversation="c" * 500,
+        content="x" * 8 * 1024 * 1024,
+        prompt_tokens=10**9,
+        completion_tokens=10**9,
+        total_tokens=2 * 10**9,
+        cost="999999.99",
+        time="9998-12-31T23:59:59Z",
+    )
+    least = call(prompt_tokens=0, completion_tokens=0, cost=0, response_time_ms=0, time=0)
+    assert import_file(url, jsonl(tmp_path / "a.jsonl", [most, least])).booked == 2
+    assert db.execute(
+        "select total_tokens, cost, response_time_ms from chatter.messages order by created_at"
+    ).fetchall() == [(0, 0, 0), (2 * 10**9, Decimal("999999.99"), None)]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +278,14 @@ def test_an_id_twice_is_named_with_both_lines(url: str, db: Db, tmp_path: Path) 
     with pytest.raises(LinesRejected, match=r"line 3: id: .*line 1"):
         import_file(url, file)
     assert nothing_there(db)
+
+
+def test_bad_lines_are_told_in_their_order(url: str, tmp_path: Path) -> None:
+    same = "0190c0de-0000-7000-8000-000000000001"
+    file = jsonl(tmp_path / "a.jsonl", [call(cost=-1), call(id=same), call(id=same)])
+    report = import_file(url, file, on_bad_line="skip")
+    assert [(bad.line, bad.field) for bad in report.bad_lines] == [(1, "cost"), (3, "id")]
+    assert (report.booked, report.already_there, report.rejected) == (1, 0, 2)
 
 
 def test_many_bad_lines_are_counted_and_the_first_shown(url: str, tmp_path: Path) -> None:
