@@ -36,6 +36,7 @@ from sqlalchemy.exc import NoSuchTableError
 
 from chatter_db.errors import UsageError
 from chatter_db.importing.columns import check_header, sources
+from chatter_db.importing.values import MAX_NAME
 
 Expression: TypeAlias = ColumnElement[Any]
 Rows: TypeAlias = Select[*tuple[Any, ...]]
@@ -110,16 +111,23 @@ class Tables:
         self._m, self.without_meaning = _message_columns(self._messages, of_messages, ignored)
 
     def conversations(self) -> Rows:
-        """external_id, user, title, status, created_at of every conversation."""
+        """external_id, user, title, status, created_at of every conversation.
+
+        An empty user is nobody. Where no book takes a name, the messages under it say so.
+        """
         status = func.lower(cast(self._conversation("status"), Text))
         known = status.in_(["active", "archived", "deleted"])
-        return select(
-            cast(self._c["id"], Text).label("external_id"),
-            cast(self._conversation("user_id"), Text).label("user"),
+        name, user = cast(self._c["id"], Text), cast(self._conversation("user_id"), Text)
+        found = select(
+            name.label("external_id"),
+            func.nullif(user, "").label("user"),
             func.left(cast(self._conversation("title"), Text), 2000).label("title"),
             case((known, status), else_="active").label("status"),
             self._conversation("created_at").label("created_at"),
-        ).order_by(self._c["id"])
+        )
+        takable = func.length(name).between(1, MAX_NAME)
+        user_takable = func.coalesce(func.length(user), 0) <= MAX_NAME
+        return found.where(takable, user_takable).order_by(self._c["id"])
 
     def messages(self) -> Rows:
         """Every message in the words of an import, a conversation's together."""

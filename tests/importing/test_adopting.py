@@ -181,6 +181,31 @@ def test_a_dry_run_tells_what_a_run_does(audited: Database, url: str, batch: int
     assert told(dry_run=True) == told(dry_run=False) == [0, 13, 1, 0, 0]
 
 
+def test_names_that_no_book_takes(audited: Database, url: str) -> None:
+    """An empty user is nobody; what else can't be named keeps nothing else from the books."""
+    audited.execute(
+        "alter table conversations alter user_id type text, drop constraint conversations_pkey,"
+        " alter id drop not null;"
+        "update conversations set user_id = '' where id = 'c1';"
+        "update conversations set user_id = repeat('x', 501) where id = 'c3';"
+        "update conversations set id = '' where id = 'c4';"
+        "update conversations set id = null where id = 'c5';"
+        "update messages set conversation_id = '' where conversation_id = 'c4'"
+    )
+    told = [
+        (report.booked, report.rejected, report.new_conversations, report.new_users)
+        for report in (adopt(url, dry_run=True), adopt(url))
+    ]
+    assert told == [(7, 3, 3, 1)] * 2
+    names = "select external_id, user_id is not null from chatter.conversations order by 1"
+    assert audited.execute(names).fetchall() == [("c1", False), ("c2", True), ("gone", False)]
+    assert [(bad.field, bad.reason) for bad in adopt(url).bad_rows] == [
+        ("conversation", "is missing"),
+        ("user", "501 characters are more than 500"),
+        ("user", "501 characters are more than 500"),
+    ]
+
+
 def test_a_dry_run_waits_for_nobody(audited: Database, url: str) -> None:
     adopt(url)
     with psycopg.connect(url) as busy:
