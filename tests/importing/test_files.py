@@ -139,6 +139,13 @@ def test_csv_with_other_separators(url: str, db: Db, tmp_path: Path, name: str, 
     ]
 
 
+def test_a_long_text_in_csv(url: str, db: Db, tmp_path: Path) -> None:
+    """Python's own limit for a field is 128 KiB."""
+    (tmp_path / "a.csv").write_text(f"conversation,content\nc,{'x' * 200_000}\n")
+    import_file(url, tmp_path / "a.csv")
+    assert db.execute("select length(content) from chatter.messages").fetchone() == (200_000,)
+
+
 BAD_JSON = [
     ('{"conversation": "c", "cost": NaN}', "line 1: cost: NaN is not a finite number"),
     ('{"conversation": "c", "cost": -Infinity}', "line 1: cost: -Infinity is not a finite"),

@@ -72,6 +72,32 @@ def test_a_row_gets_its_defaults(url: str, db: Db, tmp_path: Path) -> None:
     assert {row[0] for row in rows} == {"assistant", "user"}
 
 
+@pytest.mark.parametrize(
+    ("row", "booked_as"),
+    [
+        ({"completion_tokens": 5}, (5, "reported")),
+        ({"total_tokens": 5}, (5, "reported")),
+        ({"model": "gpt-4o"}, (None, "unknown")),
+        ({"role": "user"}, (None, None)),
+        ({"role": "user", "model": "gpt-4o"}, (None, "unknown")),
+        ({"role": "tool", "model": "gpt-4o", "prompt_tokens": 5}, (5, "reported")),
+    ],
+)
+def test_what_a_row_says_of_its_usage(
+    url: str, db: Db, tmp_path: Path, row: dict[str, Any], booked_as: tuple[Any, ...]
+) -> None:
+    import_file(url, jsonl(tmp_path / "a.jsonl", [{"conversation": "c", **row}]))
+    found = db.execute("select total_tokens, usage_status from chatter.messages").fetchall()
+    assert found == [booked_as]
+
+
+def test_a_conversation_begins_with_its_first_row(url: str, db: Db, tmp_path: Path) -> None:
+    rows = [call(time=time) for time in (1700000002, 1700000001, 1700000003)]
+    import_file(url, jsonl(tmp_path / "a.jsonl", rows))
+    began = db.execute("select extract(epoch from created_at)::int from chatter.conversations")
+    assert began.fetchall() == [(1700000001,)]
+
+
 def test_the_digits_of_a_cost_arrive(url: str, db: Db, tmp_path: Path) -> None:
     """Never through a float, in either format."""
     digits = ["5.8274999999999993e-05", "0.1", "1e-30", "0.30000000000000004", "12"]
@@ -283,6 +309,8 @@ def test_an_id_twice_is_named_with_both_lines(url: str, db: Db, tmp_path: Path) 
 def test_bad_lines_are_told_in_their_order(url: str, tmp_path: Path) -> None:
     same = "0190c0de-0000-7000-8000-000000000001"
     file = jsonl(tmp_path / "a.jsonl", [call(cost=-1), call(id=same), call(id=same)])
+    with pytest.raises(LinesRejected, match=r"line 1: cost: .*\n.*line 3: id: "):
+        import_file(url, file)
     report = import_file(url, file, on_bad_line="skip")
     assert [(bad.line, bad.field) for bad in report.bad_lines] == [(1, "cost"), (3, "id")]
     assert (report.booked, report.already_there, report.rejected) == (1, 0, 2)
