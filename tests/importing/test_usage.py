@@ -69,6 +69,14 @@ BLOCKS: list[tuple[dict[str, Any], tuple[int | None, ...]]] = [
         {"usage": {"input_tokens": 100, "output_tokens": 20}, "reasoning_tokens": 3},
         (100, 20, 120, None, None, 3),
     ),
+    (
+        {
+            "usage": {"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 40},
+            "provider": "anthropic",
+            "cache_read_tokens": 30,
+        },
+        (140, 20, 160, 30, 0, None),
+    ),
     ({"usage": {"input_tokens": 1}, "usage_status": "unknown"}, (None,) * 6),
 ]
 UNREADABLE: list[Any] = [

@@ -307,6 +307,24 @@ def test_computed_costs_follow_a_new_price_when_asked(connection: Connection, bo
     assert books.findings() == {}
 
 
+def test_a_new_price_touches_no_cost_that_was_not_computed(
+    connection: Connection, books: Books
+) -> None:
+    """Nor what it wouldn't change, nor calls whose tokens are estimates."""
+    conversation = books.conversation()
+    own_price(connection)
+    calls = [
+        call(books, conversation, cost="0.5", cost_source="provider"),
+        call(books, conversation, cost="0.25", cost_source="imported"),
+        call(books, conversation, cost="0.003", cost_source="computed"),
+        call(books, conversation, usage_status="estimated"),
+    ]
+    outcome = reprice(connection, Selection(computed=True), reason="a new price")
+    assert (outcome.priced, outcome.models["inhouse", "llama"].looked_at) == (0, 1)
+    costs = [books.field("messages", message, "cost") for message in calls]
+    assert costs == [Decimal("0.5"), Decimal("0.25"), Decimal("0.003"), None]
+
+
 def test_what_others_changed_is_not_put_back(
     connection: Connection, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
