@@ -60,6 +60,18 @@ BLOCKS: list[tuple[dict[str, Any], tuple[int | None, ...]]] = [
         {"usage": None, "usage_metadata": '{"prompt_tokens": "100", "completion_tokens": 20.0}'},
         (100, 20, 120, None, None, None),
     ),
+    # xAI counts reasoning beside the completion, and so is asked by name.
+    (
+        {
+            "provider": "xai",
+            "usage": {
+                "prompt_tokens": 100,
+                "completion_tokens": 20,
+                "completion_tokens_details": {"reasoning_tokens": 5},
+            },
+        },
+        (100, 25, 125, None, None, 5),
+    ),
     # What a column says comes first.
     (
         {"usage": {"input_tokens": 100, "output_tokens": 20}, "prompt_tokens": 7},

@@ -35,6 +35,16 @@ def test_who_breaks_off_in_the_spool_goes_on_there(spool_dir: Path) -> None:
         assert not list(spool_dir.glob("*/*.jsonl"))
 
 
+def test_long_records_make_short_batches(spool_dir: Path) -> None:
+    """Else a hundred of them, each of megabytes, would be one statement."""
+    calls = [message(start(), content="x" * 600_000) for _ in range(3)]
+    with closing(open_spool("test")) as spool:
+        for call in calls:
+            spool.append([call])
+        assert [len(spool.batch(100)) for _ in range(2)] == [2, 2]
+        assert drained(spool, 100) == [[call] for call in calls]
+
+
 def test_what_comes_while_the_spool_is_booked_is_kept_in_order(spool_dir: Path) -> None:
     """As long as it takes: what is booked makes room on the disk, and in the limit."""
     runs = [start() for _ in range(200)]

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from chatter_db.errors import UsageError
 from chatter_db.recorder import spool
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, RunStarted
@@ -148,3 +149,17 @@ def test_a_spool_that_cannot_be_named_is_opened(
     assert again.directory == first.directory
     assert "says not whose it is" in caplog.text
     again.close()
+
+
+def test_a_spool_is_for_its_user_alone(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start()
+    opened = open_spool("test")
+    opened.append([run])
+    opened.refuse([run])
+    assert opened.directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in opened.directory.iterdir()} == {0o600}
+    opened.close()
+    # What anybody else has laid out is no place for it.
+    monkeypatch.setattr(os, "getuid", lambda: spool_dir.stat().st_uid + 1)
+    with pytest.raises(UsageError, match="belongs to somebody else"):
+        open_spool("test")

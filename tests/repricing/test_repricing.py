@@ -175,7 +175,8 @@ def test_what_a_call_costs(
 def test_missing_costs_are_filled_and_put_back(connection: Connection, books: Books) -> None:
     conversation = books.conversation(user_id=books.user("ada"))
     run = books.execution(conversation)
-    ours = call(books, conversation, execution_id=run, cache_read_tokens=400)
+    kept = {"note": "kept"}
+    ours = call(books, conversation, execution_id=run, cache_read_tokens=400, metadata=kept)
     earlier = call(books, conversation, created_at=START - timedelta(days=1))
     listed = call(books, conversation, provider_used="openai", model_used="gpt-4o-mini")
     tiered = call(
@@ -214,10 +215,10 @@ def test_missing_costs_are_filled_and_put_back(connection: Connection, books: Bo
         },
     }
     assert books.row(
-        "select cost, cost_source, metadata -> 'price' ->> 'price_list' from chatter.messages "
-        "where id = %s",
+        "select cost, cost_source, metadata -> 'price' ->> 'price_list', metadata - 'price' "
+        "from chatter.messages where id = %s",
         ours,
-    ) == (Decimal("0.0024"), "computed", "chatter.prices")  # 600 * 2 + 400 * 0.5 + 100 * 10
+    ) == (Decimal("0.0024"), "computed", "chatter.prices", kept)  # 600 * 2 + 400 * 0.5 + 100 * 10
     assert books.field("messages", listed, "cost") == Decimal("0.00021")
     for message, cost in (
         (earlier, None), (tiered, None), (unknown, None),
@@ -244,7 +245,7 @@ def test_missing_costs_are_filled_and_put_back(connection: Connection, books: Bo
     assert sorted(books.rows(day)) == days
     assert books.row(
         "select cost, cost_source, metadata from chatter.messages where id = %s", ours
-    ) == (None, None, {})
+    ) == (None, None, kept)
     assert books.findings() == {}
     assert undo(connection, outcome.id) == 0
     assert repricing.repricings(connection)[1]["undone_at"] is not None
@@ -305,6 +306,47 @@ def test_computed_costs_follow_a_new_price_when_asked(connection: Connection, bo
     assert undo(connection, second.id) == 1
     assert books.field("messages", message, "cost") is None
     assert books.findings() == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "cost"),
+    [
+        (
+            {"provider_used": "openai", "model_used": "gpt-4o-mini", "cache_read_tokens": 400},
+            "0.00018",  # 600 * 0.15 + 400 * 0.075 + 100 * 0.6
+        ),
+        (
+            {
+                "provider_used": "anthropic",
+                "model_used": "claude-sonnet-4-5",
+                "usage": {
+                    "input_tokens": 1000,
+                    "output_tokens": 100,
+                    "server_tool_use": {"web_search_requests": 2},
+                },
+            },
+            "0.0245",  # 1000 * 3 + 100 * 15, and two searches at a cent
+        ),
+        (
+            {
+                "provider_used": "openai",
+                "model_used": "gpt-5",
+                "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
+                "cost": "9",
+                "cost_source": "computed",
+                "metadata": {"price": {"terms": {"service_tier": "flex"}}},
+                "created_at": datetime(2026, 11, 1, tzinfo=UTC),
+            },
+            "0.001125",  # half of 1000 * 1.25 + 100 * 10
+        ),
+    ],
+)
+def test_all_that_a_row_knows_of_its_usage_is_priced(
+    connection: Connection, books: Books, columns: dict[str, Any], cost: str
+) -> None:
+    message = call(books, books.conversation(), **columns)
+    reprice(connection, Selection(computed=True), reason="the list has changed")
+    assert books.field("messages", message, "cost") == Decimal(cost)
 
 
 def test_a_new_price_touches_no_cost_that_was_not_computed(
