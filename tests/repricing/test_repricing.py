@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,7 +10,6 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from langchain_core.messages import HumanMessage
-from psycopg import errors
 from sqlalchemy import Connection, select
 
 from chatter_db import Chatter, Message, UsageError, repricing
@@ -23,19 +21,6 @@ from tests.recorder.test_recorder import agent, model_of
 from tests.sql.books import Books
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def books(db: psycopg.Connection[Any]) -> Books:
-    return Books(db)
-
-
-@pytest.fixture
-def connection(url: str) -> Iterator[Connection]:
-    engine = sync_engine(url)
-    with engine.connect() as opened:
-        yield opened
-    engine.dispose()
 
 
 def own_price(connection: Connection, prompt: str = "2", since: datetime = START) -> None:
@@ -96,80 +81,6 @@ async def test_the_recorder_prices_by_ones_own_price_at_the_time_of_the_call(
     assert after.prompt_tokens is not None and after.completion_tokens is not None
     assert after.cost == Decimal(after.prompt_tokens * 7 + after.completion_tokens * 9) / 1_000_000
     assert after.cost_source == "computed"
-
-
-@pytest.mark.parametrize(
-    ("at", "prompt"),
-    [
-        (timedelta(microseconds=-1), None),
-        (timedelta(0), Decimal(2)),
-        (timedelta(days=1, microseconds=-1), Decimal(2)),
-        (timedelta(days=1), Decimal(3)),
-        (timedelta(days=2), None),
-        (timedelta(days=3), Decimal(5)),
-    ],
-)
-def test_a_price_holds_until_the_next_one(
-    connection: Connection, books: Books, at: timedelta, prompt: Decimal | None
-) -> None:
-    own_price(connection)
-    own_price(connection, "99", START + timedelta(days=1))
-    own_price(connection, "3", START + timedelta(days=1))  # a correction: the later one counts
-    set_price(
-        connection,
-        "inhouse",
-        "llama",
-        valid_from=START + timedelta(days=2),
-        prompt=None,
-        completion=None,
-    )
-    own_price(connection, "5", START + timedelta(days=3))
-    found = books.rows(
-        "select prompt_price from chatter.price_at('inhouse', 'llama', %s)", START + at
-    )
-    assert found == ([] if prompt is None else [(prompt,)])
-
-
-@pytest.mark.parametrize(
-    ("cache_read", "cache_write", "costs"),
-    [
-        # A cache without a price of its own costs as the prompt; what isn't counted is none.
-        (None, None, ["0.003", "0.003", "0.003", "0.003"]),
-        (Decimal("0.5"), Decimal(3), ["0.003", "0.0024", "0.0035", "0.003"]),
-    ],
-)
-def test_what_a_call_costs(
-    connection: Connection,
-    books: Books,
-    cache_read: Decimal | None,
-    cache_write: Decimal | None,
-    costs: list[str],
-) -> None:
-    set_price(
-        connection,
-        "inhouse",
-        "llama",
-        valid_from=START,
-        prompt=Decimal(2),
-        completion=Decimal(10),
-        cache_read=cache_read,
-        cache_write=cache_write,
-    )
-
-    def cost(*counts: int | None) -> Decimal | None:
-        found: Decimal | None = books.value(
-            "select chatter.cost_by(p, %s, %s, %s, %s) "
-            "from chatter.price_at('inhouse', 'llama', %s) as p",
-            *counts,
-            START,
-        )
-        return found
-
-    cached = ((None, None), (400, None), (None, 500), (400, 600))
-    assert [cost(1000, 100, *counts) for counts in cached] == list(map(Decimal, costs))
-    # More from the cache than there was, or a count that nobody knows: so is the cost.
-    for counts in ((1000, 100, 400, 601), (None, 100, None, None), (1000, None, None, None)):
-        assert cost(*counts) is None
 
 
 def test_missing_costs_are_filled_and_put_back(connection: Connection, books: Books) -> None:
@@ -393,6 +304,42 @@ def test_what_others_changed_is_not_put_back(
     assert books.field("messages", kept, "cost") == 7
 
 
+def test_an_earlier_price_is_put_back_with_all_that_was_told_of_it(
+    connection: Connection, books: Books
+) -> None:
+    own_price(connection)
+    message = call(books, books.conversation())
+    told = "select cost, cost_source, metadata from chatter.messages where id = %s"
+    reprice(connection, Selection(), reason="first")
+    before = books.row(told, message)
+    assert before[:2] == (Decimal("0.003"), "computed")
+    own_price(connection, "3")
+    second = reprice(connection, Selection(computed=True), reason="second").id
+    assert books.row(told, message) != before
+    assert second is not None and undo(connection, second) == 1
+    assert books.row(told, message) == before
+
+
+def test_what_the_provider_states_meanwhile_is_its_own_though_it_is_the_same(
+    connection: Connection, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_price(connection)
+    message = call(books, books.conversation())
+    first = reprice(connection, Selection(), reason="first").id
+    own_price(connection, "3")
+    read = repricing._price
+
+    def price(row: Any) -> Any:
+        books.connection.execute("update chatter.messages set cost_source = 'provider'")
+        return read(row)
+
+    monkeypatch.setattr(repricing, "_price", price)
+    late = reprice(connection, Selection(computed=True), reason="late")
+    assert (late.priced, late.changed_meanwhile) == (0, 1)
+    assert first is not None and undo(connection, first) == 0
+    assert books.field("messages", message, "cost") == Decimal("0.003")
+
+
 def test_an_erased_conversation_can_be_priced_and_put_back(
     connection: Connection, books: Books
 ) -> None:
@@ -478,38 +425,6 @@ def test_what_broke_off_is_kept_and_gone_on_with(
     assert books.totals(conversation).total_cost == 6 * Decimal("0.003")
     finished = [row["finished_at"] is not None for row in repricing.repricings(connection)]
     assert finished == [True, False]
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "update chatter.prices set prompt_price = 1",
-        "delete from chatter.prices",
-        "truncate chatter.prices",
-    ],
-)
-def test_prices_are_history(connection: Connection, books: Books, statement: str) -> None:
-    own_price(connection)
-    with pytest.raises(errors.ObjectNotInPrerequisiteState, match="append-only"):
-        books.connection.execute(statement.encode())
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"prompt": Decimal(1), "completion": None}, "needs both"),
-        ({"prompt": None, "completion": None, "cache_read": Decimal(1)}, "part of a prompt"),
-        ({"prompt": Decimal(-1), "completion": Decimal(1)}, "prompt price: .* not -1"),
-        ({"prompt": Decimal("NaN"), "completion": Decimal(1)}, "prompt price: .* not NaN"),
-        ({"prompt": Decimal(1), "completion": Decimal("Infinity")}, "completion price"),
-    ],
-)
-def test_a_price_that_cannot_be_is_refused(
-    connection: Connection, given: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        set_price(connection, "p", "m", valid_from=START, **given)
-    assert repricing.prices(connection) == []
 
 
 @pytest.mark.parametrize("url", ["pg18"], indirect=True)

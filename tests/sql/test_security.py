@@ -323,3 +323,48 @@ def test_the_app_keeps_the_door_and_raises_no_alert(books: Books) -> None:
     ):
         with pytest.raises(errors.InsufficientPrivilege):
             books.connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("name", "Failed logins"),
+        ("event_type", ""),
+        ("subject", "email"),
+        ("threshold", "0"),
+        ("period", "0 seconds"),
+        ("severity", "severe"),
+        ("block_for", "0 seconds"),
+    ],
+)
+def test_a_rule_that_could_never_be_is_refused(books: Books, column: str, value: str) -> None:
+    """A rule is changed by hand; what it can't mean would be no rule, and nobody would know."""
+    constraint = f"security_rules_{column}_check"
+    change = f"update chatter.security_rules set {column} = %s where name like '%%_per_user'"
+    with pytest.raises(errors.CheckViolation, match=constraint):
+        books.connection.execute(change.encode(), [value])
+
+
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        (
+            "insert into chatter.passwords (user_id, hash) select id, 'secret' from chatter.users",
+            "passwords_hash_check",
+        ),
+        (
+            "insert into chatter.api_keys (user_id, name, prefix, hash)"
+            " select id, 'laptop', 'chatter_', 'chatter_secret' from chatter.users",
+            "api_keys_hash_check",
+        ),
+        (
+            "insert into chatter.browser_sessions (user_id, hash, expires_at)"
+            " select id, 'secret', now() from chatter.users",
+            "browser_sessions_hash_check",
+        ),
+    ],
+)
+def test_a_secret_is_kept_as_a_hash_alone(books: Books, statement: str, constraint: str) -> None:
+    books.user("ada")
+    with pytest.raises(errors.CheckViolation, match=constraint):
+        books.connection.execute(statement.encode())
