@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from chatter_db.analytics import Worker, worker
 from chatter_db.events import Hub
+from chatter_db.settings import settings
 
 
 @pytest.fixture
@@ -192,9 +193,24 @@ async def test_one_that_may_not_work_says_it_once_and_has_nothing_to_tell_where_
 async def test_what_is_past_its_time_is_removed(
     db: psycopg.Connection[Any], start: Callable[[], Worker]
 ) -> None:
+    """Events of the books after a month, those of security after their own time alone."""
+    for name, days in (("older", settings().keep_security_days + 1), ("newer", 31)):
+        db.execute(
+            "select set_config('chatter.frozen_clock', (now() - make_interval(days => %s))::text,"
+            " false)",
+            (days,),
+        )
+        db.execute(
+            "insert into chatter.security_events (event_type, correlation_id)"
+            " values ('login_failure', %s)",
+            (name,),
+        )
+    db.execute("reset chatter.frozen_clock")
     write(db)
     db.execute("set chatter.maintenance = on")
     db.execute("update chatter.events set created_at = now() - interval '31 days'")
     start()
+    await until(lambda: value(db, "select count(*) from chatter.security_events") == 1)
+    assert value(db, "select correlation_id from chatter.security_events") == "newer"
     left = "select count(*) from chatter.events where category <> 'analytics'"
     await until(lambda: value(db, left) == 0)

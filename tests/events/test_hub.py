@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import psycopg
@@ -40,6 +41,9 @@ async def test_a_reader_hears_only_what_it_asked_for(follow: Follow, writer: Wri
     of_one = await follow(conversation_id=one).live()
     messages = await follow(event_types=["message_created"]).live()
     security = await follow(categories=["security"]).live()
+    # Of a conversation that is somebody else's, as of a run in another, there is nothing to hear.
+    not_theirs = await follow(conversation_id=one, user_id=uuid4()).live()
+    not_in_it = await follow(conversation_id=one, execution_id=uuid4()).live()
     everything = await follow().live()
     writer.message(other)
     writer.message(one)
@@ -47,7 +51,7 @@ async def test_a_reader_hears_only_what_it_asked_for(follow: Follow, writer: Wri
     await of_one.until(2)
     assert {event.conversation_id for event in of_one.events} == {one}
     assert len(await messages.until(2)) == 2
-    assert security.events == []
+    assert security.events == not_theirs.events == not_in_it.events == []
 
 
 async def test_a_reader_that_is_stopped_gets_no_more_of_the_past(

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import msgspec
 import psycopg
 import pytest
 from langchain_core.messages import HumanMessage
@@ -163,6 +164,21 @@ def test_a_tool_that_runs_later_is_the_one_that_was_asked_for_last(
     ]
 
 
+def test_a_tool_that_begins_and_ends_within_a_commit_has_ended(
+    writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    run = start()
+    answer = message(run)
+    call = ToolCallRow(uuid4(), run.execution_id, answer.id, "call_0", "tool")
+    begun = ToolRun(
+        id=call.id, execution_id=run.execution_id, status="running", started_at=datetime.now(UTC)
+    )
+    ended = msgspec.structs.replace(begun, status="completed", duration_ms=5.0)
+    writer.submit([run, answer, call, begun, ended]).result()
+    found = db.execute("select status, duration_ms from chatter.tool_calls")
+    assert found.fetchall() == [("completed", 5)]
+
+
 def test_what_is_ready_together_shares_a_commit(
     writer: Writer, db: psycopg.Connection[Any]
 ) -> None:
@@ -209,11 +225,24 @@ def test_a_refused_record_is_booked_in_reduced_form(
 ) -> None:
     run = start()
     writer.submit([run]).result()
-    half = message(run, prompt_tokens=-1, content="secret", usage={"prompt_tokens": -1})
+    half = message(
+        run,
+        prompt_tokens=-1,
+        content="secret",
+        usage={"prompt_tokens": -1},
+        tool_calls=[{"name": "search"}],
+    )
     whole = message(
         run, model_used="m", cost=Decimal("0.5"), cost_source="provider", finish_reason="x"
     )
-    nothing = message(run, prompt_tokens=-1, completion_tokens=10**12, cost=Decimal(-1))
+    nothing = message(
+        run,
+        prompt_tokens=-1,
+        completion_tokens=10**12,
+        cost=Decimal(-1),
+        cost_source="provider",
+        response_time_ms=-1.0,
+    )
     db.execute("alter table chatter.messages add check (finish_reason <> 'x')")
     with db.transaction():
         db.execute("select chatter.lock_conversations(id) from chatter.conversations")
@@ -223,18 +252,44 @@ def test_a_refused_record_is_booked_in_reduced_form(
     assert (writer.lost, writer.reduced) == (0, 3)
     found = db.execute(
         "select id, prompt_tokens, completion_tokens, cost, usage_status, content, usage, "
-        "metadata ->> 'reduced' from chatter.messages where metadata ? 'reduced'"
+        "tool_calls, metadata ->> 'reduced' from chatter.messages where metadata ? 'reduced'"
     ).fetchall()
     assert {row[0]: row[1:5] for row in found} == {
         half.id: (None, 5, None, "reported"),
         whole.id: (10, 5, Decimal("0.5"), "reported"),
         nothing.id: (None, None, None, "unknown"),
     }
-    assert {row[5:7] for row in found} == {(None, None)}
-    assert all("violates check constraint" in row[7] for row in found)
+    assert {row[5:8] for row in found} == {(None, None, None)}
+    assert all("violates check constraint" in row[8] for row in found)
     assert "secret" not in caplog.text
     (aside,) = spool_dir.glob("*/refused.json-lines")
     assert aside.read_text().count("secret") == 1
+    books_hold()
+
+
+def test_a_run_that_is_refused_as_it_is_begins_and_ends(
+    writer: Writer, db: psycopg.Connection[Any], books_hold: Callable[[], None]
+) -> None:
+    db.execute(
+        "alter table chatter.workflow_executions"
+        " add check (error_message <> 'x'), add check (not metadata ? 'x')"
+    )
+    run = start(metadata={"x": 1})
+    writer.submit([run]).result()
+    end = RunEnded(
+        execution_id=run.execution_id,
+        status="failed",
+        finished_at=datetime.now(UTC),
+        error_type="ValueError",
+        error_message="x",
+    )
+    writer.submit([end]).result()
+    assert (writer.lost, writer.reduced) == (0, 2)
+    found = db.execute(
+        "select status, error_type, error_message, metadata ->> 'reduced' "
+        "like '%violates check%' from chatter.workflow_executions"
+    )
+    assert found.fetchall() == [("failed", "ValueError", None, True)]
     books_hold()
 
 
@@ -334,6 +389,18 @@ def test_what_was_submitted_is_booked_before_closing(url: str, db: psycopg.Conne
         writer.submit([message(run)])
     writer.close()
     assert db.execute("select count(*) from chatter.messages").fetchall() == [(100,)]
+
+
+def test_a_run_that_is_open_when_its_process_ends_is_abandoned_at_once(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    """A process that was closed is not waited for as one that fell silent."""
+    writer = Writer(url, open_spool("test"))
+    writer.submit([start(recorder_id=writer.id)]).result()
+    sweep = "select chatter.sweep_executions()"
+    assert db.execute(sweep).fetchone() == (0,)
+    writer.close()
+    assert db.execute(sweep).fetchone() == (1,)
 
 
 def test_texts_of_any_kind_are_booked(writer: Writer, db: psycopg.Connection[Any]) -> None:

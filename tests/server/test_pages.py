@@ -1,5 +1,7 @@
 """What browsers are told and asked: the dashboard's files, and pages of other sites."""
 
+from uuid import uuid4
+
 import pytest
 
 from tests.server.conftest import PASSWORD, Person, Site
@@ -41,6 +43,8 @@ async def test_a_page_of_another_site_does_nothing_by_the_cookie(
     right = {"user": "ada", "password": PASSWORD}
     assert (await browser.post("/api/auth/login", json=right)).status_code == 200
     given = {name: value.replace("{site}", site.address) for name, value in headers.items()}
+    deleted = await browser.delete(f"/api/conversations/{uuid4()}", headers=given)
+    assert deleted.status_code == (403 if status == 403 else 404)
     answer = await browser.post("/api/auth/logout", headers=given)
     assert answer.status_code == status
     if status == 403:
