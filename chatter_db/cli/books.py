@@ -60,11 +60,13 @@ def connected(url: str) -> Iterator[Connection]:
         engine.dispose()
 
 
-def needs_server() -> None:
-    """Raises UsageError where the server's packages are not installed."""
-    if importlib.util.find_spec("fastapi") is None:
+def needs_server_extra(*modules: str) -> None:
+    """Raises UsageError where one of these modules, of the extra `server`, is not installed."""
+    # Each is looked for: an app of one's own may have FastAPI, and nothing else of it.
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
         raise UsageError(
-            "The server is an extra: install chatter-db[server],"
+            f"This needs {', '.join(missing)}, of the extra server: install chatter-db[server],"
             " in a clone pip install '.[server]'."
         )
 

@@ -20,6 +20,9 @@ def demo() -> None:
     """See it work: a chat with tools and a real usage trace, booked by Postgres."""
     import asyncio
 
+    from chatter_db.cli.books import needs_server_extra
+
+    needs_server_extra("langgraph")
     asyncio.run(_demo())
 
 

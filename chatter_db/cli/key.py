@@ -12,9 +12,9 @@ def key(
     name: Annotated[str, typer.Option(help="What the key is for.")] = "chatter key",
 ) -> None:
     """Print a new API key of a user, for signing in to the server. It is shown only now."""
-    from chatter_db.cli.books import errors, needs_server, open_chatter
+    from chatter_db.cli.books import errors, needs_server_extra, open_chatter
 
-    needs_server()
+    needs_server_extra("argon2")
     from sqlalchemy import select
 
     from chatter_db.accounts import MAX_KEY_NAME, Accounts

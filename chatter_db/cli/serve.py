@@ -28,9 +28,11 @@ def serve(
     """Serve the chat API, the event stream and the dashboard, until Ctrl-C."""
     from rich.console import Console
 
-    from chatter_db.cli.books import needs_server, open_chatter
+    from chatter_db.cli.books import needs_server_extra, open_chatter
 
-    needs_server()
+    needs_server_extra(
+        "argon2", "fastapi", "httptools", "langchain", "langgraph", "prometheus_client", "uvicorn"
+    )
     from chatter_db.server.serving import fast_loop
     from chatter_db.server.serving import serve as run
 

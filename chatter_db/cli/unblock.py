@@ -10,9 +10,9 @@ def unblock(
     subject: Annotated[str, typer.Argument(help="An address, or your own id of a user.")],
 ) -> None:
     """Let an address or a user sign in again that was blocked after too many failures."""
-    from chatter_db.cli.books import needs_server, open_chatter
+    from chatter_db.cli.books import needs_server_extra, open_chatter
 
-    needs_server()
+    needs_server_extra("argon2")
     from chatter_db.accounts import Accounts
 
     async def lift() -> bool:

@@ -174,9 +174,9 @@ def chat_model_named(name: str | None = None) -> BaseChatModel:
     name = name or settings().model
     if name == "offline":
         return OfflineChatModel()
-    from langchain.chat_models import init_chat_model
-
     try:
+        from langchain.chat_models import init_chat_model
+
         # stream_usage: OpenAI-compatible servers report no usage on streams unless asked.
         options: dict[str, Any] = {"stream_usage": True} if name.startswith("openai:") else {}
         model: BaseChatModel = init_chat_model(name, **options)

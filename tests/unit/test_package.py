@@ -46,6 +46,30 @@ def test_recording_needs_neither_the_workflow_nor_the_command_line() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("serve", "argon2"),
+        ("serve", "langchain"),
+        ("key ada", "argon2"),
+        ("unblock ada", "argon2"),
+        ("demo", "langgraph"),
+    ],
+)
+def test_a_command_names_the_extra_that_it_lacks(command: str, missing: str) -> None:
+    """An app of one's own may have FastAPI or LangGraph, and nothing else of the extra."""
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['chatter', *{command.split()}];"
+        " from chatter_db.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"needs {missing}" in done.stderr
+    assert "chatter-db[server]" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     target = tmp_path_factory.mktemp("wheel")
