@@ -99,11 +99,14 @@ def _plain_url(dsn: str) -> str:
                 "https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"
             ) from None
         ports = ["unreadable"]
-    if any(port and not port.isdigit() for port in ports):
+    authority, _, path = rest.partition("?")[0].partition("/")
+    # libpq takes what follows the first @ for the host, or what follows a / for the database.
+    astray = authority.count("@") > 1 or "@" in path
+    if astray or any(port and not port.isdigit() for port in ports):
         # Nor this: it may be, too.
         raise UsageError(
-            "The database URL can't be read. Special characters of user and password must be "
-            "percent-encoded (/ is %2F, @ is %40, % is %25)."
+            "The database URL can't be read. Special characters of user, password and database "
+            "must be percent-encoded (/ is %2F, @ is %40, % is %25)."
         )
     return url
 

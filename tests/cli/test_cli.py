@@ -61,7 +61,7 @@ def test_a_parameter_of_the_url_that_is_none(chatter_command: Run) -> None:
     assert_no_traceback(done.stderr)
 
 
-@pytest.mark.parametrize("password", ["sec/ret", "sec%zzret", "sec@ret:x/"])
+@pytest.mark.parametrize("password", ["sec/ret", "sec%zzret", "sec@ret:x/", "sec@ret", "1/sec"])
 def test_a_password_that_was_not_encoded_is_not_shown(chatter_command: Run, password: str) -> None:
     done = chatter_command("status", url=f"postgresql://user:{password}@127.0.0.1:1/db")
     assert done.returncode == 2
