@@ -253,12 +253,13 @@ class Chatter:
         """What happens in the books, as it is committed, for ever: `async for event in ...`.
 
         Begins after the position `after` (the `position` of the last event you had),
-        else now. Ids narrow it to a user, a conversation, an execution; types and categories
-        to those named. Nothing is lost to a slow loop or a broken connection: it goes on
-        from the table. Ends when the Chatter is closed.
+        else now. Ids (of rows, not your own) narrow it to a user, a conversation, an
+        execution; types and categories to those named. Nothing is lost to a slow loop or a
+        broken connection: it goes on from the table. Ends when the Chatter is closed.
 
-        Raises UsageError for a position of another database and for a type or category
-        that doesn't exist, EventsPruned for a position that retention has passed by.
+        Raises UsageError for a position of another database, for a type or category that
+        doesn't exist and for an id that is no UUID, EventsPruned for a position that retention
+        has passed by.
         """
         wanted = Selection.of(
             user_id=user,

@@ -86,7 +86,17 @@ class Selection:
         categories: Iterable[str] | None = None,
         **ids: UUID | None,
     ) -> "Selection":
-        """A selection; raises UsageError for a type or category that doesn't exist."""
+        """A selection.
+
+        Raises UsageError for a type or category that doesn't exist, and for what is no UUID: no
+        event would bear it, and who follows would wait for ever.
+        """
+        for name, value in ids.items():
+            if value is not None and not isinstance(value, UUID):
+                raise UsageError(
+                    f"{name} must be a UUID, the id of the row, not {type(value).__name__}. "
+                    "Ids of your own are external_id there."
+                )
         return cls(
             event_types=_known("event type", event_types, EVENT_TYPES),
             categories=_known("category", categories, CATEGORIES),

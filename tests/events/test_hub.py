@@ -332,6 +332,15 @@ async def test_the_public_door(chatter: Chatter, writer: Writer) -> None:
             pass
 
 
+@pytest.mark.parametrize("name", ["user", "conversation", "execution"])
+async def test_an_id_of_ones_own_is_refused(chatter: Chatter, name: str) -> None:
+    """The recorder takes "support-42"; no event bears it, and who followed waited for ever."""
+    own: Any = {name: "support-42"}
+    with pytest.raises(UsageError, match=f"{name}_id must be a UUID"):
+        async for _ in chatter.events(**own):
+            pass
+
+
 async def test_a_connection_lost_between_two_steps_of_asyncpg(
     follow: Follow, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
