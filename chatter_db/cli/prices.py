@@ -41,7 +41,7 @@ def prices(
                 "--since DATE\nthen: chatter reprice --reason WHY"
             )
         if any(row["known"] for row in rows):
-            typer.echo("\nThe price of those marked known is: chatter reprice --reason WHY")
+            typer.echo("\nThose marked known need only: chatter reprice --reason WHY")
     else:
         _print(rows, "No prices of your own: all are from the price list of genai-prices.")
     if missing and rows:

@@ -104,6 +104,6 @@ def check_header(header: Iterable[str], known: Mapping[str, str]) -> None:
         seen[target] = source
     if "conversation" not in seen:
         raise UsageError(
-            "No column of the file means conversation; name one, as in "
-            f"--map COLUMN=conversation. The file has: {', '.join(header)}."
+            "No column means conversation; name one, as in --map COLUMN=conversation. "
+            f"There are: {', '.join(header)}."
         )

@@ -300,7 +300,7 @@ def _table(connection: Connection, name: str) -> Table:
     except NoSuchTableError:
         raise UsageError(
             f"There is no table {name} that this user may see; name it with its schema, "
-            "as in --messages app.messages."
+            "as in --conversations app.threads --messages app.posts."
         ) from None
 
 

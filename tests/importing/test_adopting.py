@@ -318,7 +318,7 @@ def test_other_names_and_numbers_for_ids(db: Database, url: str, batch: int) -> 
         ({"mapping": {"x": "cost"}}, "has no column x"),
         ({"ignored": ["x"]}, "has no column x"),
         ({"batch": 0}, "at least 1 row"),
-        ({"ignored": ["conversation_id"]}, "No column of the file means conversation"),
+        ({"ignored": ["conversation_id"]}, "No column means conversation"),
     ],
 )
 @ONE_SERVER

@@ -86,7 +86,7 @@ def test_a_bad_csv_row_is_named_by_its_first_line(
     [
         ("conversation,cost\n".encode("utf-16"), "is not UTF-8: byte 0xff at position 1"),
         (b'conversation,"cost"s\n', "is not CSV: "),
-        (b"conversation|cost\n", "No column of the file means conversation"),
+        (b"conversation|cost\n", "No column means conversation"),
         (b"conversation,cost,cost\n", "Two columns are named cost; rename or remove one"),
         (b"conversation,cost,cost_usd\n", "cost and cost_usd both mean cost; choose one, as in"),
     ],

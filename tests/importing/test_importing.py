@@ -348,7 +348,7 @@ def test_csv_and_json_lines_book_the_same(url: str, db: Db, tmp_path: Path) -> N
 
 def test_a_csv_without_a_conversation_is_wrong_use(url: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("model,cost\nx,1\n")
-    with pytest.raises(UsageError, match="No column of the file means conversation"):
+    with pytest.raises(UsageError, match="No column means conversation"):
         import_file(url, tmp_path / "a.csv")
 
 
