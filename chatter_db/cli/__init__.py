@@ -3,6 +3,7 @@
 Exit codes: 0 good, 1 found something wrong, 2 wrong use.
 """
 
+import logging
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -79,6 +80,8 @@ def _options(
 
 def main() -> None:
     """Runs the command; a user's mistake ends in a message, never in a traceback."""
+    # psycopg warns that a pipeline was aborted by the error that is told here.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     try:
         app()
     except ChatterError as error:
