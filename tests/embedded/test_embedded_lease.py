@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,7 +52,9 @@ def bin_dir(request: pytest.FixtureRequest) -> Path | None:
 
 def test_makes_a_cluster(bin_dir: Path | None, directory: Path) -> None:
     data_dir = directory / "parent" / "data"
-    with lease(data_dir, bin_dir, settings=UNSAFE | {"work_mem": "7MB"}) as server:
+    # Where it listens is no setting: nobody else is to reach it.
+    settings = UNSAFE | {"work_mem": "7MB", "listen_addresses": "*"}
+    with lease(data_dir, bin_dir, settings=settings) as server:
         assert {query: answer(server, query) for query in EXPECTED} == EXPECTED
         assert str(answer(server, "show server_version")).split()[0] == server.version
         assert server.bin_dir == bin_dir or (bin_dir is None and server.version[:3] == "18.")
@@ -90,6 +93,20 @@ def test_password_is_secret(data_dir: Path) -> None:
         assert modes == {"password": 0o600, "cluster": 0o700, "server.log": 0o600}
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(server.url.replace(server.password, "guess"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_server_learns_no_secret_of_its_user(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    pid = "split_part(pg_read_file('postmaster.pid'), chr(10), 1)"
+    query = f"select pg_read_binary_file('/proc/' || {pid} || '/environ', 0, 100000)"
+    with lease(data_dir, settings=UNSAFE) as server:
+        environment = answer(server, query)
+    assert isinstance(environment, bytes)
+    assert b"PATH=" in environment
+    assert b"secret" not in environment
 
 
 def test_one_process_may_ask_twice(data_dir: Path) -> None:
