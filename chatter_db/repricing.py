@@ -147,28 +147,7 @@ def reprice(
     outcome = Repriced(None if trial else _begin(connection, selection, reason))
     looked_at = 0
     for page in _pages(connection, selection):
-        costs = []
-        for row in page:
-            model = outcome.models.setdefault(
-                (row.provider_used or "", row.model_used or ""), OfModel()
-            )
-            model.looked_at += 1
-            found = _price(row)
-            if found is None:
-                model.unknown += 1
-            elif found[0] != row.cost:
-                cost, details = found
-                model.priced += 1
-                model.before += row.cost or 0
-                model.after += cost
-                costs.append(
-                    {
-                        "id": str(row.id),
-                        "old_cost": None if row.cost is None else str(row.cost),
-                        "cost": str(cost),
-                        "price": details,
-                    }
-                )
+        costs = _changes(page, outcome)
         if costs and outcome.id is not None:
             changed = connection.scalar(
                 query("reprice_apply"), {"repricing": outcome.id, "costs": json.dumps(costs)}
@@ -185,6 +164,33 @@ def reprice(
         )
         connection.commit()
     return outcome
+
+
+def _changes(page: list[Row[Any]], outcome: Repriced) -> list[dict[str, Any]]:
+    """The costs that this page's calls should have and don't; counted in `outcome`."""
+    costs = []
+    for row in page:
+        model = outcome.models.setdefault(
+            (row.provider_used or "", row.model_used or ""), OfModel()
+        )
+        model.looked_at += 1
+        found = _price(row)
+        if found is None:
+            model.unknown += 1
+        elif found[0] != row.cost:
+            cost, details = found
+            model.priced += 1
+            model.before += row.cost or 0
+            model.after += cost
+            costs.append(
+                {
+                    "id": str(row.id),
+                    "old_cost": None if row.cost is None else str(row.cost),
+                    "cost": str(cost),
+                    "price": details,
+                }
+            )
+    return costs
 
 
 def find(connection: Connection, prefix: str) -> UUID:

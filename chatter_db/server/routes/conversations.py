@@ -370,6 +370,11 @@ async def _claim(
                 Message.kind == "turn",
             )
         )
+    return _given_before(earlier, answer, digest)
+
+
+def _given_before(earlier: WorkflowExecution, answer: Message | None, digest: str) -> Answer:
+    """What the run that took the key has answered; raises HTTPException where it has not."""
     if earlier.extra.get("idempotency") != digest:
         raise HTTPException(422, "This Idempotency-Key was used for another message.")
     if earlier.status == "running":
@@ -381,8 +386,8 @@ async def _claim(
         )
     return Answer(
         message_id=answer.id,
-        conversation_id=found.id,
-        execution_id=execution_id,
+        conversation_id=answer.conversation_id,
+        execution_id=earlier.id,
         content=answer.content or "",
         prompt_tokens=earlier.prompt_tokens,
         completion_tokens=earlier.completion_tokens,
