@@ -186,12 +186,7 @@ def _call(found: Diagnosis, package: Package, base_url: str | None) -> None:
         ) from None
     found.call = {
         "usage_status": usage.status,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
+        **usage.counts,
         "usage": usage.raw,
     }
     # What was seen counts for more than what should be.

@@ -117,20 +117,13 @@ def _source(url: str | None, variable: str | None) -> str | None:
 
 def _print(report: "AdoptReport") -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    from chatter_db.cli.tables import console, show
+    from chatter_db.cli.tables import console, counted, show
 
     out = console(highlight=False)
     found = report.found
-    table = Table(
-        title="What would be adopted (dry run)" if report.dry_run else "Adopted",
-        title_justify="left",
-        show_header=False,
-    )
-    table.add_column()
-    table.add_column(justify="right")
-    for subject, number in (
+    title = "What would be adopted (dry run)" if report.dry_run else "Adopted"
+    counts = (
         ("conversations there", found.conversations),
         ("messages there", found.messages),
         ("booked", report.booked),
@@ -145,9 +138,8 @@ def _print(report: "AdoptReport") -> None:
         ("messages whose id came before", found.repeated_ids),
         ("messages that look like another (kept)", found.look_alikes),
         ("conversations whose totals had drifted", found.drifted),
-    ):
-        table.add_row(subject, f"{number:,}")
-    out.print(table)
+    )
+    out.print(counted(title, counts))
     out.print(f"{found.messages:,} messages in {report.seconds:.2f} s.")
     if report.ignored_columns:
         names = escape(", ".join(report.ignored_columns))

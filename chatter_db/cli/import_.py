@@ -131,19 +131,12 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
 
 def _print(report: "ImportReport") -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    from chatter_db.cli.tables import console
+    from chatter_db.cli.tables import console, counted
 
     out = console(highlight=False)
-    table = Table(
-        title="What would be booked (dry run)" if report.dry_run else "Booked",
-        title_justify="left",
-        show_header=False,
-    )
-    table.add_column()
-    table.add_column(justify="right")
-    for subject, number in (
+    title = "What would be booked (dry run)" if report.dry_run else "Booked"
+    counts = (
         ("rows read", report.rows_read),
         ("booked", report.booked),
         ("already there", report.already_there),
@@ -154,9 +147,8 @@ def _print(report: "ImportReport") -> None:
         ("completion tokens", report.completion_tokens),
         ("total tokens", report.total_tokens),
         ("cost, US dollars", report.cost),
-    ):
-        table.add_row(subject, f"{number:,}")
-    out.print(table)
+    )
+    out.print(counted(title, counts))
     out.print(f"{report.rows_read:,} rows in {report.seconds:.2f} s.")
     for remark in _remarks(report):
         out.print(f"[yellow]{remark}[/]")

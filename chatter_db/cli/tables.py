@@ -45,6 +45,16 @@ def show(
     out.print(fitted(columns, rows, out.width, figures=figures))
 
 
+def counted(title: str, counts: Iterable[tuple[str, int | Decimal]]) -> Table:
+    """What came of a command, a count a line."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for subject, number in counts:
+        table.add_row(subject, f"{number:,}")
+    return table
+
+
 def harmless(text: str) -> str:
     """What a user or a model wrote, without what a terminal would obey: \\x1b for Escape."""
     return text.translate(_CONTROLS)

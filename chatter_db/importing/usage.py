@@ -13,12 +13,4 @@ def counts_of(block: Any, provider: str | None) -> dict[str, int] | None:
     usage = from_wire(provider, {"usage": block})
     if usage.malformed or usage.status != "reported":
         return None
-    counts = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-    }
-    return {column: count for column, count in counts.items() if count is not None}
+    return {column: count for column, count in usage.counts.items() if count is not None}

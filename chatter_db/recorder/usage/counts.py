@@ -70,6 +70,18 @@ class Usage:
         return "reported" if known else "unknown"
 
     @property
+    def counts(self) -> dict[str, int | None]:
+        """The tokens, by the names of their columns."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+            "cache_read_tokens": self.cache_read_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }
+
+    @property
     def malformed(self) -> bool:
         """Whether the block held something that could not be read."""
         return bool(self.notes)
