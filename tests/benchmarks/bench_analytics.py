@@ -11,14 +11,11 @@ server with its durable defaults, in a temporary directory.
 import argparse
 import asyncio
 import json
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -27,9 +24,9 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chatter_db import database, migrating
+from chatter_db import database
 from chatter_db.analytics import run_report
-from chatter_db.embedded import lease, wait_until_stopped
+from tests.benchmarks.own_server import own_server
 
 USERS = 5_000
 DAYS = 90
@@ -310,16 +307,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
-    # Postgres may run as another user, who has to get in.
-    directory.chmod(0o755)
-    try:
-        with lease(directory / "data") as server:
-            migrating.migrate(server.url)
-            told = asyncio.run(run(server.url, options.messages, options.rounds))
-        wait_until_stopped(directory / "data")
-    finally:
-        shutil.rmtree(directory)
+    with own_server() as (url, _):
+        told = asyncio.run(run(url, options.messages, options.rounds))
     if options.json:
         print(json.dumps(told, indent=2))
     else:

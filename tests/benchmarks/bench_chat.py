@@ -15,17 +15,14 @@ servers, the clients and the browser share the machine.
 import argparse
 import asyncio
 import json
-import os
 import shutil
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -34,11 +31,11 @@ from playwright.async_api import async_playwright
 from rich.console import Console
 from rich.table import Table
 
-from chatter_db import Chatter, migrating
+from chatter_db import Chatter
 from chatter_db.accounts import Accounts
-from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.queries import checks
 from tests.benchmarks.bench_analytics import DAYS, USERS, generate, median_ms
+from tests.benchmarks.own_server import own_server
 from tests.server.processes import process, served
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -299,24 +296,8 @@ def show(told: dict[str, Any]) -> None:
     console.print(table)
 
 
-@contextmanager
-def postgres() -> Iterator[str]:
-    """An embedded server of our own, with its durable defaults, migrated."""
-    directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
-    # Postgres may run as another user, who has to get in.
-    directory.chmod(0o755)
-    os.environ["CHATTER_SPOOL_DIR"] = str(directory / "spool")
-    try:
-        with lease(directory / "data") as server:
-            migrating.migrate(server.url)
-            yield server.url
-    finally:
-        wait_until_stopped(directory / "data")
-        shutil.rmtree(directory)
-
-
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    with postgres() as url:
+    with own_server() as (url, _):
         told: dict[str, Any] = {
             "chats": [
                 asyncio.run(chats(url, number, options.requests, options.rounds))
@@ -324,7 +305,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             ]
         }
     if options.messages:
-        with postgres() as url:
+        with own_server() as (url, _):
             told["dashboard"] = asyncio.run(dashboard(url, options.messages, options.rounds))
     return told
 

@@ -15,11 +15,9 @@ import multiprocessing
 import os
 import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -32,9 +30,9 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from chatter_db import Chatter, migrating
-from chatter_db.embedded import lease, wait_until_stopped
+from chatter_db import Chatter
 from chatter_db.events import Hub
+from tests.benchmarks.own_server import own_server
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -421,18 +419,11 @@ def main() -> None:
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     console = Console(stderr=options.json)
-    directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
-    directory.chmod(0o755)
     results: list[Result] = []
-    try:
-        with lease(directory / "data") as server:
-            migrating.migrate(server.url)
-            for name in options.case or CASES:
-                with console.status(f"measuring: {name}"):
-                    results += asyncio.run(CASES[name](server.url, options.events))
-        wait_until_stopped(directory / "data")
-    finally:
-        shutil.rmtree(directory)
+    with own_server() as (url, _):
+        for name in options.case or CASES:
+            with console.status(f"measuring: {name}"):
+                results += asyncio.run(CASES[name](url, options.events))
     if options.json:
         print(json.dumps([{**asdict(r), "ratio": r.ratio} for r in results]))
         return

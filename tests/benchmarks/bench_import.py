@@ -14,23 +14,19 @@ import json
 import random
 import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from chatter_db import migrating
-from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.importing import import_file
+from tests.benchmarks.own_server import own_server
 
 MODELS = ["gpt-4o-mini", "claude-3-5-sonnet-20241022", "deepseek/deepseek-chat", "gemini-1.5-pro"]
 COLUMNS = """
@@ -64,20 +60,6 @@ def write_rows(path: Path, count: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """A migrated server on disk, with durable defaults."""
-    directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
-    directory.chmod(0o755)
-    try:
-        with lease(directory / "data") as running:
-            migrating.migrate(running.url)
-            yield running.url
-        wait_until_stopped(directory / "data")
-    finally:
-        shutil.rmtree(directory)
-
-
 def copied_out(connection: psycopg.Connection) -> list[bytes]:
     """The messages as COPY text, in blocks of a megabyte."""
     with connection.cursor().copy(f"copy chatter.messages ({COLUMNS}) to stdout") as copy:
@@ -108,7 +90,7 @@ def measure_speed(rows: int, rounds: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {"import": [], **{name: [] for name in BARE}}
     with (
         tempfile.TemporaryDirectory() as directory,
-        server() as url,
+        own_server() as (url, _),
         psycopg.connect(url, autocommit=True) as connection,
     ):
         path = Path(directory) / "usage.jsonl"
@@ -126,7 +108,7 @@ def measure_speed(rows: int, rounds: int) -> dict[str, list[float]]:
 
 def measure_memory(rows: int) -> tuple[float, float]:
     """Peak resident MB of a process that imports, and its rows per second."""
-    with tempfile.TemporaryDirectory() as directory, server() as url:
+    with tempfile.TemporaryDirectory() as directory, own_server() as (url, _):
         path = Path(directory) / "usage.jsonl"
         write_rows(path, rows)
         child = subprocess.run(

@@ -8,12 +8,9 @@ chatter_app; the request goes to a server on loopback, for the user who has sign
 
 import asyncio
 import os
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -22,11 +19,11 @@ from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
-from chatter_db import Chatter, ledger, migrating
+from chatter_db import Chatter, ledger
 from chatter_db.accounts import Accounts
-from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.server import serving
 from chatter_db.settings import settings
+from tests.benchmarks.own_server import own_server
 
 ROUNDS, REPEATS, REQUEST_REPEATS, MESSAGES = 30, 60, 20, 50
 
@@ -77,16 +74,8 @@ REQUESTS = [
 
 
 def main() -> None:
-    directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
-    # Postgres may run as another user, who has to get in.
-    directory.chmod(0o755)
-    try:
-        with lease(directory / "data") as server:
-            migrating.migrate(server.url)
-            figures = measure(server.url) + asyncio.run(measure_requests(server.url))
-        wait_until_stopped(directory / "data")
-    finally:
-        shutil.rmtree(directory)
+    with own_server() as (url, _):
+        figures = measure(url) + asyncio.run(measure_requests(url))
     table = Table("way", "ms", "of none", title="Row-level security, medians")
     names = [name for name, _, _ in WAYS] + REQUESTS
     for begin, end in ((0, 3), (3, 6), (6, 8)):

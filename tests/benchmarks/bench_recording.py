@@ -15,9 +15,7 @@ import asyncio
 import json
 import os
 import resource
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,12 +35,12 @@ from langgraph.graph.state import CompiledStateGraph
 from rich.console import Console
 from rich.table import Table
 
-from chatter_db import Chatter, migrating
-from chatter_db.embedded import lease, wait_until_stopped
+from chatter_db import Chatter
 from chatter_db.recorder import writer
 from chatter_db.settings import settings
 from tests.benchmarks import other_handlers
 from tests.benchmarks.other_handlers import Handlers
+from tests.benchmarks.own_server import own_server
 
 CALLS = 10
 """Model calls of one run."""
@@ -310,17 +308,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=0, help="runs for the memory; 100000 take long")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
-    directory.chmod(0o755)  # Postgres may run as another user, who has to get in
-    os.environ["CHATTER_SPOOL_DIR"] = str(directory / "spool")
-    try:
-        with lease(directory / "data") as server:
-            migrating.migrate(server.url)
-            results = asyncio.run(measure(server.url, options.rounds, options.runs))
+    with own_server() as (url, directory):
+        results = asyncio.run(measure(url, options.rounds, options.runs))
         results += asyncio.run(others(directory, options.rounds))
-        wait_until_stopped(directory / "data")
-    finally:
-        shutil.rmtree(directory)
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=2))
     else:

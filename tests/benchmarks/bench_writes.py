@@ -16,11 +16,9 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -35,8 +33,7 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from chatter_db import migrating
-from chatter_db.embedded import lease, wait_until_stopped
+from tests.benchmarks.own_server import own_server
 
 ROWS = 1_000
 CLIENTS = 8
@@ -272,18 +269,8 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without a worker beside")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="chatter-bench-"))
-    # Postgres may run as another user, who has to get in.
-    directory.chmod(0o755)
-    try:
-        with lease(directory / "data") as server:
-            migrating.migrate(server.url)
-            results = asyncio.run(
-                run(server.url, options.rounds, options.seconds, alone=options.alone)
-            )
-        wait_until_stopped(directory / "data")
-    finally:
-        shutil.rmtree(directory)
+    with own_server() as (url, _):
+        results = asyncio.run(run(url, options.rounds, options.seconds, alone=options.alone))
     if options.json:
         described = [
             {**asdict(result), "of_bare": result.of_bare, "of_heap": result.of_heap}
