@@ -366,14 +366,15 @@ async def drain(url: str, events: int) -> list[Result]:
     where = await conversation(connection)
     hub = Hub(url)
     position = await connection.fetchval("select chatter.events_now()")
-    for _ in range(events // 10_000):
+    statements = max(1, events // 10_000)
+    for _ in range(statements):
         await connection.execute(MANY, where, 9_999)
     before, peak, count = _resident(), 0, 0
     begin = time.perf_counter()
     async for batch in hub.subscribe(position=position).batches():
         count += len(batch.events)
         peak = max(peak, _resident())
-        if count >= events // 10_000 * 10_000:
+        if count >= statements * 10_000:
             break
     seconds = time.perf_counter() - begin
     await hub.close()
