@@ -6,6 +6,7 @@ Any URL that libpq knows is good: `postgresql://user:password@host:port/name?ssl
 import asyncio
 import json
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chatter_db.errors import DatabaseUnavailable, UsageError
-from chatter_db.queries import psycopg_query
+from chatter_db.queries import psycopg_query, statement
 from chatter_db.settings import settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ _ISOLATION = "READ COMMITTED"
 _UNFIT = ("22", "23514")
 _ENDS = ("08", "57P", *_TIMED_OUT)
 """Errors that end a connection, or the attempt to make one."""
+
+KEEPALIVES = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+"""By libpq's names: a server that vanished without a word is noticed within ten seconds."""
+
+_SOCKET_OPTIONS = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
 
 
 def passes(sqlstate: str) -> bool:
@@ -211,7 +222,7 @@ def async_engine(url: str, **options: Any) -> AsyncEngine:
 
     async def connect_async() -> "asyncpg.Connection[asyncpg.Record]":
         try:
-            return await asyncpg.connect(**asyncpg_options(url, "chatter"))
+            return await asyncpg_connection(url, "chatter")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _unavailable(url, error) from None
 
@@ -313,6 +324,20 @@ def denial(error: BaseException) -> str | None:
     return str(error)
 
 
+async def asyncpg_connection(url: str, application_name: str, **options: Any) -> _Asyncpg:
+    """A connection of our own. Raises what asyncpg.connect raises."""
+    connection: _Asyncpg = await asyncpg.connect(
+        **asyncpg_options(url, application_name), **options
+    )
+    if not settings().pools_transactions:
+        try:
+            await connection.execute(statement("session_keepalives"), timeout=5)
+        except BaseException:
+            connection.terminate()
+            raise
+    return connection
+
+
 def asyncpg_options(url: str, application_name: str) -> dict[str, Any]:
     """What asyncpg has to be told; it then keeps no statement where a session is not ours.
 
@@ -341,9 +366,10 @@ class _AsyncpgConnection(_Asyncpg):
     AttributeError of None.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, protocol: Any, transport: Any, *args: Any) -> None:
+        super().__init__(protocol, transport, *args)
         self._made_in = asyncio.get_running_loop()
+        _keep_alive(transport.get_extra_info("socket"))
 
     def can_be_awaited(self) -> bool:
         """Whether the event loop that it was made in runs."""
@@ -365,6 +391,17 @@ class _AsyncpgConnection(_Asyncpg):
     async def fetchval(self, *args: Any, **kwargs: Any) -> Any:
         with _loss_told():
             return await super().fetchval(*args, **kwargs)
+
+
+def _keep_alive(peer: Any) -> None:
+    """Has the system say when the server is gone: asyncpg waits for an answer for ever."""
+    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in zip(_SOCKET_OPTIONS, KEEPALIVES.values(), strict=True):
+        # Not every system has each of them.
+        if (option := getattr(socket, name, None)) is not None:
+            peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 @contextmanager

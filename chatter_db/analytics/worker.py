@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 from psycopg.conninfo import conninfo_to_dict
 
-from chatter_db.database import asyncpg_options, passes
+from chatter_db.database import asyncpg_connection, passes
 from chatter_db.errors import UsageError
 from chatter_db.events import Hub
 from chatter_db.events.reading import BROKEN
@@ -101,9 +101,7 @@ class Worker:
     async def _work_and_reconnect(self) -> None:
         while not self._stopping.is_set():
             try:
-                connection = await asyncpg.connect(
-                    timeout=5, **asyncpg_options(self._url, "chatter worker")
-                )
+                connection = await asyncpg_connection(self._url, "chatter worker", timeout=5)
                 try:
                     await self._work(connection)
                 finally:

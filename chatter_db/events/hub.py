@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 
-from chatter_db.database import asyncpg_options
+from chatter_db.database import asyncpg_connection, asyncpg_options
 from chatter_db.errors import DatabaseUnavailable, EventsPruned, UsageError
 from chatter_db.events import reading
 from chatter_db.events.bell import CHANNEL, Bell
@@ -198,9 +198,7 @@ class Hub:
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-        connection = await asyncpg.connect(
-            timeout=5, **asyncpg_options(self._url, "chatter events")
-        )
+        connection = await asyncpg_connection(self._url, "chatter events", timeout=5)
         self._listening = connection
         try:
             if self._poll is None:

@@ -31,14 +31,7 @@ POOLED_CANCEL_SECONDS = 30.0
 FROZEN_SECONDS = 30.0
 """How long a transaction may take before Postgres 17 ends it, whatever becomes of this process."""
 
-# A server that vanished without a word is noticed within seconds.
-OPTIONS = {
-    "connect_timeout": 3,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 10_000,
-}
+OPTIONS = {"connect_timeout": 3, **database.KEEPALIVES}
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -108,6 +101,7 @@ def connect(url: str) -> Connection:
                 "Unless it is being restored or promoted, see chatter check."
             )
         if not settings().pools_transactions:  # there it would be a limit of everybody's
+            connection.execute(psycopg_query("session_keepalives"))
             limit = {"milliseconds": str(int(FROZEN_SECONDS * 1000))}
             connection.execute(psycopg_query("record_session"), limit)
     except BaseException:

@@ -1,6 +1,8 @@
 """Connections: what URLs and databases say of them, and servers that go meanwhile."""
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from typing import Any
 
@@ -12,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from chatter_db import Chatter, DatabaseUnavailable, UsageError, database
 from chatter_db.models import Message
+from chatter_db.recorder import connection as recorder_connection
 from tests.conftest import ONE_SERVER
 
 
@@ -38,17 +41,17 @@ async def test_cut_while_asyncpg_sets_its_codecs(
     url: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server's answer to a request is then 503, as it is for any lost connection."""
-    connect = asyncpg.connect
+    connect = database.asyncpg_connection
 
-    async def cut(*place: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-        connection: asyncpg.Connection[asyncpg.Record] = await connect(*place, **options)
+    async def cut(*place: str) -> "asyncpg.Connection[asyncpg.Record]":
+        connection = await connect(*place)
         db.execute("select pg_terminate_backend(%s)", [connection.get_server_pid()])
         while not connection.is_closed():
             await asyncio.sleep(0.01)
         return connection
 
     with Chatter.connect(url) as chatter:
-        monkeypatch.setattr(asyncpg, "connect", cut)
+        monkeypatch.setattr(database, "asyncpg_connection", cut)
         with pytest.raises(DBAPIError) as raised:
             async with chatter.session() as session:
                 await session.scalar(select(1))
@@ -146,3 +149,22 @@ async def test_whatever_isolation_the_database_has_by_default(
     engine.dispose()
     with database.connect(url) as plain:
         assert plain.execute("show transaction_isolation").fetchall() == [("read committed",)]
+
+
+@ONE_SERVER
+async def test_a_peer_that_vanished_is_noticed_on_both_sides(url: str) -> None:
+    """Not by a network that is cut, which takes more rights than tests have, but by what is set."""
+    async with Chatter.connect(url) as chatter, chatter.session() as session:
+        raw = await (await session.connection()).get_raw_connection()
+        assert raw.driver_connection is not None
+        own = raw.driver_connection._transport.get_extra_info("socket")
+        assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+        limits = [
+            await session.scalar(select(func.current_setting(name)))
+            for name in ("tcp_keepalives_idle", "tcp_keepalives_count", "tcp_user_timeout")
+        ]
+        assert limits == ["5", "2", "10000"]
+    with contextlib.closing(recorder_connection.connect(url)) as booking:
+        assert booking.execute("show tcp_keepalives_idle").fetchone() == ("5",)
