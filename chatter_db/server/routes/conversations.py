@@ -87,7 +87,7 @@ class MessageShown(BaseModel):
     role: Role
     kind: Kind
     content: str | None
-    tool_calls: list[dict[str, Any]] | None
+    tool_calls: Any
     provider_used: str | None
     model_used: str | None
     prompt_tokens: int | None

@@ -130,7 +130,7 @@ const part = (name, value) => el("span", {}, el("b", {}, value), ` ${name}`);
 
 function message(row) {
   const kind = row.kind === "step" ? "step" : row.role;
-  const called = row.tool_calls?.map((call) => call.name).join(", ");
+  const called = Array.isArray(row.tool_calls) ? row.tool_calls.map((call) => call?.name).filter(Boolean).join(", ") : "";
   const text = row.content || (called ? `calls ${called}` : row.error_type ? "" : "(no text)");
   const figures = el("p", { class: "figures" });
   if (row.kind === "step") figures.append(el("span", {}, row.role === "tool" ? "tool result" : "step"));
