@@ -33,13 +33,9 @@ FAINT = """() => {
   };
   const faint = [];
   let seen = 0;
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const element = node.parentElement;
-    const text = node.textContent.trim();
+  const judge = (text, element, style) => {
     const hidden = !element.checkVisibility({ visibilityProperty: true, opacityProperty: true });
-    if (!text || hidden || element.closest(".skip, title, :disabled")) continue;
-    const style = getComputedStyle(element);
+    if (!text || hidden || element.closest(".skip, title, :disabled")) return;
     let faded = 1;
     for (let e = element; e; e = e.parentElement) faded *= Number(getComputedStyle(e).opacity);
     const below = ground(element);
@@ -49,6 +45,14 @@ FAINT = """() => {
     const size = parseFloat(style.fontSize), bold = Number(style.fontWeight) >= 700;
     seen += 1;
     if (contrast < (size >= 24 || (bold && size >= 18.66) ? 3 : 4.5)) faint.push([text, contrast]);
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    judge(node.textContent.trim(), element, getComputedStyle(element));
+  }
+  for (const field of document.querySelectorAll("[placeholder]")) {
+    judge(field.placeholder, field, getComputedStyle(field, "::placeholder"));
   }
   return { seen, faint };
 }"""

@@ -6,10 +6,51 @@ import psycopg
 from playwright.async_api import Browser, expect
 from psycopg.types.json import Jsonb
 
-from tests.browser.conftest import signed_in
-from tests.browser.test_looks import visit
+from tests.browser.conftest import people, signed_in
+from tests.browser.test_looks import fits, visit
 from tests.server.conftest import PASSWORD, Person, Site
 from tests.sql.books import Books
+
+LONG = "Wort" * 125
+
+
+async def test_what_is_not_0_is_not_shown_as_0(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id, title="Cheap")
+    books.message(talk, model_used="tiny", cost="0.000000001", response_time_ms=0.3, total_tokens=7)
+    db.execute(
+        "insert into chatter.messages (conversation_id, role, model_used, cost, status) "
+        "select %s, 'user', 'free', 0, case n when 1 then 'failed' else 'completed' end "
+        "from generate_series(1, 3000) as n",
+        [talk],
+    )
+    async with signed_in(browser, site.address, "root") as page:
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$0.000000001")
+        await expect(page.locator(".chart text").first).to_be_visible()
+        wide = await page.locator(".chart svg").get_attribute("viewBox")
+        await page.set_viewport_size({"width": 320, "height": 900})
+        # Drawn anew, or its letters would be a quarter as high.
+        await expect(page.locator(".chart svg")).not_to_have_attribute("viewBox", str(wide))
+        await page.set_viewport_size({"width": 1280, "height": 900})
+        await expect(page.locator("[data-tile='Model calls, 30 days']")).to_contain_text(
+            "< 0.1 % failed"
+        )
+        await visit(page, site.address, f"chat/{talk}")
+        await expect(page.get_by_label("Conversations")).to_contain_text("$0.000000001")
+        await page.close()
+
+    nameless = books.conversation(user_id=admin.identity.user_id)
+    books.message(nameless, cost="5", total_tokens=7, response_time_ms=0.3)
+    books.message(nameless, role="user", content="Paid for without a call", cost="0.25")
+    async with signed_in(browser, site.address, "root") as page:
+        await visit(page, site.address, f"chat/{nameless}")
+        call, written = page.locator(".said li").first, page.locator(".said li").last
+        for figure in ("no model", "7 tokens", "$5.00", "< 1 ms"):
+            await expect(call).to_contain_text(figure)
+        await expect(written).to_contain_text("$0.25")
 
 
 async def test_odd_tool_calls_hide_no_conversation(
@@ -25,3 +66,60 @@ async def test_odd_tool_calls_hide_no_conversation(
         await visit(page, site.address, f"chat/{talk}")
         await expect(page.locator(".said li")).to_have_count(8)
         await expect(page.locator(".said")).to_contain_text("calls search")
+
+
+async def test_a_trace_is_whole_whatever_its_names_are(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    story = {"correlation_id": "requests/2026/1"}
+    talk = books.conversation(user_id=admin.identity.user_id)
+    run = books.execution(talk, user_id=admin.identity.user_id, **story)
+    books.message(talk, execution_id=run, model_used="m", cost="1", **story)
+    books.tool_call(run, tool_name=LONG)
+    async with signed_in(browser, site.address, "root") as page:
+        await visit(page, site.address, f"chat/{talk}")
+        await page.get_by_role("button", name="trace").click()
+        trace = page.locator(".trace .scroll")
+        await expect(trace).to_contain_text(LONG)
+        assert await trace.evaluate("(e) => e.scrollWidth - e.clientWidth") == 0
+
+
+async def test_names_of_any_kind_break_and_hide_nothing(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await people(site, LONG)
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    user = books.value("select id from chatter.users where external_id = %s", LONG)
+    long = books.conversation(user_id=user, external_id=LONG)
+    blank = books.conversation(user_id=user, external_id="   ", title="  ")
+    for talk, workflow in ((long, LONG), (blank, "   ")):
+        run = books.execution(talk, user_id=user, workflow_name=workflow)
+        books.message(talk, execution_id=run, model_used=workflow, cost="999999")
+    async with signed_in(browser, site.address, "root") as page:
+        dearest = page.locator(".card").filter(has=page.get_by_text("Dearest conversations"))
+        cost = await dearest.get_by_role("cell", name="$999,999.00").first.bounding_box()
+        card = await dearest.bounding_box()
+        assert cost is not None and card is not None
+        assert cost["x"] + cost["width"] <= card["x"] + card["width"]
+        for link in await page.locator("main a").all():
+            assert (await link.inner_text()).strip()
+        await expect(page.get_by_role("cell", name="(blank)").first).to_be_visible()
+        await visit(page, site.address, "security")
+        when = await page.get_by_role("cell").first.bounding_box()
+        assert when is not None and when["height"] < 40
+    for width in (320, 640):  # a phone, and 1280 pixels at 200 %
+        viewport = {"width": width, "height": 700}
+        async with signed_in(browser, site.address, LONG, viewport=viewport) as page:
+            await expect(page.locator("[data-tile='Spent today'] b")).to_contain_text("$1,999,998")
+            await fits(page)
+            tiles = await page.locator(".tile > *").evaluate_all(
+                "all => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent)"
+            )
+            assert tiles == []
+            await visit(page, site.address, "chat")
+            await fits(page)
+            for name in await page.locator(".list b").all_inner_texts():
+                assert name.strip()

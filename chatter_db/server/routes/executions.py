@@ -109,7 +109,7 @@ async def execution(execution_id: UUID, identity: SignedIn, chatter: Books) -> E
     return ExecutionShown.model_validate(found, from_attributes=True)
 
 
-@router.get("/trace/{correlation_id}", responses=documented(401, 404, 422, 429))
+@router.get("/trace/{correlation_id:path}", responses=documented(401, 404, 422, 429))
 async def trace(
     correlation_id: Annotated[str, Path(min_length=1, max_length=500)],
     identity: SignedIn,

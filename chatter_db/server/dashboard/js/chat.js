@@ -2,7 +2,7 @@
 
 import { ask, stream } from "./api.js";
 import { el, table } from "./dom.js";
-import { brief, counted, known, milliseconds, moment, money, number } from "./format.js";
+import { brief, counted, known, milliseconds, moment, money, number, words } from "./format.js";
 import { listen, throttled } from "./live.js";
 
 // How many pages of the list are shown; it stays when another conversation is opened.
@@ -33,7 +33,7 @@ async function drawList(list, id, whole) {
     const { rows, more } = await pages("/api/conversations?limit=100", listed);
     list.replaceChildren(...rows.map((item) =>
       el("a", { href: `#/chat/${item.id}`, "aria-current": item.id === id ? "page" : null },
-        el("b", {}, item.title || item.external_id || `Conversation of ${moment(item.created_at)}`),
+        el("b", {}, words(item.title, item.external_id) ?? `Conversation of ${moment(item.created_at)}`),
         whole ? el("small", {}, item.user ?? "of nobody") : null,
         el("small", {}, `${counted(item.message_count, "message")} · ${money(known(item.total_cost, item.unpriced_calls))}`))));
     if (more) list.append(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, id, whole); } }, "Older conversations"));
@@ -134,11 +134,10 @@ function message(row) {
   const text = row.content || (called ? `calls ${called}` : row.error_type ? "" : "(no text)");
   const figures = el("p", { class: "figures" });
   if (row.kind === "step") figures.append(el("span", {}, row.role === "tool" ? "tool result" : "step"));
-  if (row.model_used) {
-    figures.append(el("span", {}, row.model_used),
-      el("span", {}, row.usage_status === "unknown" ? "tokens unknown" : `${brief(row.prompt_tokens)} + ${brief(row.completion_tokens)} tokens`),
+  if (row.model_used || row.role === "assistant") {
+    figures.append(el("span", {}, words(row.model_used) ?? "no model"), el("span", {}, tokens(row)),
       el("span", {}, money(row.cost)), el("span", {}, milliseconds(row.response_time_ms)));
-  }
+  } else if (row.cost !== null) figures.append(el("span", {}, money(row.cost)));
   figures.append(el("time", { datetime: row.created_at }, moment(row.created_at)));
   if (row.status !== "completed") figures.append(el("span", { class: `tag ${row.status}` }, row.error_type ? `${row.status}: ${row.error_type}` : row.status));
   const shown = el("li", { class: kind, "data-kind": row.kind }, el("p", {}, text), figures);
@@ -146,6 +145,11 @@ function message(row) {
     figures.append(el("button", { type: "button", onclick: (event) => toggleTrace(event.target, shown, row.correlation_id) }, "trace"));
   }
   return shown;
+}
+
+function tokens(row) {
+  if (row.prompt_tokens !== null || row.completion_tokens !== null) return `${brief(row.prompt_tokens)} + ${brief(row.completion_tokens)} tokens`;
+  return row.total_tokens === null ? "tokens unknown" : `${brief(row.total_tokens)} tokens`;
 }
 
 async function toggleTrace(button, shown, id) {

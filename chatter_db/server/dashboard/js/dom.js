@@ -25,9 +25,12 @@ export function table(rows, columns, empty = "Nothing yet.") {
   return el("div", { class: "scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, ...columns.map(([name, , kind]) => el("th", { class: kind, scope: "col" }, name)))),
     el("tbody", {}, ...rows.map((row) =>
-      el("tr", {}, ...columns.map(([, cell, kind]) => el("td", { class: kind }, cell(row) ?? ""))))),
+      el("tr", {}, ...columns.map(([, cell, kind]) => el("td", { class: kind }, filled(cell(row))))))),
   ));
 }
+
+// A name of nothing but blanks is one, too.
+const filled = (shown) => (typeof shown === "string" && shown && !shown.trim() ? "(blank)" : shown ?? "");
 
 export function choice(name, options, chosen, change) {
   return el("fieldset", { class: "choice" }, el("legend", { hidden: true }, name),

@@ -6,21 +6,27 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 export const number = (value) => (value == null ? "–" : count.format(value));
 export const brief = (value) => (value == null ? "–" : Math.abs(value) < 10_000 ? count.format(value) : short.format(value));
 
+// The first text that has more than blanks.
+export const words = (...texts) => texts.find((text) => text?.trim());
+
 export const counted = (value, what) => `${number(value)} ${what}${value === 1 ? "" : "s"}`;
 
 export function money(value) {
   if (value == null) return "unknown";
   const amount = Number(value);
+  // What is not 0 is never shown as 0.
+  if (amount > 0 && amount < 0.00001) return "$" + amount.toLocaleString("en", { maximumSignificantDigits: 3 });
   const digits = amount === 0 || amount >= 1 ? 2 : amount >= 0.01 ? 4 : 6;
   return "$" + amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits });
 }
 
 export const milliseconds = (value) =>
-  value == null ? "–" : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+  value == null ? "–" : value > 0 && value < 0.5 ? "< 1 ms" : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
 
 export const time = (value) => new Date(value).toLocaleTimeString("en-GB");
 export const moment = (value) => (value ? new Date(value).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "–");
-export const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
+export const percent = (share) =>
+  share > 0 && share < 0.0005 ? "< 0.1 %" : share >= 0.995 && share < 1 ? "> 99 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
 export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { bars } from "./charts.js";
 import { card, choice, el, table } from "./dom.js";
-import { brief, known, milliseconds, moment, money, number, percent, spent, sum, time, zone } from "./format.js";
+import { brief, known, milliseconds, moment, money, number, percent, spent, sum, time, words, zone } from "./format.js";
 import { listen, throttled } from "./live.js";
 
 const RANGES = [["today", "Today"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
@@ -44,10 +44,13 @@ export function overview(root, admin) {
   );
   load();
   const stop = listen(soon);
+  // A chart that was drawn for another width has letters of another size.
+  const resized = throttled(draw, 300);
+  addEventListener("resize", resized);
   const ticking = setInterval(() => {
     for (const cell of body.querySelectorAll("[data-since]")) cell.textContent = elapsed(cell.dataset.since);
   }, 1000);
-  return () => { stop(); clearInterval(ticking); };
+  return () => { stop(); clearInterval(ticking); removeEventListener("resize", resized); };
 }
 
 function cards(told, redraw, width) {
@@ -68,12 +71,12 @@ function cards(told, redraw, width) {
       chart(told, width)),
   ];
   const running = card("", "Running now", table(told.running, [
-    ["workflow", (r) => r.conversation_id ? el("a", { href: `#/chat/${r.conversation_id}` }, r.workflow_name) : r.workflow_name, "name"],
+    ["workflow", (r) => r.conversation_id ? el("a", { href: `#/chat/${r.conversation_id}` }, words(r.workflow_name) ?? "(blank)") : r.workflow_name, "name"],
     ["for", (r) => el("span", { "data-since": r.started_at }, elapsed(r.started_at)), "n"],
     ["calls", (r) => number(r.model_calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
     ["cost so far", (r) => money(known(r.total_cost, r.unpriced_calls, r.model_calls)), "n"]], "Nothing runs at this moment."));
   const dearest = card("", "Dearest conversations, since they began", table(told.dearest, [
-    ["conversation", (r) => el("a", { href: `#/chat/${r.conversation_id}` }, r.conversation || r.conversation_id.slice(-12)), "name"],
+    ["conversation", (r) => el("a", { href: `#/chat/${r.conversation_id}` }, words(r.conversation) ?? r.conversation_id.slice(-12)), "name"],
     ...(whole ? [["user", (r) => r.user ?? "–", "name wide"]] : []),
     ["messages", (r) => number(r.message_count), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
     ["cost", (r) => money(r.cost), "n"]]));

@@ -18,7 +18,7 @@ export function security(root) {
           ["blocked until", (r) => moment(r.blocked_until)]], "No threshold was reached.")),
         card("w12", "What happened at the door", table(events.items, [
           ["when", (r) => moment(r.created_at)], ["what", (r) => r.event_type.replaceAll("_", " ")],
-          ["severity", (r) => severity(r.severity)], ["from", (r) => r.ip_address ?? "–"], ["user", (r) => r.user ?? "–"]])),
+          ["severity", (r) => severity(r.severity)], ["from", (r) => r.ip_address ?? "–"], ["user", (r) => r.user ?? "–", "name"]])),
       );
     } catch (error) {
       body.replaceChildren(el("p", { class: "problem w12", role: "alert" }, error.message));
