@@ -1,12 +1,13 @@
 // Conversations: the list, one with each message's figures and trace, and a box to go on with it.
 
 import { ask, stream } from "./api.js";
-import { el, table } from "./dom.js";
+import { el, redraw, table } from "./dom.js";
 import { brief, counted, known, milliseconds, moment, money, number, words } from "./format.js";
 import { listen, throttled } from "./live.js";
 
 // How many pages of the list are shown; it stays when another conversation is opened.
 let listed = 1;
+let listAsked = 0;
 
 // whole: of everybody, as an admin sees them.
 export function chat(root, id, whole) {
@@ -17,9 +18,9 @@ export function chat(root, id, whole) {
       el("button", { type: "button", class: "strong", onclick: () => { location.hash = "#/chat/new"; } }, "New conversation")),
     el("div", { class: "talk" }, list, page),
   );
-  const lists = throttled(() => drawList(list, id, whole));
-  const unlisten = listen((type) => type.startsWith("conversation") && lists());
-  drawList(list, id, whole);
+  const lists = throttled(() => drawList(list, whole));
+  const unlisten = listen((type) => (type === "reset" || type.startsWith("conversation")) && lists());
+  drawList(list, whole);
   const close = id ? conversation(page, id === "new" ? null : id) : hint(page);
   return () => { unlisten(); close?.(); };
 }
@@ -28,16 +29,19 @@ function hint(page) {
   page.append(el("p", { class: "empty" }, "Choose a conversation, or begin a new one: its tokens and cost appear as they are booked."));
 }
 
-async function drawList(list, id, whole) {
+async function drawList(list, whole) {
+  const last = listAsked += 1;
   try {
     const { rows, more } = await pages("/api/conversations?limit=100", listed);
-    list.replaceChildren(...rows.map((item) =>
-      el("a", { href: `#/chat/${item.id}`, "aria-current": item.id === id ? "page" : null },
+    if (last !== listAsked) return; // answers may overtake each other
+    const shown = rows.map((item) =>
+      el("a", { href: `#/chat/${item.id}`, "aria-current": location.hash === `#/chat/${item.id}` ? "page" : null },
         el("b", {}, words(item.title, item.external_id) ?? `Conversation of ${moment(item.created_at)}`),
         whole ? el("small", {}, item.user ?? "of nobody") : null,
-        el("small", {}, `${counted(item.message_count, "message")} · ${money(known(item.total_cost, item.unpriced_calls))}`))));
-    if (more) list.append(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, id, whole); } }, "Older conversations"));
-    if (!rows.length) list.replaceChildren(el("p", { class: "empty" }, "No conversations yet."));
+        el("small", {}, `${counted(item.message_count, "message")} · ${money(known(item.total_cost, item.unpriced_calls))}`)));
+    if (more) shown.push(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, whole); } }, "Older conversations"));
+    if (!rows.length) shown.push(el("p", { class: "empty" }, "No conversations yet."));
+    redraw(list, ...shown);
   } catch (error) {
     list.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
   }
@@ -66,29 +70,47 @@ function conversation(page, id) {
   page.append(el("header", {}, totals), earlier, said, problem, form);
   let busy = false;
   let shownPages = 1;
+  let asked = 0;
+  let unread = false;
+  let drawn = new Map();
 
   const fail = (error) => { problem.textContent = error.message; problem.hidden = false; };
   const load = async () => {
     if (busy) return;
     if (!id) return totals.replaceChildren("A new conversation: it begins with your first message.");
+    const last = asked += 1;
     try {
       const [shown, { rows, more }] = await Promise.all([
         ask(`/api/conversations/${id}`),
         pages(`/api/conversations/${id}/messages?steps=true&newest_first=true&limit=200`, shownPages),
       ]);
+      // Answers may overtake each other, and a message that was sent meanwhile.
+      if (busy || last !== asked) return;
       drawTotals(totals, shown);
-      said.replaceChildren(...rows.reverse().map((row) => message(row)));
+      // A message that is what it was stays, with its trace, and isn't read out again.
+      const before = drawn;
+      drawn = new Map(rows.reverse().map((row) => [JSON.stringify(row), row])
+        .map(([told, row]) => [told, before.get(told) ?? message(row)]));
+      redraw(said, ...drawn.values());
+      for (const open of said.querySelectorAll(".trace")) readTrace(open);
       earlier.hidden = !more;
-    } catch (error) { fail(error); }
+      if (unread) problem.hidden = true;
+      unread = false;
+    } catch (error) {
+      if (busy || last !== asked) return;
+      if (problem.hidden) unread = true;
+      if (unread) fail(error);
+      if (totals.textContent === "Loading …") totals.replaceChildren();
+    }
   };
   text.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); form.requestSubmit(); }
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); }
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const content = text.value.trim();
     if (!content || busy) return;
-    busy = true; send.disabled = true; problem.hidden = true; text.value = "";
+    busy = true; send.disabled = true; problem.hidden = true; unread = false; text.value = "";
     const answer = el("p", {}, "…");
     const figures = el("p", { class: "figures" });
     said.append(el("li", { class: "user" }, el("p", {}, content)), el("li", { class: "assistant" }, answer, figures));
@@ -152,16 +174,20 @@ function tokens(row) {
   return row.total_tokens === null ? "tokens unknown" : `${brief(row.total_tokens)} tokens`;
 }
 
-async function toggleTrace(button, shown, id) {
+function toggleTrace(button, shown, id) {
   const open = shown.querySelector(".trace");
   button.setAttribute("aria-expanded", String(!open));
   if (open) return open.remove();
-  const box = el("div", { class: "trace" }, "Loading …");
+  const box = el("div", { class: "trace", "data-of": id }, "Loading …");
   shown.append(box);
+  readTrace(box);
+}
+
+async function readTrace(box) {
   try {
-    const told = await ask(`/api/trace/${encodeURIComponent(id)}`);
+    const told = await ask(`/api/trace/${encodeURIComponent(box.dataset.of)}`);
     const began = new Date(told.steps[0].began_at);
-    box.replaceChildren(table(told.steps, [
+    redraw(box, table(told.steps, [
       ["step", (s) => `${s.step} ${s.name ?? ""}`], ["status", (s) => s.status],
       ["at", (s) => milliseconds(new Date(s.began_at) - began), "n"], ["took", (s) => milliseconds(s.duration_ms), "n"],
       ["tokens", (s) => s.prompt_tokens === null && s.completion_tokens === null ? "" : `${brief(s.prompt_tokens)} + ${brief(s.completion_tokens)}`, "n"],

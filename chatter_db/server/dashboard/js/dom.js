@@ -13,6 +13,28 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Makes `children` all that is in `box`. What stays is not touched, what had the focus has it
+// again, what was unfolded or scrolled stays so.
+export function redraw(box, ...children) {
+  const focused = box.contains(document.activeElement) ? document.activeElement : null;
+  const same = () => [...box.querySelectorAll("a, button, input, summary")].filter((e) => called(e) === called(focused));
+  const place = focused && same().indexOf(focused);
+  const unfolded = [...box.querySelectorAll("details[open] > summary")].map(called);
+  const scrolled = [...box.querySelectorAll(".scroll")].map((e) => e.scrollLeft);
+
+  const kept = new Set(children);
+  for (const old of [...box.childNodes]) if (!kept.has(old)) old.remove();
+  children.forEach((child, at) => box.childNodes[at] !== child && box.insertBefore(child, box.childNodes[at] ?? null));
+
+  for (const summary of box.querySelectorAll("summary")) if (unfolded.includes(called(summary))) summary.parentElement.open = true;
+  box.querySelectorAll(".scroll").forEach((e, at) => { e.scrollLeft = scrolled[at] ?? 0; });
+  if (focused && document.activeElement !== focused) {
+    (focused.isConnected ? focused : same()[place] ?? same()[0])?.focus({ preventScroll: true });
+  }
+}
+
+const called = (e) => e.id || e.getAttribute("href") || e.textContent;
+
 const SVG = new Set(["g", "rect", "line", "text", "title", "path"]);
 
 export function card(width, heading, ...children) {

@@ -74,6 +74,12 @@ function signIn(said) {
   form.querySelector("input").focus();
 }
 
+// By its address it would be another page.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+
 byId("sign-out").addEventListener("click", async () => {
   await ask("/api/auth/logout", { method: "POST" }).catch(() => {});
   location.hash = "";

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { bars } from "./charts.js";
-import { card, choice, el, table } from "./dom.js";
+import { card, choice, el, redraw, table } from "./dom.js";
 import { brief, known, milliseconds, moment, money, number, percent, spent, sum, time, words, zone } from "./format.js";
 import { listen, throttled } from "./live.js";
 
@@ -16,7 +16,7 @@ export function overview(root, admin) {
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   let latest = null;
 
-  const draw = () => latest && body.replaceChildren(...cards(latest, draw, body.clientWidth - 40));
+  const draw = () => latest && redraw(body, ...cards(latest, draw, body.clientWidth - 40));
   const load = async () => {
     const range = chosen.range;
     try {

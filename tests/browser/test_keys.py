@@ -1,0 +1,68 @@
+"""The dashboard by keyboard, while figures come in."""
+
+from typing import Any
+
+import psycopg
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser.conftest import signed_in
+from tests.browser.test_looks import visit
+from tests.server.conftest import PASSWORD, Person, Site
+from tests.sql.books import Books
+
+
+async def focused(page: Page) -> str:
+    told: str = await page.evaluate("document.activeElement.id || document.activeElement.href")
+    return told
+
+
+async def test_news_take_nobody_s_place_on_the_page(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id, title="Long talk")
+    call = {"model_used": "m", "cost": "1", "correlation_id": "story"}
+    books.message(talk, content="First", **call)
+    async with signed_in(browser, site.address, "root") as page:
+        measure = page.get_by_role("group", name="Measure")
+        await measure.get_by_label("Cost").focus()
+        await page.keyboard.press("ArrowRight")
+        await page.keyboard.press("ArrowRight")
+        await expect(measure.get_by_label("Calls")).to_be_checked()
+        await page.get_by_text("As a table").click()
+        link = page.get_by_role("link", name=str(talk)[-12:])
+        await link.focus()
+        books.message(talk, content="Second", **call)
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$2.00")
+        assert (await focused(page)).endswith(str(talk))
+        await expect(page.locator(".chart table")).to_be_visible()
+
+        await page.keyboard.press("Enter")
+        said = page.locator(".said li")
+        await expect(said).to_have_count(2)
+        await page.get_by_role("button", name="trace").first.click()
+        await expect(page.locator(".trace table")).to_be_visible()
+        await page.get_by_role("link", name="Long talk").focus()
+        books.message(talk, content="Third", **call)
+        await expect(said).to_have_count(3)
+        await expect(page.get_by_label("Conversations")).to_contain_text("$3.00")
+        await expect(page.locator(".trace tbody tr")).to_have_count(3)
+        assert (await focused(page)).endswith(str(talk))
+
+
+async def test_the_skip_link_and_a_half_written_word_lead_nowhere_else(
+    browser: Browser, site: Site, admin: Person
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    async with signed_in(browser, site.address, "root") as page:
+        await visit(page, site.address, "chat/new")
+        text = page.get_by_label("Your message")
+        await text.fill("にほ")
+        await text.dispatch_event("keydown", {"key": "Enter", "isComposing": True})
+        await expect(text).to_have_value("にほ")
+        await page.get_by_role("link", name="Skip to content").focus()
+        await page.keyboard.press("Enter")
+        assert await focused(page) == "main"
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Chat")
+        await expect(text).to_have_value("にほ")
