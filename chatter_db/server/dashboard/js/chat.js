@@ -9,6 +9,10 @@ import { listen, throttled } from "./live.js";
 let listed = 1;
 let listAsked = 0;
 
+// What was written and not sent, by conversation: it outlasts the page, and the session.
+const unsent = new Map();
+export const forget = () => unsent.clear();
+
 // whole: of everybody, as an admin sees them.
 export function chat(root, id, whole) {
   const list = el("nav", { class: "card list", "aria-label": "Conversations" });
@@ -75,6 +79,9 @@ function conversation(page, id) {
   let drawn = new Map();
 
   const fail = (error) => { problem.textContent = error.message; problem.hidden = false; };
+  const write = (written) => { text.value = written; unsent.set(id, written); };
+  write(unsent.get(id) ?? "");
+  text.addEventListener("input", () => unsent.set(id, text.value));
   const load = async () => {
     if (busy) return;
     if (!id) return totals.replaceChildren("A new conversation: it begins with your first message.");
@@ -110,7 +117,7 @@ function conversation(page, id) {
     event.preventDefault();
     const content = text.value.trim();
     if (!content || busy) return;
-    busy = true; send.disabled = true; problem.hidden = true; unread = false; text.value = "";
+    busy = true; send.disabled = true; problem.hidden = true; unread = false; write("");
     const answer = el("p", {}, "…");
     const figures = el("p", { class: "figures" });
     said.append(el("li", { class: "user" }, el("p", {}, content)), el("li", { class: "assistant" }, answer, figures));
@@ -119,7 +126,9 @@ function conversation(page, id) {
       if (!id) {
         const title = content.length > 60 ? `${content.slice(0, 60)} …` : content;
         id = (await ask("/api/conversations", { method: "POST", body: { title } })).id;
-        history.replaceState(null, "", `#/chat/${id}`);
+        unsent.delete(null);
+        write(text.value);
+        if (page.isConnected) history.replaceState(null, "", `#/chat/${id}`);
       }
       let begun = false;
       for await (const { event: kind, data } of stream(`/api/conversations/${id}/messages`, { content })) {
@@ -130,7 +139,10 @@ function conversation(page, id) {
         else if (kind === "done") answer.textContent = data.content;
         else if (kind === "error") throw new Error(data.detail);
       }
-    } catch (error) { fail(error); text.value = content; }
+    } catch (error) {
+      fail(error);
+      write(words(text.value) ? `${content}\n${text.value}` : content);
+    }
     busy = false; send.disabled = false;
     await load();
     text.focus();

@@ -7,8 +7,11 @@ const TYPES = [
   "analytics_refreshed",
 ];
 
+const RETRY_MS = 5000;
+
 const listeners = new Set();
 let source = null;
+let again = null;
 let show = () => {};
 
 // Resolves when the stream is open: what is asked from then on misses nothing. `refused` is
@@ -17,23 +20,38 @@ export function begin(status, refused) {
   end();
   show = status;
   show("Connecting …", false);
-  source = new EventSource("/api/events?category=workflow&category=conversation&category=alert&category=analytics");
-  source.onerror = () => {
-    const over = source.readyState === EventSource.CLOSED;
-    show(over ? "Not live" : "Reconnecting …", false);
-    if (over) refused();
-  };
-  source.onopen = () => show("Live", true);
-  for (const type of TYPES) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
-  source.addEventListener("reset", () => tell("reset", {}));
   return new Promise((resolve) => {
-    source.addEventListener("position", resolve, { once: true });
+    connect(refused, resolve);
     // Without a stream the figures are still to be had.
     setTimeout(resolve, 3000);
   });
 }
 
+function connect(refused, opened) {
+  source = new EventSource("/api/events?category=workflow&category=conversation&category=alert&category=analytics");
+  let lost = false;
+  source.onerror = () => {
+    lost = true;
+    const over = source.readyState === EventSource.CLOSED;
+    show(over ? "Not live" : "Reconnecting …", false);
+    if (!over) return;
+    // What is missed until then is read anew.
+    again = setTimeout(connect, RETRY_MS, refused, () => tell("reset", {}));
+    refused();
+  };
+  source.onopen = () => {
+    show("Live", true);
+    // What could not be read meanwhile is read anew.
+    if (lost) tell("reset", {});
+    lost = false;
+  };
+  for (const type of TYPES) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
+  source.addEventListener("reset", () => tell("reset", {}));
+  source.addEventListener("position", opened, { once: true });
+}
+
 export function end() {
+  clearTimeout(again);
   source?.close();
   source = null;
 }
@@ -47,12 +65,15 @@ export function listen(hear) {
 export function throttled(work, every = 1000, soon = 120) {
   let timer = null;
   let last = 0;
+  let working = null;
   return () => {
     if (timer !== null) return;
     timer = setTimeout(async () => {
-      last = Date.now();
-      await work();
+      await working;
+      // What comes from here on may not be in what `work` reads: it is asked again.
       timer = null;
+      last = Date.now();
+      working = work();
     }, Math.max(soon, last + every - Date.now()));
   };
 }

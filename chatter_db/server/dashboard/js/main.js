@@ -1,7 +1,7 @@
 // Who is signed in, which page is shown, and whether the stream is open.
 
 import { ask } from "./api.js";
-import { chat } from "./chat.js";
+import { chat, forget } from "./chat.js";
 import { el } from "./dom.js";
 import { begin, end } from "./live.js";
 import { overview } from "./overview.js";
@@ -30,6 +30,7 @@ function status(text, on) {
 }
 
 async function enter(me) {
+  if (byId("who-name").textContent !== me.user) forget();
   byId("who-name").textContent = me.user;
   admin = me.role === "admin";
   byId("nav-security").hidden = !admin;
@@ -52,6 +53,7 @@ function signIn(said) {
   end();
   close();
   close = () => {};
+  removeEventListener("hashchange", route);
   for (const id of ["nav", "live", "who"]) byId(id).hidden = true;
   const problem = el("p", { class: "problem", role: "alert", hidden: !said }, said ?? "");
   const field = (label, name, type, autocomplete) => el("label", {}, label, el("input", { name, type, autocomplete }));

@@ -25,13 +25,14 @@ export function overview(root, admin) {
       const told = Object.assign({}, ...await Promise.all(asked.map((name) => ask(`/api/${name}?${period}`))));
       // Answers may overtake each other: of another period, or older than what is shown.
       if (range !== chosen.range || (latest?.range === range && told.as_of < latest.as_of)) return;
-      latest = { ...told, range };
+      latest = { ...told, range, ahead: new Date(told.as_of) - Date.now() };
       problem.hidden = true;
-      fresh.textContent = `Exact at ${time(latest.as_of)}`;
+      fresh.textContent = `Exact at ${time(latest.as_of)}${told.scope === "own" ? ", by days of UTC" : ""}`;
       draw();
     } catch (error) {
       problem.textContent = `The figures could not be read: ${error.message}`;
       problem.hidden = false;
+      if (!latest) body.replaceChildren();
     }
   };
   const soon = throttled(load);
@@ -49,6 +50,8 @@ export function overview(root, admin) {
   addEventListener("resize", resized);
   const ticking = setInterval(() => {
     for (const cell of body.querySelectorAll("[data-since]")) cell.textContent = elapsed(cell.dataset.since);
+    // Nothing happens at midnight, and yet what was today's is not any more.
+    if (latest && localDay(latest, Date.now() + latest.ahead) !== localDay(latest)) soon();
   }, 1000);
   return () => { stop(); clearInterval(ticking); removeEventListener("resize", resized); };
 }
@@ -57,7 +60,7 @@ function cards(told, redraw, width) {
   const rows = told.over_time;
   const today = rows.filter((row) => row.at.slice(0, 10) === localDay(told));
   const failed = sum(rows, "failed_calls"), calls = sum(rows, "calls");
-  const period = RANGES.find(([value]) => value === chosen.range)[1].toLowerCase();
+  const period = RANGES.find(([value]) => value === told.range)[1].toLowerCase();
   const whole = told.scope === "all";
   const made = [
     spentTile("Spent today", today),
@@ -174,9 +177,9 @@ function stepsOf(told) {
   return steps;
 }
 
-function localDay(told) {
+function localDay(told, moment = told.as_of) {
   const options = { timeZone: told.scope === "all" ? zone : "UTC", year: "numeric", month: "2-digit", day: "2-digit" };
-  return new Intl.DateTimeFormat("en-CA", options).format(new Date(told.as_of));
+  return new Intl.DateTimeFormat("en-CA", options).format(new Date(moment));
 }
 
 function elapsed(since) {
