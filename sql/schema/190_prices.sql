@@ -136,6 +136,9 @@ create table chatter.repriced_messages (
     foreign key (repricing_id) references chatter.repricings (id) on delete restrict
 );
 
+-- What else a message was priced by, for continued_by().
+create index repriced_messages_message_id_idx on chatter.repriced_messages (message_id);
+
 -- Books new costs for a batch of messages: a JSON array of {id, old_cost, cost, price}. A
 -- message that has changed since it was read is left alone, and so is what the provider
 -- stated itself; so two repricings at once do nothing twice. Returns how many it changed.
@@ -184,6 +187,27 @@ begin
 end
 $$;
 
+-- The next repricing of a message that isn't undone, if it began at what this one gave: a price
+-- that comes again says nothing of who gave it. Ids are in the order of time.
+create function chatter.continued_by(p_repriced chatter.repriced_messages) returns uuid
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select y.repricing_id
+  from (
+    select n.*
+    from chatter.repriced_messages as n
+    where n.message_id = (p_repriced).message_id
+      and n.repricing_id > (p_repriced).repricing_id
+      and not n.undone
+    order by n.repricing_id
+    limit 1
+  ) as y
+  where y.old_cost = (p_repriced).cost
+    and y.old_cost_source = 'computed'
+    and y.old_price is not distinct from (p_repriced).price
+$$;
+
 -- Puts back what a repricing changed, a batch at a time: call it until it returns 0. A message
 -- that was changed again since then stays as it is; if it was priced again, that repricing
 -- puts back from now on what was before this one. So the order doesn't matter.
@@ -207,6 +231,7 @@ begin
         and m.cost = x.cost
         and m.cost_source = 'computed'
         and m.metadata -> 'price' is not distinct from x.price
+        and chatter.continued_by(x) is null
       order by x.message_id
       limit p_limit
     ) as r;
@@ -251,12 +276,7 @@ begin
     where x.repricing_id = p_repricing_id
       and not x.undone
       and y.message_id = x.message_id
-      -- Later ones: ids are in the order of time.
-      and y.repricing_id > p_repricing_id
-      and not y.undone
-      and y.old_cost = x.cost
-      and y.old_cost_source = 'computed'
-      and y.old_price is not distinct from x.price
+      and y.repricing_id = chatter.continued_by(x)
     returning y.message_id
   )
 
@@ -312,5 +332,8 @@ comment on column chatter.repriced_messages.undone is
   'Whether it was put back, here or by handing it on to a later repricing; not if others changed the message.';
 comment on function chatter.apply_prices(uuid, jsonb) is
   'Books new costs for a batch of messages under a repricing; for the owner. Returns how many it changed.';
+comment on index chatter.repriced_messages_message_id_idx is 'What else a message was priced by.';
+comment on function chatter.continued_by(chatter.repriced_messages) is
+  'The repricing that began at what this one gave a message; NULL if none did, or it was undone.';
 comment on function chatter.undo_repricing(uuid, integer) is
   'Puts back a batch of what a repricing changed and returns how many; for the owner, until it returns 0.';

@@ -27,6 +27,7 @@ NOT_VOLATILE = [
     "bell",
     "block_lifted_at",
     "blocked_until",
+    "continued_by",
     "conversation_payload",
     "cost_by",
     "counted_address",
