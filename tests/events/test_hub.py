@@ -70,6 +70,46 @@ async def test_a_reader_that_is_stopped_gets_no_more_of_the_past(
     assert given == 2
 
 
+async def test_a_reader_of_the_past_survives_a_broken_connection(
+    url: str,
+    follow: Follow,
+    writer: Writer,
+    db: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "BATCH", 2)
+    own = Hub(url)
+    live = await follow(hub=own).live()
+    position = live.subscription.position
+    for _ in range(6):
+        writer.conversation()
+    await live.until(6)
+    batches = own.subscribe(position=position).batches()
+    seen = list((await anext(batches)).events)
+    # Handed to both, though one of them is still in the past.
+    writer.conversation()
+    await live.until(7)
+    with psycopg.connect(url) as holder:
+        holder.execute("lock table chatter.event_stream in access exclusive mode")
+        reading = asyncio.create_task(anext(batches))
+        async with asyncio.timeout(20):
+            while not db.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and application_name = 'chatter' "
+                "and wait_event_type = 'Lock'"
+            ).fetchall():
+                await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        seen += (await reading).events
+        while len(seen) < 7:
+            seen += (await anext(batches)).events
+        writer.conversation()
+        seen += (await anext(batches)).events
+    assert [event.id for event in seen] == [event.id for event in await live.until(8)]
+    await batches.aclose()
+    await own.close()
+
+
 async def test_a_reader_goes_on_from_where_it_was(follow: Follow, writer: Writer) -> None:
     first = await follow().live()
     conversation = writer.conversation()
@@ -156,6 +196,7 @@ async def test_a_busy_hub_spares_the_writers_the_bell_and_passes_it_on(
 ) -> None:
     monkeypatch.setattr(hub, "BUSY", (2, 60.0))
     monkeypatch.setattr(hub, "QUIET_LOOKS", 1_000_000)
+    monkeypatch.setattr(hub, "PING_SECONDS", 60.0)  # who isn't rung for looks too late
     held = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'"
     awake, asleep = Hub(url), Hub(url)
     monkeypatch.setattr(asleep, "_busy", lambda: False)
@@ -185,6 +226,7 @@ async def test_who_only_watches_is_woken_and_spares_the_writers_the_bell_too(
 ) -> None:
     monkeypatch.setattr(hub, "BUSY", (2, 60.0))
     monkeypatch.setattr(hub, "QUIET_LOOKS", 1_000_000)
+    monkeypatch.setattr(hub, "PING_SECONDS", 60.0)  # who isn't rung for looks too late
     held = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'"
     watching, something = Hub(url), asyncio.Event()
     watching.watch(something)

@@ -397,6 +397,42 @@ async def test_silence_is_filled_with_comments(
     assert told.comments.count("heartbeat") >= 1
 
 
+async def test_streams_that_begin_when_none_is_open_are_looked_after_too(
+    chatter: Chatter, ada: Person, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("HEARTBEAT", 0.02), ("TICK", 0.01), ("CHECK", 0.01)):
+        monkeypatch.setattr(sse, f"{name}_SECONDS", seconds)
+    async with stream(ada.http) as told:
+        await told.next("position")
+    streams = served(chatter)
+    while streams():
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)  # what looks after streams has nothing to do, and ends
+    async with stream(ada.http) as told:
+        await told.next("position")
+        async with asyncio.timeout(20):
+            while "heartbeat" not in told.comments:
+                await asyncio.sleep(0.1)
+                await conversation_of(ada)
+                await told.next("conversation_created")
+        db.execute("update chatter.api_keys set revoked_at = now()")
+        await told.end()
+
+
+async def test_a_stream_to_which_nothing_happens_is_told_where_it_is(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else retention would pass by the position that its client comes back with."""
+    for name, seconds in (("HEARTBEAT", 0.02), ("TICK", 0.01), ("POSITION", 0.05)):
+        monkeypatch.setattr(sse, f"{name}_SECONDS", seconds)
+    async with stream(ada.http, category="alert") as told:
+        begun = await told.next("position")
+        await conversation_of(ada)
+        async with asyncio.timeout(20):
+            while (await told.next("position")).id == begun.id:
+                pass
+
+
 async def test_a_client_that_never_reads_is_let_go(
     chatter: Chatter, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
 ) -> None:

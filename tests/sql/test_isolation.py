@@ -41,6 +41,10 @@ class Tenant:
             "values (%s, 'k', 'p', sha256(uuid_send(gen_random_uuid())))",
             "insert into chatter.browser_sessions (user_id, hash, expires_at) "
             "values (%s, sha256(uuid_send(gen_random_uuid())), now() + interval '1 day')",
+            "insert into chatter.alerts (rule_name, subject, subject_value, severity, events, "
+            "blocked_until) select name, 'user_id', %s, severity, 9, now() + interval '1 day' "
+            "from chatter.security_rules limit 1",
+            "insert into chatter.recorders (id, host, process_id) values (%s, 'host', 1)",
         ):
             books.connection.execute(statement, [self.user])
 
@@ -94,6 +98,7 @@ def test_statements_without_a_condition_meet_one_s_own_rows(
     # Of a run in one's conversation that is another's by itself, its calls are, too.
     theirs = books.execution(ada.conversation, user_id=bob.user)
     books.tool_call(theirs)
+    assert count(books, "alerts") and count(books, "recorders")
     with acting_for(books, ada.user):
         assert owners(books) == {key: {ada.user} for key in ("users", *TABLES)}
         assert books.rows("select id from chatter.messages") == [(ada.message,)]
@@ -136,6 +141,8 @@ def test_events_and_usage_are_one_s_own(books: Books, ada: Tenant, bob: Tenant) 
         "values ('login_success', 'low', %(user)s)",
         "insert into chatter.api_keys (user_id, name, prefix, hash) "
         "values (%(user)s, 'k', 'p', sha256('x'))",
+        "insert into chatter.browser_sessions (user_id, hash, expires_at) "
+        "values (%(user)s, sha256('x'), now() + interval '1 day')",
         "insert into chatter.users (external_id) values ('another')",
         "select * from analytics.usage_hourly",
         "select * from analytics.usage_by_user",

@@ -106,13 +106,6 @@ class _PutBack(Exception):
 def test_another_s_is_as_good_as_not_there(books: Books, seed: int) -> None:
     chance = random.Random(seed)
     tenants = [Tenant(books), Tenant(books)]
-    for tenant in tenants:
-        books.connection.execute(
-            "insert into chatter.alerts (rule_name, subject, subject_value, severity, events, "
-            "blocked_until) select name, 'user_id', %s, severity, 9, now() + interval '1 day' "
-            "from chatter.security_rules limit 1",
-            [str(tenant.user)],
-        )
     for _ in range(STATEMENTS):
         me, other = chance.sample(tenants, 2)
         statement = chance.choice(READS + WRITES)
