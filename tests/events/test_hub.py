@@ -296,6 +296,28 @@ async def test_a_reader_whom_retention_has_passed_by_is_told(
     ]
 
 
+async def test_retention_passes_by_no_live_reader_who_has_had_everything(
+    url: str, follow: Follow, writer: Writer, db: psycopg.Connection[Any]
+) -> None:
+    """A transaction that took long, and told nothing, was before the last event they had."""
+    own = Hub(url)
+    seen = await follow(hub=own).live()
+    with psycopg.connect(url) as late:
+        late.execute("select pg_current_xact_id()")
+        writer.conversation()
+        had = (await seen.until(1))[0].position
+        late.rollback()
+    async with asyncio.timeout(20):
+        while own.position == had:
+            await asyncio.sleep(0.01)
+    assert db.execute("select chatter.prune_events(chatter.clock())").fetchone() == (1,)
+    with pytest.raises(EventsPruned):
+        await own.check(had)
+    writer.conversation()
+    assert len(await seen.until(2)) == 2
+    await own.close()
+
+
 async def test_positions_of_nothing_are_refused(hub: Hub, follow: Follow) -> None:
     foreign = "0123456789ab.5:5:"
     for position in ("", "nonsense", foreign, "'; drop table chatter.events"):
