@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from chatter_db.queries import checks
 
@@ -194,17 +195,41 @@ def test_usage_rollups(own_books: Books) -> None:
     own_books.value("select analytics.fold()")
     run(own_books, "update analytics.usage_hourly set cost = 1")
     run(own_books, "delete from analytics.usage_user_day")
-    told = '{"cost": %s, "calls": 0, "messages": 1, "total_tokens": 0}'
     hour, day = (datetime(2026, 5, 4, hour, tzinfo=UTC) for hour in (12, 0))
     assert own_books.findings() == {
         "usage_rollups": [
-            ("usage_hourly", hour, "", "", "", "turn", None, told % 1, told % 0),
-            ("usage_user_day", day, None, "", "", None, user, None, told % 0),
+            ("usage_hourly", hour, "", "", "", "turn", None, "cost", "1", "0"),
+            ("usage_user_day", day, None, "", "", None, user, "messages", None, "1"),
+            ("usage_user_day", day, None, "", "", None, user, "turns", None, "1"),
         ]
     }
     for statement in mends(own_books, "usage_rollups"):
         run(own_books, statement)
     assert own_books.findings() == {}
+
+
+def test_every_figure_of_every_rollup_is_compared(own_books: Books) -> None:
+    own_books.tool_call(own_books.execution(own_books.conversation()), duration_ms=3.0)
+    a_call(own_books)
+    # What a rollup is of is in its key; the rest are figures.
+    figures = own_books.rows(
+        "select c.relname::text, a.attname::text from pg_class as c "
+        "join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 "
+        "where c.relnamespace = 'analytics'::regnamespace and c.relkind = 'r' "
+        "and c.relname ~ '^(usage|latency|tool)_' and c.relname <> 'tool_deltas' "
+        "and not exists (select from pg_index as i where i.indrelid = c.oid and i.indisunique "
+        "and a.attnum = any(i.indkey)) order by 1, 2"
+    )
+    assert len(figures) == 5 * 13 + 2 + 2 * 2
+    unseen = []
+    for rollup, figure in figures:
+        with own_books.connection.transaction(force_rollback=True):
+            names = {"rollup": sql.Identifier("analytics", rollup), "f": sql.Identifier(figure)}
+            run(own_books, sql.SQL("update {rollup} set {f} = {f} + 1").format(**names).as_string())
+            found = own_books.findings()
+            if not any(rollup in row for rows in found.values() for row in rows):
+                unseen.append(f"{rollup}.{figure}")
+    assert unseen == []
 
 
 def a_call(books: Books) -> None:
