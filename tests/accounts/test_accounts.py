@@ -102,6 +102,31 @@ async def test_who_guesses_is_kept_out_with_the_right_password_too(
     assert db.execute("select count(*) from chatter.alerts").fetchone() == (2,)
 
 
+async def test_who_guesses_keys_is_kept_out_with_a_right_one_too(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada")
+    key = await accounts.create_key(ada.user_id, "laptop")
+    guess = f"{KEY_PREFIX}guess"
+    for _ in range(10):
+        with pytest.raises(SignInRefused):
+            await accounts.sign_in_with_key(guess, origin=HOME)
+    for secret in (guess, key.secret):
+        with pytest.raises(SignInBlocked):
+            await accounts.sign_in_with_key(secret, origin=HOME)
+    await accounts.sign_in_with_key(key.secret, origin=Origin(ip_address("2001:db8::1")))
+    assert events(db).count("login_failure") == 10
+
+
+async def test_a_browser_may_call_itself_at_length(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    await accounts.create_user("ada", password=PASSWORD)
+    await accounts.sign_in("ada", PASSWORD, origin=Origin(user_agent="x" * 5_000))
+    kept = db.execute("select length(user_agent) from chatter.browser_sessions").fetchone()
+    assert kept == (1_000,)
+
+
 @pytest.mark.parametrize("subject", ["203.0.113.7", "ada"])
 async def test_a_block_is_lifted(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]], subject: str

@@ -54,6 +54,18 @@ async def test_a_reader_hears_only_what_it_asked_for(follow: Follow, writer: Wri
     assert security.events == not_theirs.events == not_in_it.events == []
 
 
+async def test_a_reader_hears_of_one_run(follow: Follow, db: psycopg.Connection[Any]) -> None:
+    one, other = uuid4(), uuid4()
+    of_one = await follow(execution_id=one).live()
+    everything = await follow().live()
+    for run in (other, one):
+        db.execute(
+            "insert into chatter.workflow_executions (id, workflow_name) values (%s, 'w')", [run]
+        )
+    await everything.until(2)
+    assert [event.execution_id for event in await of_one.until(1)] == [one]
+
+
 async def test_a_reader_that_is_stopped_gets_no_more_of_the_past(
     chatter: Chatter, writer: Writer, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,7 +339,24 @@ async def test_positions_of_nothing_are_refused(hub: Hub, follow: Follow) -> Non
         await follow(foreign).until(1)
 
 
-async def test_polling_finds_the_same(url: str, writer: Writer, follow: Follow) -> None:
+async def test_more_than_is_read_at_once_comes_at_once(
+    follow: Follow, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "BATCH", 2)
+    monkeypatch.setattr(hub, "PING_SECONDS", 60.0)
+    seen = await follow().live()
+    db.execute("insert into chatter.conversations (title) select 'c' from generate_series(1, 9)")
+    await seen.until(9)
+
+
+async def test_polling_finds_the_same(
+    url: str,
+    writer: Writer,
+    follow: Follow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As often as was asked for."""
+    monkeypatch.setattr(hub, "PING_SECONDS", 60.0)
     polling = Hub(url, poll_seconds=0.02)
     seen = await follow(hub=polling).live()
     writer.conversation()

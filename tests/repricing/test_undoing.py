@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from chatter_db.repricing import Selection, reprice, set_price, undo
-from tests.repricing.test_repricing import START, call
+from tests.repricing.test_repricing import START, call, own_price
 from tests.sql.books import Books
 
 ORDERS = list(permutations(range(5)))
@@ -49,3 +49,19 @@ def test_prices_that_come_again_are_put_back_in_any_order(
         left.remove(place)
         assert told() == states[left[-1] + 1 if left else 0]
     assert books.findings() == {}
+
+
+@pytest.mark.parametrize("change", ["cost = 9", """metadata = '{"price": "theirs"}'"""])
+def test_what_others_changed_between_two_is_put_back_as_they_left_it(
+    connection: Connection, books: Books, change: str
+) -> None:
+    message = call(books, books.conversation())
+    own_price(connection)
+    first = reprice(connection, Selection(), reason="first").id
+    books.connection.execute(f"update chatter.messages set {change}".encode())
+    left = books.row("select cost, metadata from chatter.messages where id = %s", message)
+    own_price(connection, "3")
+    second = reprice(connection, Selection(computed=True), reason="second").id
+    assert first is not None and second is not None
+    assert (undo(connection, first), undo(connection, second)) == (0, 1)
+    assert books.row("select cost, metadata from chatter.messages where id = %s", message) == left

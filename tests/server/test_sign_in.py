@@ -24,6 +24,23 @@ async def test_a_wrong_password_is_refused_and_the_right_one_taken(site: Site, a
     assert (await browser.get("/api/auth/me")).json()["user"] == "ada"
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_script_reads_the_cookie_and_it_goes_with_the_session(
+    site: Site, ada: Person, scheme: str
+) -> None:
+    """Behind a proxy that ends TLS, it is sent over TLS alone."""
+    browser = site.client(**{"X-Forwarded-Proto": scheme})
+    signed_in = await browser.post("/api/auth/login", json={"user": "ada", "password": PASSWORD})
+    cookie, *rest = signed_in.headers["Set-Cookie"].split("; ")
+    said = {attribute.lower() for attribute in rest}
+    assert {"httponly", "samesite=strict", "path=/", "max-age=604800"} <= said
+    assert ("secure" in said) is (scheme == "https")
+    away = await browser.post("/api/auth/logout", headers={"Cookie": cookie})
+    assert away.status_code == 204
+    assert "max-age=0" in away.headers["Set-Cookie"].lower()
+    assert_problem(await site.client(Cookie=cookie).get("/api/auth/me"), 401)
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

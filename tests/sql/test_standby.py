@@ -1,5 +1,6 @@
 """A hot standby reads what the primary has, loses no event, and takes its place."""
 
+import asyncio
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from langchain_core.messages import HumanMessage
 import chatter_db
 from chatter_db import Chatter
 from chatter_db.analytics import reports, run_report
+from chatter_db.events import Hub
 from tests.conftest import throwaway_server
 from tests.forked import Run
 from tests.migrations.test_upgrading import WRITTEN
@@ -64,6 +66,7 @@ async def test_a_standby_reads_and_takes_over(chatter_command: Run, provider: Pr
             assert differences(standby) == {}
             assert same_events(standby, primary, begin)
             loses_no_late_commit(here, primary, standby, conversation)
+            await hears_of_what_comes(there, primary, conversation)
 
             both = there.replace("@", f"@{server.host}:{server.port},")
             async with Chatter.connect(f"{both}?target_session_attrs=read-write") as chatter:
@@ -98,6 +101,20 @@ async def test_a_standby_reads_and_takes_over(chatter_command: Run, provider: Pr
             assert standby.findings() == {}
             fold_all(standby)
             assert differences(standby) == {}
+
+
+async def hears_of_what_comes(there: str, primary: Books, conversation: UUID) -> None:
+    """Though nobody can listen on a standby."""
+    hub = Hub(there)
+    batches = hub.subscribe().batches()
+    async with asyncio.timeout(20):
+        assert (await anext(batches)).events == ()
+        primary.message(conversation, prompt_tokens=8)
+        await asyncio.to_thread(replayed, primary)
+        told = await anext(batches)
+    assert "message_created" in [event.event_type for event in told.events]
+    await batches.aclose()
+    await hub.close()
 
 
 async def ask(chatter: Chatter, provider: Provider) -> None:
