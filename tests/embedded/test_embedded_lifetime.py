@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -14,6 +15,8 @@ import pytest
 
 from chatter_db.embedded import lease, locks, wait_until_stopped
 from chatter_db.embedded.account import Account
+from chatter_db.errors import EmbeddedServerError
+from tests.clusters import running
 
 from .processes import (
     UNSAFE,
@@ -170,6 +173,21 @@ def test_machine_crash_and_pid_of_another_process(data_dir: Path) -> None:
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_server_that_was_started_by_hand_is_let_alone(data_dir: Path) -> None:
+    with lease(data_dir, settings=UNSAFE) as server:
+        binaries = server.bin_dir
+    wait_until_stopped(data_dir)
+    with running(data_dir / "cluster", binaries):
+        pid_file = data_dir / "cluster" / "postmaster.pid"
+        before = pid_file.read_text()
+        # Used, or refused; taken for a leftover, it would end, or another would start beside it.
+        with suppress(EmbeddedServerError), lease(data_dir, settings=UNSAFE):
+            pass
+        wait_until_stopped(data_dir)
+        assert pid_file.read_text() == before
+    assert_data_kept(data_dir)
 
 
 def test_new_user_comes_while_the_supervisor_wants_to_stop(data_dir: Path, hold: Hold) -> None:

@@ -82,6 +82,30 @@ async def test_a_reader_that_is_stopped_gets_no_more_of_the_past(
     assert given == 2
 
 
+async def test_what_comes_while_a_reader_catches_up_comes_once(
+    url: str, follow: Follow, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "BATCH", 2)
+    own = Hub(url)
+    live = await follow(hub=own).live()
+    position = live.subscription.position
+    for _ in range(4):
+        writer.conversation()
+    await live.until(4)
+    batches = own.subscribe(position=position).batches()
+    seen = list((await anext(batches)).events)
+    writer.conversation()
+    await live.until(5)
+    async with asyncio.timeout(20):
+        while len(seen) < 5:
+            seen += (await anext(batches)).events
+        writer.conversation()
+        seen += (await anext(batches)).events
+    assert [event.id for event in seen] == [event.id for event in await live.until(6)]
+    await batches.aclose()
+    await own.close()
+
+
 async def test_a_reader_of_the_past_survives_a_broken_connection(
     url: str,
     follow: Follow,

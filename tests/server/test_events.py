@@ -405,8 +405,9 @@ async def test_streams_that_begin_when_none_is_open_are_looked_after_too(
     async with stream(ada.http) as told:
         await told.next("position")
     streams = served(chatter)
-    while streams():
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while streams():
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)  # what looks after streams has nothing to do, and ends
     async with stream(ada.http) as told:
         await told.next("position")

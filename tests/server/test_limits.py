@@ -43,6 +43,16 @@ def test_a_refusal_is_news_once_a_minute() -> None:
     assert limit.is_news("bob")
 
 
+def test_a_refusal_of_another_minute_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = RateLimit(1)
+    told = []
+    for second in (0, 1, 30, 62, 63):
+        monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda at=second: at))
+        if limit.wait("ada"):
+            told.append((second, limit.is_news("ada")))
+    assert told == [(1, True), (30, False), (63, True)]
+
+
 def test_the_caller_not_seen_for_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_CALLERS", 2)
     limit = RateLimit(1)

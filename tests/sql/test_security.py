@@ -6,7 +6,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg import errors
+from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
 from .books import Books
@@ -303,6 +303,52 @@ def test_what_is_no_event(books: Books, columns: dict[str, Any], constraint: str
     with pytest.raises(errors.CheckViolation) as refused:
         failures(books, **columns)
     assert refused.value.diag.constraint_name == constraint
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "longest", "wrong"),
+    [
+        ("security_events", "severity", "critical", "severe"),
+        ("security_events", "user_agent", "x" * 1000, "x" * 1001),
+        ("security_events", "correlation_id", "x" * 500, "x" * 501),
+        ("security_events", "correlation_id", "x", ""),
+        ("alerts", "subject", "api_key_id", "email"),
+        ("alerts", "severity", "critical", "severe"),
+        ("api_keys", "name", "x" * 200, "x" * 201),
+        ("api_keys", "name", "x", ""),
+        ("api_keys", "prefix", "x" * 16, "x" * 17),
+        ("api_keys", "prefix", "x", ""),
+        ("browser_sessions", "user_agent", "x" * 1000, "x" * 1001),
+        ("events", "category", "security", "door"),
+    ],
+)
+def test_what_no_row_about_the_door_says(
+    books: Books, table: str, column: str, longest: str, wrong: str
+) -> None:
+    user = books.user("ada")
+    rows: dict[str, dict[str, Any]] = {
+        "security_events": {"event_type": "login_failure"},
+        "alerts": {
+            **{"rule_name": "failed_logins_per_user", "subject": "user_id", "subject_value": "x"},
+            **{"severity": "low", "events": 5},
+        },
+        "api_keys": {"user_id": user, "name": "laptop", "prefix": "chatter_", "hash": b"x" * 32},
+        "browser_sessions": {"user_id": user, "hash": b"x" * 32, "expires_at": "2030-01-01"},
+        "events": {"event_type": "login_failure"},
+    }
+
+    def write(value: str) -> None:
+        row = {**rows[table], column: value}
+        statement = sql.SQL("insert into chatter.{} ({}) values ({})").format(
+            sql.Identifier(table),
+            sql.SQL(", ").join(map(sql.Identifier, row)),
+            sql.SQL(", ").join(map(sql.Placeholder, row)),
+        )
+        books.connection.execute(statement, row)
+
+    write(longest)
+    with pytest.raises(errors.CheckViolation, match=f"{table}_{column}_check"):
+        write(wrong)
 
 
 def test_a_key_is_not_blocked(books: Books) -> None:
