@@ -67,6 +67,17 @@ async def test_what_is_written_is_folded_and_refreshed(
     assert ":" in value(db, "select worker from analytics.state")
 
 
+async def test_it_works_on_quiet_books_too(
+    db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs whose process died, and what is past its time, ring no bell."""
+    monkeypatch.setattr(worker, "EVERY_SECONDS", 0.05)
+    start()
+    for _ in range(5):
+        await until(lambda: value(db, "select worked_at is not null from analytics.state"))
+        db.execute("update analytics.state set worked_at = null")
+
+
 async def test_one_leads_and_another_takes_over(
     db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
