@@ -134,8 +134,11 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "postgres_bin", "spool_dir")
     @classmethod
     def _from_here(cls, path: Path | None) -> Path | None:
-        """The same directory also for a process that goes to another one later."""
-        return path and path.absolute()
+        """The same directory also for a process that goes to another one later.
+
+        No shell has read what stands in a unit file or a container's environment: `~` is the home.
+        """
+        return path and Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - without a home
 
     @property
     def models_to_choose(self) -> list[str]:

@@ -102,3 +102,12 @@ def test_a_directory_stays_where_it_is_when_the_process_goes_elsewhere(
     assert len(list(begun.glob("spool/*/*.jsonl"))) == 1
     assert list(later.iterdir()) == []
     assert settings().data_dir == begun / "data"
+
+
+def test_a_directory_in_the_home_is_there_without_a_shell_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CHATTER_SPOOL_DIR", "~/spool")
+    settings.cache_clear()
+    assert settings().spool_dir == tmp_path / "spool"
