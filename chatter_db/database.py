@@ -52,7 +52,12 @@ KEEPALIVES = {
 }
 """By libpq's names: a server that vanished without a word is noticed within ten seconds."""
 
-_SOCKET_OPTIONS = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+_SOCKET_OPTIONS = {
+    "keepalives_idle": "TCP_KEEPIDLE",
+    "keepalives_interval": "TCP_KEEPINTVL",
+    "keepalives_count": "TCP_KEEPCNT",
+    "tcp_user_timeout": "TCP_USER_TIMEOUT",
+}
 
 
 def passes(sqlstate: str) -> bool:
@@ -398,10 +403,10 @@ def _keep_alive(peer: Any) -> None:
     if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
         return
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in zip(_SOCKET_OPTIONS, KEEPALIVES.values(), strict=True):
+    for name, option in _SOCKET_OPTIONS.items():
         # Not every system has each of them.
-        if (option := getattr(socket, name, None)) is not None:
-            peer.setsockopt(socket.IPPROTO_TCP, option, value)
+        if hasattr(socket, option):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVES[name])
 
 
 @contextmanager

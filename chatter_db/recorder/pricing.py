@@ -182,7 +182,7 @@ def _covers(
         or _has_variant(price.model, name, value, at)
         or (name == PLACE and not _DEARER_IN_PLACE.search(price.model.id))
         # Of some models sound costs what text does.
-        or (name == SPEECH and prices.input_audio_mtok is prices.input_audio_hours is None)
+        or (name == SPEECH and not (prices.input_audio_mtok or prices.input_audio_hours))
         for name, value in terms.items()
     )
 

@@ -19,8 +19,8 @@ from chatter_db.recorder.usage import Usage
 from tests.providers import anthropic, gemini
 from tests.providers.serving import Recording, Reply
 
-# What the packages warn of is theirs.
-pytestmark = pytest.mark.filterwarnings("ignore")
+# The package says of most models that they have an end.
+pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude-sonnet-4-5' is deprecated")
 
 WRITTEN = {"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 1000}
 SPLIT = {"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000}}
