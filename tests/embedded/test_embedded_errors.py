@@ -17,7 +17,7 @@ from chatter_db.embedded.account import Account
 from chatter_db.embedded.data_dir import DataDir
 from chatter_db.errors import EmbeddedServerError
 
-from .processes import IS_ROOT, UNSAFE, copy_of, postmaster_pid
+from .processes import IS_ROOT, UNSAFE, copy_of, postmaster_pid, until
 
 
 def refusal(data_dir: Path, bin_dir: Path | None = None, **settings: str) -> str:
@@ -243,7 +243,8 @@ def small_disk(directory: Path) -> Iterator[Path]:
     for path in disk.iterdir():
         if path.is_dir():
             wait_until_stopped(path)
-    subprocess.run(["umount", disk], check=True)
+    # A process that has let go of its locks is gone a moment later.
+    until(lambda: subprocess.run(["umount", disk], check=False).returncode == 0, "the disk is free")
 
 
 def test_disk_full_at_first_start(small_disk: Path) -> None:
