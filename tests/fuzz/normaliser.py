@@ -47,15 +47,19 @@ NAMES = sorted(
         *("prompt_text_tokens", "cached_prompt_text_tokens", "cost_in_usd_ticks", "is_byok"),
         *("prompt_cache_hit_tokens", "server_tool_use", "service_tier", "cache_read", "reasoning"),
         *("input_token_details", "output_token_details", "cache_creation_input_token_count"),
+        *("total_input_tokens", "total_output_tokens", "total_thought_tokens"),
+        *("total_cached_tokens", "num_cached_tokens", "stop_reason", "grounding_tool_count"),
     }
 )
 
 PLACES = ["usage", "usageMetadata", "usage_metadata", "message", "response", "meta", "delta"]
+PLACES += ["interaction", "result"]
 
 LEFT_OUT_WHEN_ZERO = (
     *("cache_creation", "cache_read_input", "inputTokens", "outputTokens", "cacheRead"),
     *("TokenCount", "token_count", "prompt_text_tokens", "prompt_image_tokens"),
-    "cacheWrite",
+    *("cacheWrite", "total_input_tokens", "total_output_tokens"),
+    *("totalInputTokens", "totalOutputTokens"),
 )
 """What names belong to protocols in which a count that is left out is 0."""
 

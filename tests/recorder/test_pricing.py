@@ -166,6 +166,7 @@ def test_terms_have_their_price_or_none() -> None:
 
 CHAT = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 GEMINI = {"promptTokenCount": 1000, "candidatesTokenCount": 100}
+INTERACTION = {"total_input_tokens": 1000, "total_output_tokens": 100, "total_tokens": 1100}
 CONVERSE = {"inputTokens": 1000, "outputTokens": 100, "totalTokens": 1100}
 NOVA = "us.amazon.nova-pro-v1:0"
 ASKED = {"input_tokens": 1000, "output_tokens": 100}
@@ -202,7 +203,25 @@ LONG_WRITES = {
             {**ASKED, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 900}},
             {**ASKED, "input_tokens_details": LONG_WRITES},
         ),
+        (
+            "mistralai",
+            "mistral-large-latest",
+            {"usage": CHAT},
+            {"usage": {**CHAT, "service_tier": "flex"}},
+        ),
         ("google_vertexai", "gemini-2.5-flash", GEMINI, {**GEMINI, "trafficType": 3}),
+        (
+            "google_genai",
+            "gemini-2.5-flash",
+            {"usage": INTERACTION, "service_tier": "standard"},
+            {"usage": INTERACTION, "service_tier": "provisioned"},
+        ),
+        (
+            "google_genai",
+            "gemini-2.5-flash",
+            INTERACTION,
+            {**INTERACTION, "grounding_tool_count": [{"type": "google_search", "count": 1}]},
+        ),
         (
             "google_vertexai",
             "gemini-2.5-flash",
@@ -244,6 +263,14 @@ def test_what_is_billed_in_another_way_has_no_list_price(
     assert (usage.prompt_tokens, usage.completion_tokens) == (1000, 100)
     assert not usage.malformed
     assert price(usage, provider, model, later) is None
+
+
+@pytest.mark.parametrize("name", ["cached_tokens", "num_cached_tokens"])
+def test_what_was_cached_costs_less_by_any_name(name: str) -> None:
+    """mistral-small-latest: 0.15 dollars, 0.015 from the cache, and 0.60."""
+    later = datetime(2026, 11, 20, tzinfo=UTC)
+    usage = from_wire("mistralai", {**CHAT, name: 600})
+    assert price(usage, "mistralai", "mistral-small-latest", later) == Decimal("0.000129")
 
 
 @pytest.mark.parametrize("said", [{"serviceTier": {"type": "flex"}}, {}])

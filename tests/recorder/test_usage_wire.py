@@ -26,6 +26,8 @@ def counts(usage: Usage) -> Counts:
 
 
 CHAT = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+RESPONSE = {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17}
+NONE = {"cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
 RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
     ("chat", None, CHAT, (12, 5, 17, None, None, None)),
     (
@@ -72,6 +74,7 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         {**CHAT, "cached_tokens": 0},
         (12, 5, 17, None, None, None),
     ),
+    ("Mistral's name", None, {**CHAT, "num_cached_tokens": 8}, (12, 5, 17, 8, None, None)),
     (
         "LiteLLM's cache writes",
         "openai",
@@ -172,6 +175,18 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         (132, 121, 253, 64, None, None),
     ),
     (
+        "DashScope's own, with the details of chat",
+        None,
+        {**RESPONSE, "prompt_tokens_details": {"cached_tokens": 8}},
+        (12, 5, 17, 8, None, None),
+    ),
+    (
+        "Perplexity's responses, with Anthropic's names",
+        None,
+        {**RESPONSE, "input_tokens_details": {**NONE, "cache_read_input_tokens": 8}},
+        (12, 5, 17, 8, 0, None),
+    ),
+    (
         "Anthropic adds the cache",
         None,
         {
@@ -237,6 +252,16 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         (15, 30, 45, 0, None, 30),
     ),
     (
+        "Gemini's interactions",
+        None,
+        {
+            **{"total_input_tokens": 12, "total_cached_tokens": 7, "total_output_tokens": 200},
+            **{"total_tool_use_tokens": 50, "total_thought_tokens": 58, "total_tokens": 320},
+        },
+        (62, 258, 320, 7, None, 58),
+    ),
+    ("and Vertex's", None, {"totalInputTokens": 9, "totalOutputTokens": 5}, (9, 5, 14, 0, None, 0)),
+    (
         "Cohere's tokens, not what it bills",
         None,
         {
@@ -275,9 +300,6 @@ def chunks(*usages: Any, key: str = "usage") -> list[dict[str, Any]]:
     return [{"object": "chat.completion.chunk", key: usage} for usage in usages]
 
 
-NONE = {"cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
-
-
 def anthropic(first: dict[str, Any], last: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"type": "message_start", "message": {"usage": {**first, "output_tokens": 0}}},
@@ -310,6 +332,12 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
         (12, 0, 12, None, None, None),
     ),
     ("Groq's own place", chunks({"usage": CHAT}, key="x_groq"), (12, 5, 17) + (None,) * 3),
+    ("Cloudflare's", [{"result": {"usage": CHAT}}], (12, 5, 17) + (None,) * 3),
+    (
+        "the end of an interaction",
+        [{"interaction": {"usage": {"total_input_tokens": 7, "total_output_tokens": 2}}}],
+        (7, 2, 9, 0, None, 0),
+    ),
     ("Moonshot's", [{"choices": [{"delta": {}, "usage": CHAT}]}], (12, 5, 17) + (None,) * 3),
     (
         "Anthropic's last event overtakes the first",

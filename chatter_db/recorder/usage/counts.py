@@ -15,10 +15,14 @@ MAX_TOKENS = 1_000_000_000
 MAX_COST = 1_000_000
 """The limit, in US dollars, of chatter.messages.cost."""
 
+GROUNDED = "grounding_tool_count"
+
 BILLED_BESIDE = frozenset(
     {"num_sources_used", "num_server_side_tools_used", "prompt_audio_seconds", "citation_tokens"}
+    | {GROUNDED}
 )
-"""What xAI, Mistral and Perplexity bill beside the tokens, by their names. No list has it."""
+"""What xAI, Mistral, Perplexity and Google bill beside the tokens, by their names. No list has
+it."""
 
 LONG_WRITES = "ttl_12h_tokens"
 """OpenAI's name for cache writes that live for 12 hours. The list has those of 30 minutes."""

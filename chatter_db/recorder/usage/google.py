@@ -6,6 +6,7 @@ is 0. In a stream every block replaces the one before.
 
 - https://ai.google.dev/api/generate-content#UsageMetadata
 - https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse
+- Interactions, with other names for the same: https://ai.google.dev/api/interactions-api
 - https://protobuf.dev/programming-guides/json/
 """
 
@@ -13,11 +14,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from chatter_db.recorder.usage.counts import Reader, Usage, added, total_of
+from chatter_db.recorder.usage.counts import GROUNDED, Reader, Usage, added, total_of
 
 # Vertex may write the enum's number for its name.
 _MODALITIES = {"2": "image", "3": "video", "4": "audio"} | {
     name.upper(): name for name in ("image", "video", "audio")
+}
+# What interactions say, by the names of usageMetadata.
+_INTERACTION = {
+    "total_input_tokens": "prompt_token_count",
+    "total_output_tokens": "candidates_token_count",
+    "total_thought_tokens": "thoughts_token_count",
+    "total_cached_tokens": "cached_content_token_count",
+    "total_tool_use_tokens": "tool_use_prompt_token_count",
+    "total_tokens": "total_token_count",
+    "input_tokens_by_modality": "prompt_tokens_details",
+    "output_tokens_by_modality": "candidates_tokens_details",
+    "cached_tokens_by_modality": "cache_tokens_details",
+    "tool_use_tokens_by_modality": "tool_use_prompt_tokens_details",
 }
 _TRAFFIC = {"2": "provisioned", "3": "priority", "4": "flex"}
 
@@ -25,7 +39,8 @@ _TRAFFIC = {"2": "provisioned", "3": "priority", "4": "flex"}
 def gemini(metadata: Mapping[str, Any], notes: list[str], *, ended: bool = True) -> Usage:
     """`usageMetadata`. Unless the answer has `ended`, no candidates is no zero."""
     # The JSON has camelCase, the SDK's objects snake_case.
-    block = Reader({_snake(str(key)): value for key, value in metadata.items()}, notes)
+    named = {_snake(str(key)): value for key, value in metadata.items()}
+    block = Reader({_INTERACTION.get(key, key): value for key, value in named.items()}, notes)
     thoughts = block.addend("thoughts_token_count")
     prompt = None
     if "prompt_token_count" in block or "tool_use_prompt_token_count" in block:
@@ -52,7 +67,8 @@ def gemini(metadata: Mapping[str, Any], notes: list[str], *, ended: bool = True)
 
 
 def _kinds(block: Reader) -> dict[str, int]:
-    kinds: dict[str, int] = {}
+    grounded = len(block.entries(GROUNDED))
+    kinds: dict[str, int] = {GROUNDED: grounded} if grounded else {}
     for name, kind in (
         ("prompt_tokens_details", "input_{}_tokens"),
         ("tool_use_prompt_tokens_details", "input_{}_tokens"),
@@ -61,8 +77,9 @@ def _kinds(block: Reader) -> dict[str, int]:
         ("response_tokens_details", "output_{}_tokens"),
     ):
         for entry in block.entries(name):
-            modality = _MODALITIES.get(str(entry.value("modality") or entry.value("Modality")))
-            count = entry.addend("tokenCount", "token_count")
+            said = str(entry.value("modality") or entry.value("Modality"))
+            modality = _MODALITIES.get(said.upper())
+            count = entry.addend("tokenCount", "token_count", "tokens")
             if modality and count:
                 key = kind.format(modality)
                 kinds[key] = kinds.get(key, 0) + count

@@ -14,6 +14,8 @@ completion's, so that a detail that is missing is not known.
 - OpenRouter, with what it charges: https://openrouter.ai/docs/use-cases/usage-accounting
 - Perplexity, likewise: https://docs.perplexity.ai/api-reference
 - Qwen, with cache writes: https://www.alibabacloud.com/help/en/model-studio/context-cache
+- DashScope, which has responses' names and chat's details:
+  https://www.alibabacloud.com/help/en/model-studio/qwen-api-via-dashscope
 - xAI: https://docs.x.ai/docs/api-reference, and its gRPC messages: https://github.com/xai-org/xai-proto
 """
 
@@ -62,11 +64,13 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
         completion_tokens=completion,
         total_tokens=total_of(stated, prompt, completion),
         # DeepSeek says it beside the details, and said it before it had any. Moonshot has
-        # OpenAI's name there, as have others who say 0 whether they cache or not.
+        # OpenAI's name there and Mistral one of its own, and others say 0 whether they cache
+        # or not.
         cache_read_tokens=_first(
             inputs.count("cached_tokens"),
             block.count("prompt_cache_hit_tokens"),
             block.count("cached_tokens") or None,
+            block.count("num_cached_tokens") or None,
             block.count("cache_read_input_tokens") or None,
         ),
         # OpenRouter, LiteLLM's proxy and Qwen each have a name for it; LiteLLM had it beside
@@ -94,8 +98,12 @@ def responses(block: Reader) -> Usage:
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=total_of(stated, prompt, completion),
-        cache_read_tokens=inputs.count("cached_tokens"),
-        cache_write_tokens=inputs.count("cache_write_tokens"),
+        # Perplexity has Anthropic's names.
+        cache_read_tokens=_first(
+            inputs.count("cached_tokens", "cache_read_input_tokens"),
+            block.inside("prompt_tokens_details").count("cached_tokens"),
+        ),
+        cache_write_tokens=inputs.count("cache_write_tokens", _CREATED),
         reasoning_tokens=reasoning,
         kinds=_kinds(block, inputs, outputs),
         cost=_stated_cost(block),

@@ -35,6 +35,8 @@ _SIGNS: tuple[tuple[Family, frozenset[str]], ...] = (
     ("titan", frozenset({"inputTextTokenCount", "totalOutputTextTokenCount"})),
     ("gemini", frozenset({"promptTokenCount", "candidatesTokenCount", "totalTokenCount"})),
     ("gemini", frozenset({"candidates_token_count", "total_token_count"})),
+    ("gemini", frozenset({"total_input_tokens", "total_output_tokens"})),
+    ("gemini", frozenset({"totalInputTokens", "totalOutputTokens"})),
     ("ollama", frozenset(ollama.NAMES)),
     ("chat", frozenset({"prompt_tokens", "completion_tokens"}) | openai.XAI_PROTO),
     ("responses", frozenset({"input_tokens_details", "output_tokens_details"})),
@@ -60,11 +62,13 @@ _PLACES = (
     ("usage_metadata",),
     ("message", "usage"),  # Anthropic, message_start
     ("response", "usage"),  # OpenAI responses, response.completed
+    ("interaction", "usage"),  # Gemini's interactions, interaction.completed
     ("response", "meta"),  # Cohere 1, stream-end
     ("meta",),  # Cohere 1
     ("delta", "usage"),  # Cohere 2, message-end
     ("metadata", "usage"),  # Converse
     ("x_groq", "usage"),
+    ("result", "usage"),  # Cloudflare
     (bedrock.METRICS,),
 )
 
@@ -102,7 +106,10 @@ def from_wire(
         usage = replace(usage, completion_tokens=None)
     raw = plain(_kept(chosen)) or None
     if chosen.family in ("chat", "responses"):
-        usage = replace(usage, terms=_tier(events))
+        # Mistral's stands in the usage.
+        usage = replace(usage, terms=_tier([chosen.block, *events]))
+    elif chosen.family == "gemini":
+        usage = replace(usage, terms=_tier(events) | dict(usage.terms))
     elif chosen.family == "converse":
         beside = [event.get("metadata", event) for event in events]
         terms = merged(bedrock.terms(one) for one in beside if isinstance(one, Mapping))
@@ -240,9 +247,9 @@ def _has_ended(event: Mapping[str, Any]) -> bool:
 
 
 def _tier(events: list[Mapping[str, Any]]) -> dict[str, str]:
-    """The service tier that OpenAI says beside the usage."""
+    """The service tier that OpenAI says beside the usage, and Google's interactions."""
     for event in reversed(events):
-        for body in (event.get("response"), event):
+        for body in (event.get("response"), event.get("interaction"), event):
             tier = body.get("service_tier") if isinstance(body, Mapping) else None
             if isinstance(tier, str) and tier:
                 return {"service_tier": tier}
