@@ -273,6 +273,18 @@ def test_what_was_cached_costs_less_by_any_name(name: str) -> None:
     assert price(usage, "mistralai", "mistral-small-latest", later) == Decimal("0.000129")
 
 
+def test_a_stream_that_broke_off_states_no_cost() -> None:
+    """Perplexity says 0 in every chunk but the last."""
+    begun = {"choices": [{"delta": {}}], "usage": {**CHAT, "cost": {"total_cost": 0}}}
+    ended = {
+        "choices": [{"finish_reason": "stop"}],
+        "usage": {**CHAT, "cost": {"total_cost": 0.007}},
+    }
+    assert price(from_wire("perplexity", [begun]), "perplexity", "sonar-pro") is None
+    whole = from_wire("perplexity", [begun, ended])
+    assert price(whole, "perplexity", "sonar-pro") == Decimal("0.007")
+
+
 @pytest.mark.parametrize("said", [{"serviceTier": {"type": "flex"}}, {}])
 def test_a_tier_of_bedrock_beside_langchains_reading(said: dict[str, Any]) -> None:
     """langchain-aws takes the usage out of the response, and keeps the rest as metadata."""

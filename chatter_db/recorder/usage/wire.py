@@ -101,9 +101,10 @@ def from_wire(
     notes: list[str] = []
     ended = not streamed or any(_has_ended(event) for event in events)
     usage = read(chosen.family, chosen.block, provider, notes=notes, ended=ended)
-    if chosen.family == "chat" and usage.completion_tokens == 0 and not ended:
-        # What was written when the stream broke off was not counted yet.
-        usage = replace(usage, completion_tokens=None)
+    if chosen.family == "chat" and not ended:
+        # What was written when the stream broke off was not counted yet, nor what it cost:
+        # Perplexity says 0 until the last chunk.
+        usage = replace(usage, completion_tokens=usage.completion_tokens or None, cost=None)
     raw = plain(_kept(chosen)) or None
     if chosen.family in ("chat", "responses"):
         # Mistral's stands in the usage.
