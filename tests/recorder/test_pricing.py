@@ -8,6 +8,7 @@ from typing import Any
 import genai_prices
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 
 from chatter_db.recorder.pricing import Cost, cost_of
 from chatter_db.recorder.usage import Usage, from_wire, of_message
@@ -283,6 +284,39 @@ def test_a_stream_that_broke_off_states_no_cost() -> None:
     assert price(from_wire("perplexity", [begun]), "perplexity", "sonar-pro") is None
     whole = from_wire("perplexity", [begun, ended])
     assert price(whole, "perplexity", "sonar-pro") == Decimal("0.007")
+
+
+REFUSED = {"stop_reason": "refusal"}
+
+
+@pytest.mark.parametrize("output", [0, 100])
+def test_what_was_refused_before_it_began_may_cost_nothing(output: int) -> None:
+    """Anthropic bills what was written until then, and without that not every refusal."""
+    block = {**ASKED, "output_tokens": output}
+    message = AIMessage("", response_metadata={"model_provider": "anthropic", **REFUSED})
+    message.usage_metadata = UsageMetadata(
+        input_tokens=1000, output_tokens=output, total_tokens=1000 + output
+    )
+    stream = [
+        {"type": "message_start", "message": {"usage": block}},
+        {"type": "message_delta", "delta": REFUSED, "usage": block},
+    ]
+    for usage in (
+        from_wire("anthropic", {"usage": block, **REFUSED}),
+        from_wire("anthropic", stream),
+        of_message(message),
+    ):
+        assert (usage.prompt_tokens, usage.completion_tokens) == (1000, output)
+        assert (price(usage, "anthropic", "claude-sonnet-4-5") is None) == (output == 0)
+
+
+def test_the_refusal_before_a_fallback_may_cost_nothing() -> None:
+    steps = [
+        {"type": "message", "model": "claude-opus-4-1", **ASKED, "output_tokens": 0},
+        {"type": "fallback_message", "model": "claude-sonnet-4-5", **ASKED},
+    ]
+    usage = from_wire("anthropic", {**ASKED, "iterations": steps})
+    assert price(usage, "anthropic", "claude-sonnet-4-5") is None
 
 
 @pytest.mark.parametrize("said", [{"serviceTier": {"type": "flex"}}, {}])

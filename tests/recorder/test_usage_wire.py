@@ -221,6 +221,12 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         (3, 7, 10, None, None, None),
     ),
     (
+        "what a guardrail blocked",
+        "anthropic",
+        {"usage": {"input_tokens": 0, "output_tokens": 0}},
+        (0, 0, 0, 0, 0, None),
+    ),
+    (
         "Converse adds the cache",
         None,
         {

@@ -8,6 +8,8 @@ prompt is the sum of the three, and a part that is left out was not used.
   https://docs.claude.com/en/docs/build-with-claude/streaming
 - Cache writes for 5 minutes and for 1 hour:
   https://docs.claude.com/en/docs/build-with-claude/prompt-caching
+- Refusals, which are not billed everywhere if nothing was written before:
+  https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback
 - Compaction, which is billed but not in the counts:
   https://docs.claude.com/en/docs/build-with-claude/compaction
 """
@@ -21,6 +23,7 @@ from chatter_db.recorder.usage.counts import Reader, Usage, added, as_count, mer
 NAMES = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"})
 """Names that no other family's usage has."""
 
+_REFUSAL = {"stop_reason": "refusal"}
 _PROMPT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
@@ -54,8 +57,17 @@ def messages(block: Reader) -> Usage:
         parts = tuple(
             replace(_counts(entry), model=entry.text("model"), terms=terms) for _, entry in steps
         )
+        if any(kind == "fallback_message" for kind, _ in steps):
+            parts = tuple(refused(part, _REFUSAL) for part in parts)
         parts = (replace(parts[0], kinds=kinds), *parts[1:])
     return replace(usage, kinds=kinds, terms=terms, parts=parts)
+
+
+def refused(usage: Usage, said: Mapping[str, Any]) -> Usage:
+    """`usage`, marked if what was `said` beside it is that nothing was written: a refusal."""
+    if usage.completion_tokens != 0 or said.get("stop_reason") != "refusal":
+        return usage
+    return replace(usage, terms={**usage.terms, "refused": "before any output"})
 
 
 def of_stream(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

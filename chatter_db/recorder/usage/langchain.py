@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from chatter_db.recorder.usage import bedrock, ollama, server_tools
+from chatter_db.recorder.usage import anthropic, bedrock, ollama, server_tools
 from chatter_db.recorder.usage.counts import (
     Reader,
     Usage,
@@ -103,6 +103,8 @@ def said_of(message: AIMessage, chunks: Sequence[AIMessageChunk] = ()) -> dict[s
 
 def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: str | None) -> Usage:
     if is_anthropic(provider):
+        said = merged(message.response_metadata for message in messages)
+        usage = anthropic.refused(usage, said)
         if "server_tool_use" in (usage.raw or {}):
             return usage
         return replace(usage, kinds={**server_tools.of_anthropic(messages), **usage.kinds})

@@ -97,7 +97,7 @@ def from_wire(
     found = [one for event in events for one in _found(provider, event)]
     if not found:
         return _without_usage(events)
-    chosen = _chosen(found, events)
+    chosen = _chosen(found, events, streamed=streamed)
     notes: list[str] = []
     ended = not streamed or any(_has_ended(event) for event in events)
     usage = read(chosen.family, chosen.block, provider, notes=notes, ended=ended)
@@ -111,6 +111,8 @@ def from_wire(
         usage = replace(usage, terms=_tier([chosen.block, *events]))
     elif chosen.family == "gemini":
         usage = replace(usage, terms=_tier(events) | dict(usage.terms))
+    elif chosen.family == "anthropic":
+        usage = anthropic.refused(usage, merged(map(_ended_by, events)))
     elif chosen.family == "converse":
         beside = [event.get("metadata", event) for event in events]
         terms = merged(bedrock.terms(one) for one in beside if isinstance(one, Mapping))
@@ -184,7 +186,7 @@ def _blocks(event: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield block
 
 
-def _chosen(found: list[_Found], events: list[Mapping[str, Any]]) -> _Found:
+def _chosen(found: list[_Found], events: list[Mapping[str, Any]], *, streamed: bool) -> _Found:
     """The usage of all: of a stream the last one, or what its protocol says of several."""
     metrics = [one for one in found if one.family == "metrics"]
     own = [one for one in found if one.family != "metrics"]
@@ -194,6 +196,8 @@ def _chosen(found: list[_Found], events: list[Mapping[str, Any]]) -> _Found:
         return metrics[-1]
     last = own[-1]
     if last.family == "anthropic" or any(one.family == "anthropic" for one in own):
+        if not streamed and not any(map(_counts, last.block.values())):
+            return last  # A guardrail of Bedrock's blocked it: the zeros are meant.
         block = anthropic.of_stream(events)
         return last if block is None else _Found("anthropic", block)
     if last.family == "llama":
@@ -245,6 +249,16 @@ def _has_ended(event: Mapping[str, Any]) -> bool:
         isinstance(one, Mapping) and (one.get("finishReason") or one.get("finish_reason"))
         for one in candidates
     )
+
+
+def _ended_by(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of an event of Anthropic's says why it is the last."""
+    delta = event.get("delta")
+    return {
+        "stop_reason": delta.get("stop_reason")
+        if isinstance(delta, Mapping)
+        else event.get("stop_reason")
+    }
 
 
 def _tier(events: list[Mapping[str, Any]]) -> dict[str, str]:
