@@ -1,7 +1,7 @@
 """`chatter adopt`."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -163,9 +163,7 @@ def _print(report: "AdoptReport") -> None:
 def _print_json(report: "AdoptReport") -> None:
     import json
     from dataclasses import asdict
-    from decimal import Decimal
 
-    def plain(value: Any) -> str:
-        return f"{value:f}" if isinstance(value, Decimal) else str(value)
+    from chatter_db.cli.tables import plain
 
     typer.echo(json.dumps(asdict(report), default=plain))

@@ -17,6 +17,7 @@ def check(
     """
 
     from chatter_db.cli.books import connected, migrated_url
+    from chatter_db.cli.tables import plain
     from chatter_db.queries import checks
 
     with migrated_url() as url, connected(url) as connection:
@@ -26,7 +27,7 @@ def check(
 
     wrong = {c: rows for c, rows in found.items() if rows}
     if as_json:
-        typer.echo(json.dumps({c.name: rows for c, rows in found.items()}, default=str))
+        typer.echo(json.dumps({c.name: rows for c, rows in found.items()}, default=plain))
     else:
         for c, rows in found.items():
             _report(c.title, c.mend, rows)

@@ -27,11 +27,12 @@ def prices(
     """List prices of your own, or with --missing the models that have none. Exit code 1 if any."""
     from chatter_db import repricing
     from chatter_db.cli.books import connected, migrated_url
+    from chatter_db.cli.tables import plain
 
     with migrated_url() as url, connected(url) as connection:
         rows = repricing.missing(connection) if missing else repricing.prices(connection)
     if as_json:
-        typer.echo(json.dumps({"missing" if missing else "prices": rows}, default=str))
+        typer.echo(json.dumps({"missing" if missing else "prices": rows}, default=plain))
     elif missing:
         shown = [row | {"known": "yes" if row["known"] else ""} for row in rows]
         _print(shown, "Every call whose usage is known has a cost.")
@@ -110,12 +111,13 @@ def reprice(
 
     from chatter_db import repricing
     from chatter_db.cli.books import connected, errors, migrated_url
+    from chatter_db.cli.tables import plain
 
     with migrated_url() as url, connected(url) as connection:
         if as_list:
             rows = repricing.repricings(connection)
             if as_json:
-                typer.echo(json.dumps({"repricings": rows}, default=str))
+                typer.echo(json.dumps({"repricings": rows}, default=plain))
             else:
                 _print(rows, "There was none.")
             return
@@ -145,7 +147,7 @@ def reprice(
         told = f"{undone:,} calls put back. What was changed again since then stays as it is."
         typer.echo(json.dumps({"undone": undone}) if as_json else told)
     elif as_json:
-        typer.echo(json.dumps(_as_json(outcome), default=str))
+        typer.echo(json.dumps(_as_json(outcome), default=plain))
     else:
         _print_outcome(outcome)
 

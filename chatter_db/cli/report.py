@@ -5,7 +5,7 @@ import csv
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,6 +37,7 @@ def report(
     """
     from chatter_db.analytics import reports, run_report, user_id
     from chatter_db.cli.books import migrated_url, open_chatter
+    from chatter_db.cli.tables import plain
 
     if as_definitions:
         with migrated_url() as url:
@@ -66,7 +67,7 @@ def report(
     if as_json:
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         told = {"report": wanted, "definition": table.report.title, "as_of": table.as_of}
-        typer.echo(json.dumps({**told, "rows": rows}, default=str))
+        typer.echo(json.dumps({**told, "rows": rows}, default=plain))
     elif as_csv:
         _write_csv(table)
     else:
@@ -75,15 +76,17 @@ def report(
 
 def _write_csv(found: "Table") -> None:
     """Texts as they are for a file or a program; a terminal would obey what is in them."""
-    from chatter_db.cli.tables import harmless
+    from chatter_db.cli.tables import harmless, plain
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, str):
+            return harmless(value) if shown else value
+        return None if value is None else plain(value)
 
     shown = sys.stdout.isatty()
     writer = csv.writer(sys.stdout)
     writer.writerow(found.columns)
-    writer.writerows(
-        [harmless(value) if shown and isinstance(value, str) else value for value in row]
-        for row in found.rows
-    )
+    writer.writerows(map(cell, row) for row in found.rows)
 
 
 def _check(report: "Report", options: Mapping[str, str | int | None]) -> None:

@@ -28,6 +28,7 @@ def status(
     from chatter_db import database, migrating
     from chatter_db.cli.books import connected, migrated_url
     from chatter_db.cli.spooled import spooled
+    from chatter_db.cli.tables import plain
     from chatter_db.settings import settings
 
     with migrated_url() as url, connected(url) as connection:
@@ -39,7 +40,7 @@ def status(
             **spooled(url),
         }
     if as_json:
-        typer.echo(json.dumps(facts, default=str))
+        typer.echo(json.dumps(facts, default=plain))
     else:
         _print(facts)
 

@@ -51,8 +51,13 @@ def counted(title: str, counts: Iterable[tuple[str, int | Decimal]]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for subject, number in counts:
-        table.add_row(subject, f"{number:,}")
+        table.add_row(subject, f"{number:,f}" if isinstance(number, Decimal) else f"{number:,}")
     return table
+
+
+def plain(value: Any) -> str:
+    """What JSON has no form for, as text: a Decimal without an exponent, as psql shows it."""
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def harmless(text: str) -> str:

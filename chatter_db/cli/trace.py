@@ -21,6 +21,7 @@ def trace(
     Exit code 1 if nothing in the books bears that id.
     """
     from chatter_db.cli.books import errors, open_chatter
+    from chatter_db.cli.tables import plain
     from chatter_db.tracing import trace as tell
 
     async def read() -> "Trace":
@@ -30,7 +31,7 @@ def trace(
     told = asyncio.run(read())
     if as_json:
         steps = [asdict(step) for step in told.steps]
-        typer.echo(json.dumps({"correlation_id": correlation_id, "steps": steps}, default=str))
+        typer.echo(json.dumps({"correlation_id": correlation_id, "steps": steps}, default=plain))
     elif told.steps:
         _print(told)
     else:

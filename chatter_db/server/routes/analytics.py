@@ -1,7 +1,7 @@
 """/api/analytics: the queries of sql/analytics, for admins."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from chatter_db.analytics import reports, run_report
 from chatter_db.analytics.reports import MAX_ROWS
 from chatter_db.server.identity import Admin, Books
+from chatter_db.server.money import Row
 from chatter_db.server.pages import After, Limit, cursor, position
 from chatter_db.server.problems import documented
 
@@ -32,7 +33,7 @@ class Figures(BaseModel):
     name: str
     definition: str
     as_of: datetime
-    items: list[dict[str, Any]]
+    items: list[Row]
     next: str | None
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
@@ -35,6 +34,7 @@ from chatter_db.models import (
 )
 from chatter_db.server.correlation import correlation_id
 from chatter_db.server.identity import Books, SignedIn
+from chatter_db.server.money import Money
 from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
 from chatter_db.server.problems import documented
 from chatter_db.settings import settings
@@ -74,7 +74,7 @@ class ConversationShown(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    total_cost: Decimal
+    total_cost: Money
     unpriced_calls: int
     last_message_at: datetime | None
 
@@ -93,7 +93,7 @@ class MessageShown(BaseModel):
     prompt_tokens: int | None
     completion_tokens: int | None
     total_tokens: int | None
-    cost: Decimal | None
+    cost: Money | None
     usage_status: UsageStatus | None
     response_time_ms: float | None
     status: CallStatus
@@ -118,7 +118,7 @@ class Answer(BaseModel):
     content: str
     prompt_tokens: int
     completion_tokens: int
-    cost: Decimal
+    cost: Money
 
 
 @router.get("", responses=documented(401, 422, 429))

@@ -1,7 +1,6 @@
 """/api/executions and /api/trace: what ran, and the story of one request."""
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 from chatter_db.accounts import Identity
 from chatter_db.models import Conversation, ExecutionStatus, WorkflowExecution
 from chatter_db.server.identity import Books, SignedIn
+from chatter_db.server.money import Money
 from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
 from chatter_db.server.problems import documented
 from chatter_db.tracing import trace as tell
@@ -38,7 +38,7 @@ class ExecutionShown(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    total_cost: Decimal
+    total_cost: Money
 
 
 class StepShown(BaseModel):
@@ -51,7 +51,7 @@ class StepShown(BaseModel):
     duration_ms: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
-    cost: Decimal | None
+    cost: Money | None
     error_type: str | None
     id: UUID
     execution_id: UUID | None
@@ -63,7 +63,7 @@ class TraceShown(BaseModel):
 
     correlation_id: str
     lasted_ms: float
-    cost: Decimal | None
+    cost: Money | None
     unpriced_calls: int
     steps: list[StepShown]
 

@@ -5,7 +5,6 @@ are asked for at once.
 """
 
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from chatter_db.ledger import Chatter
 from chatter_db.models import Conversation, Message, WorkflowExecution
 from chatter_db.queries import query
 from chatter_db.server.identity import Admin, Books, SignedIn
+from chatter_db.server.money import Money, Row
 from chatter_db.server.problems import documented
 
 router = APIRouter(prefix="/api", tags=["analytics"])
@@ -42,7 +42,7 @@ class Running(BaseModel):
     model_calls: int
     tool_calls: int
     total_tokens: int
-    total_cost: Decimal
+    total_cost: Money
     unpriced_calls: int
 
 
@@ -56,27 +56,27 @@ class Overview(BaseModel):
     scope: Literal["all", "own"]
     step: Literal["hour", "day"]
     since: str | None
-    over_time: list[dict[str, Any]]
+    over_time: list[Row]
     running_count: int
     running: list[Running]
-    dearest: list[dict[str, Any]]
+    dearest: list[Row]
 
 
 class Breakdown(BaseModel):
     """Where the usage of a period went, exact at `as_of`: the first rows of each list."""
 
     as_of: datetime
-    models: list[dict[str, Any]]
-    users: list[dict[str, Any]]
-    workflows: list[dict[str, Any]]
+    models: list[Row]
+    users: list[Row]
+    workflows: list[Row]
 
 
 class Performance(BaseModel):
     """How models and tools did in a period, exact at `as_of`: the first rows of each list."""
 
     as_of: datetime
-    latency: list[dict[str, Any]]
-    tools: list[dict[str, Any]]
+    latency: list[Row]
+    tools: list[Row]
 
 
 Period = Annotated[Range, Query(alias="range")]
