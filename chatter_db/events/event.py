@@ -29,21 +29,29 @@ EventType = Literal[
     "login_success",
     "login_failure",
     "login_blocked",
+    "account_locked",
+    "account_created",
+    "account_deactivated",
     "password_changed",
     "password_reset_requested",
-    "account_created",
+    "password_reset_completed",
+    "token_created",
+    "token_refreshed",
+    "token_revoked",
     "api_key_created",
     "api_key_used",
     "api_key_revoked",
-    "token_revoked",
+    "brute_force_attempt",
+    "anomalous_login",
+    "multiple_failures",
+    "suspicious_ip",
     "rate_limit_exceeded",
     "block_lifted",
-    "brute_force_attempt",
     "alert_raised",
     "analytics_refreshed",
 ]
-"""The kinds of event there are. Two of them, brute_force_attempt and password_reset_requested,
-are for host apps, which may write security_events of their own."""
+"""The kinds of event there are. Those of security that nothing here writes (account_locked,
+suspicious_ip and others) are for host apps, which may write security_events of their own."""
 
 CATEGORIES: tuple[str, ...] = get_args(Category)
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)

@@ -451,6 +451,22 @@ async def test_the_public_door(chatter: Chatter, writer: Writer) -> None:
             pass
 
 
+async def test_what_an_app_tells_of_its_door_can_be_asked_for(
+    chatter: Chatter, db: psycopg.Connection[Any]
+) -> None:
+    """Names that apps use for security events, which are told by those names."""
+    position = await chatter.event_hub().oldest()
+    names = ["account_locked", "anomalous_login", "suspicious_ip", "token_refreshed"]
+    for name in [*names, "login_success"]:
+        db.execute("insert into chatter.security_events (event_type) values (%s)", [name])
+    told = []
+    async for event in chatter.events(after=position, event_types=names):
+        told.append(event.event_type)
+        if len(told) == len(names):
+            break
+    assert told == names
+
+
 @pytest.mark.parametrize("name", ["user", "conversation", "execution"])
 async def test_an_id_of_ones_own_is_refused(chatter: Chatter, name: str) -> None:
     """The recorder takes "support-42"; no event bears it, and who followed waited for ever."""
