@@ -109,6 +109,8 @@ async def test_more_runs_than_are_shown_are_counted(admin: Person, ada: Person, 
         ("cost_by_day?after=W0luZmluaXR5XQ==", 422),  # [Infinity]
         ("running?since=2026-01-01", 422),
         ("cost_by_day?step=hour", 422),
+        ("cost_by_day?period=7d", 422),
+        ("cost_by_day?since=2026-01-01&group=model", 422),
         ("usage_by_time?step=minute", 422),
         ("usage_of_user?user_id=ada", 422),
         ("cost_by_conversation?after=WzEwMDAwXQ==", 422),  # [10000]

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -16,6 +16,8 @@ from chatter_db.server.pages import After, Limit, cursor, position
 from chatter_db.server.problems import documented
 
 router = APIRouter(prefix="/api/analytics", tags=["analytics"])
+
+_PAGING = ("limit", "after")
 
 
 class ReportShown(BaseModel):
@@ -48,6 +50,7 @@ async def list_reports(identity: Admin) -> list[ReportShown]:
 
 @router.get("/{name}", responses=documented(401, 403, 404, 422, 429))
 async def read_report(
+    request: Request,
     name: str,
     identity: Admin,
     chatter: Books,
@@ -68,6 +71,8 @@ async def read_report(
     if begin < 0 or (limited and begin >= MAX_ROWS):
         raise HTTPException(422, "after: this is no `next` of an earlier page.")
     variables: dict[str, str | int | None] = {
+        # Refused there: figures of all time must not pass for those of a `period` that was meant.
+        **{key: value for key, value in request.query_params.items() if key not in _PAGING},
         "since": since,
         "until": until,
         "time_zone": time_zone,
