@@ -79,7 +79,7 @@ def database_url(dsn: str | None = None) -> Iterator[str]:
     Raises UsageError for a URL that isn't one of Postgres, EmbeddedServerError
     when there is no server of ours and none can be started.
     """
-    chosen = dsn or settings().database_url
+    chosen = settings().database_url if dsn is None else dsn
     if chosen is not None:
         yield _plain_url(chosen)
         return
