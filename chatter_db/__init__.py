@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chatter_db.ledger import (
         Chatter,
         close_default_chatter,
+        create_conversation,
         default_chatter,
         install,
         uninstall,
@@ -55,6 +56,7 @@ __all__ = [
     "User",
     "WorkflowExecution",
     "close_default_chatter",
+    "create_conversation",
     "default_chatter",
     "execute_chat_workflow",
     "get_monitoring_service",

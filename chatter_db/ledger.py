@@ -26,7 +26,7 @@ from chatter_db.recorder import Recorder, Writer, open_spool
 from chatter_db.recorder import hook as hook_recorders
 from chatter_db.recorder import install as install_recorder
 from chatter_db.recorder import uninstall as uninstall_recorder
-from chatter_db.recorder.arguments import json_object, require_text
+from chatter_db.recorder.arguments import json_object, require_text, row_id
 from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.runs import now
 from chatter_db.settings import default_data_dir, settings
@@ -333,11 +333,12 @@ class Chatter:
     async def delete_conversation(self, conversation_id: UUID) -> bool:
         """Erases the texts of a conversation; its tokens and cost stay in the books.
 
-        False if there is no such conversation.
+        False if there is no such conversation. Raises UsageError for what is no id of one.
         """
+        wanted = row_id("conversation_id", conversation_id)
         async with self.session() as session, session.begin():
             erased: bool | None = await session.scalar(
-                select(func.chatter.erase_conversation(conversation_id))
+                select(func.chatter.erase_conversation(wanted))
             )
             return bool(erased)
 
@@ -414,6 +415,11 @@ async def default_chatter() -> Chatter:
     if _default is not None:
         return _default
     return await asyncio.to_thread(_open_default)
+
+
+async def create_conversation(*, chatter: Chatter | None = None, **options: Any) -> Conversation:
+    """`Chatter.create_conversation`, by default of the process's own Chatter."""
+    return await (chatter or await default_chatter()).create_conversation(**options)
 
 
 def install(**options: Any) -> Recorder:

@@ -27,7 +27,7 @@ from chatter_db.models import (
     Message,
     WorkflowExecution,
 )
-from chatter_db.recorder.arguments import json_object, require_count, require_text
+from chatter_db.recorder.arguments import json_object, require_count, require_text, row_id
 from chatter_db.recorder.rows import error_columns
 
 ENDS = ("completed", "failed", "cancelled")
@@ -118,6 +118,8 @@ class MonitoringService:
         require_text("workflow_name", workflow_name)
         require_text("correlation_id", correlation_id)
         extra = json_object("metadata", metadata)
+        if conversation_id is not None:
+            conversation_id = row_id("conversation_id", conversation_id)
         async with self._booking("The workflow") as session:
             if conversation_id is None:
                 conversation_id = await session.scalar(
@@ -253,7 +255,7 @@ class MonitoringService:
                 yield session
 
     async def _execution(self, session: AsyncSession, execution_id: UUID) -> WorkflowExecution:
-        execution = await session.get(WorkflowExecution, execution_id)
+        execution = await session.get(WorkflowExecution, row_id("execution_id", execution_id))
         if execution is None:
             raise UsageError(f"There is no execution {execution_id}.")
         return execution

@@ -80,6 +80,16 @@ def require_conversation(value: object) -> None:
         require_name("conversation", value)
 
 
+def row_id(argument: str, value: object) -> UUID:
+    """The id of a row, from its text too; refuses what is none, as an id of one's own."""
+    try:
+        return value if isinstance(value, UUID) else UUID(value)  # type: ignore[arg-type]
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError(
+            f"{argument} must be a UUID, the id of the row. Ids of your own are external_id there."
+        ) from None
+
+
 def require_flag(argument: str, value: object) -> None:
     if not isinstance(value, bool):
         raise UsageError(f"{argument} must be True or False, not {type(value).__name__}.")

@@ -18,6 +18,7 @@ from chatter_db.errors import RecordingFailed, UsageError
 from chatter_db.ledger import Chatter, default_chatter
 from chatter_db.models import Conversation, Message, WorkflowExecution
 from chatter_db.recorder import Recorder, RunOutcome
+from chatter_db.recorder.arguments import row_id
 from chatter_db.settings import settings
 from chatter_db.workflow.graph import chat_graph
 from chatter_db.workflow.nodes import ChatState
@@ -150,6 +151,7 @@ async def prepare(
     if conversation_id is None:
         conversation_id = (await chatter.create_conversation(user=user)).id
     else:
+        conversation_id = row_id("conversation_id", conversation_id)
         async with chatter.session() as session:
             if await session.get(Conversation, conversation_id) is None:
                 raise UsageError(f"There is no conversation {conversation_id}.")

@@ -91,6 +91,14 @@ async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
     execution = await monitoring.start_workflow_tracking("billing")
     with pytest.raises(UsageError, match="completed, failed, cancelled"):
         await monitoring.finish_workflow_tracking(execution, "running")
+    own: Any = "run-1"
+    for ask in (
+        monitoring.finish_workflow_tracking(own),
+        monitoring.update_workflow_metrics(own),
+        monitoring.start_workflow_tracking("billing", conversation_id=own),
+    ):
+        with pytest.raises(UsageError, match="_id must be a UUID, the id of the row"):
+            await ask
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from chatter_db import (
     UsageError,
     WorkflowExecution,
     close_default_chatter,
+    create_conversation,
     execute_chat_workflow,
     get_monitoring_service,
 )
@@ -79,9 +80,11 @@ async def test_three_turns_make_six_messages(
 
 @pytest.mark.usefixtures("own_settings")
 async def test_without_a_chatter_the_processes_own_serves() -> None:
-    response = await execute_chat_workflow("Hello")
+    conversation = await create_conversation(user="ada")
+    response = await execute_chat_workflow("Hello", conversation_id=conversation.id)
     stats = await (await get_monitoring_service()).get_workflow_stats()
     assert stats.workflow_ops[-1].execution_id == response.execution_id
+    assert stats.workflow_ops[-1].conversation_id == conversation.id
     assert stats.workflow_ops[-1].token_usage > 0
 
 
@@ -130,12 +133,26 @@ async def test_a_deleted_conversation_keeps_its_figures(chatter: Chatter) -> Non
     assert set(contents) == {None}
 
 
+async def test_an_id_may_be_text(chatter: Chatter) -> None:
+    """As it comes out of a URL or a session of the host app."""
+    made = await create_conversation(user="ada", chatter=chatter)
+    text: Any = str(made.id)
+    response = await execute_chat_workflow("Hi", conversation_id=text, chatter=chatter)
+    assert response.conversation_id == made.id
+    assert await chatter.delete_conversation(text)
+
+
 async def test_wrong_arguments_are_named(chatter: Chatter) -> None:
     with pytest.raises(UsageError, match="message is empty"):
         await execute_chat_workflow("  ", chatter=chatter)
     stranger = (await execute_chat_workflow("Hi", chatter=chatter)).message_id
     with pytest.raises(UsageError, match="There is no conversation"):
         await execute_chat_workflow("Hi", conversation_id=stranger, chatter=chatter)
+    own: Any = "support-42"
+    with pytest.raises(UsageError, match="conversation_id must be a UUID, the id of the row"):
+        await execute_chat_workflow("Hi", conversation_id=own, chatter=chatter)
+    with pytest.raises(UsageError, match="conversation_id must be a UUID, the id of the row"):
+        await chatter.delete_conversation(own)
     with pytest.raises(UsageError, match="Model 'nobody:nothing' can't be used"):
         await execute_chat_workflow("Hi", model="nobody:nothing", chatter=chatter)
     await chatter.create_conversation(external_id="one")
