@@ -135,9 +135,11 @@ class Chatter:
 
     @property
     def lost_records(self) -> int:
-        """Records refused by Postgres or lost to a full spool since this was opened.
+        """Records refused by Postgres, not readable in the spool, or lost to a full one, since this
+        was opened.
 
-        Each was logged as an error. Records that wait in the spool are not lost.
+        Each was logged as an error; all but the last kind are in refused.json-lines. Records that
+        wait in the spool are not lost.
         """
         return self._opened_writer().lost
 

@@ -4,23 +4,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from chatter_db.ledger import spool_name
 from chatter_db.recorder import spool
 
-_entry = msgspec.json.Decoder(list[msgspec.Raw])
-
 
 def spooled(url: str) -> dict[str, Any]:
-    """Records in the spool of the database at `url`: those that wait, and those refused.
+    """Records in the spool of the database at `url`: those that wait, and those put aside.
 
     And those that wait for a database of another address, which may have been this one's.
     """
     own = spool.spool_directories(spool_name(url))
     directories = [path for path in own if path.is_dir()]
     segments = [path for each in directories for path in each.glob(f"*{spool.SUFFIX}")]
-    refused = [path for each in directories for path in each.glob("refused.json-lines")]
+    refused = [path for each in directories for path in each.glob(spool.REFUSED)]
     waiting = _counted(segments)
     return {
         "spool": str(directories[0]) if directories else None,
@@ -52,17 +48,14 @@ def _database(directory: Path) -> str:
 
 
 def _counted(files: Iterable[Path]) -> tuple[int, int]:
-    """Records and bytes in `files`, as far as they can be read."""
+    """Records and bytes in `files`."""
     records = size = 0
     for path in files:
         try:
-            lines = path.read_bytes().splitlines()
+            with path.open("rb") as lines:
+                for line in lines:
+                    size += len(line)
+                    records += spool.records_in(line)
         except OSError:  # booked this moment, or somebody else's
             continue
-        for line in lines:
-            size += len(line) + 1
-            try:
-                records += len(_entry.decode(line))
-            except msgspec.MsgspecError:  # it is being written, or its process died meanwhile
-                continue
     return records, size

@@ -102,9 +102,9 @@ def _print(facts: dict[str, Any]) -> None:
         )
     if facts["refused_records"]:
         out.print(
-            f"[yellow]{facts['refused_records']:,} records that Postgres refused are in "
-            f"{escape(facts['refused'])}, as they were: booked in reduced form, if at all "
-            "(metadata ->> 'reduced' of the message says why).[/]"
+            f"[yellow]{facts['refused_records']:,} records that Postgres refused, or that could "
+            f"not be read, are in {escape(facts['refused'])}, as they were: booked in reduced "
+            "form, if at all (metadata ->> 'reduced' of the message says why).[/]"
         )
     if facts.get("unpriced_calls"):
         out.print(

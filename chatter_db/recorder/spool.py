@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 SUFFIX, JOURNAL = ".jsonl", ".journal.jsonl"
 """How the name of a segment ends, and of one that is a journal's."""
 
+REFUSED = "refused.json-lines"
+"""The file of what can't be booked, for an operator."""
+
 NAME = "database"
 """The file that says whose records are in a directory."""
 
@@ -47,6 +50,9 @@ ENDING_SECONDS = 1.0
 """How long a process that dies may take to let go of one segment after another."""
 
 _decoder = msgspec.json.Decoder(list[Record])
+_entry = msgspec.json.Decoder(list[msgspec.Raw])
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are anything else."""
 
 
 class SpoolFull(Exception):
@@ -124,30 +130,56 @@ class Spool:
     def batch(self, limit: int) -> list[list[Record]]:
         """What has waited longest: entries of `limit` records together, or somewhat more.
 
-        The same again until `forget` says that it is booked. Empty where nothing more can be read.
+        The same again until `forget` says that it is booked. Empty where the next can't be read.
         """
         return self._segments[0].batch(limit)
 
-    def forget(self) -> None:
-        """What `batch` gave last is booked; a segment that is booked whole goes."""
+    def forget(self) -> int:
+        """What `batch` gave last is booked; a segment that is booked whole goes.
+
+        If it was a line that this version can't read, that is put aside as it is. Returns how
+        many records are in it.
+        """
         first = self._segments[0]
+        line = first.unreadable
+        if line is not None:
+            self._put_aside_unread(first, line)
         first.forget()
         if first is self._own:
             # What is being read grows no more: it would have no end on a busy process.
             self._own = None
         if not first.left:
-            first.remove()
+            if first.stays:
+                first.close()
+            else:
+                first.remove()
             del self._segments[0]
+        return 0 if line is None else records_in(line)
 
     def refuse(self, records: Sequence[Record]) -> Path:
         """Puts records that Postgres refused aside, for an operator; the file they are in.
 
         Raises OSError if the disk won't.
         """
+        return self._put_aside(as_json(records).encode() + b"\n")
+
+    def _put_aside_unread(self, segment: "Segment", line: bytes) -> None:
+        # Its text is in no log.
+        said = f"{records_in(line)} record(s) that this version can't read (damaged, or a newer's)"
+        try:
+            log.error("%s are in %s as they were.", said, self._put_aside(line))
+        except OSError as error:
+            # Others are booked meanwhile; who opens the spool next books them again, to no effect.
+            segment.stays = True
+            log.error("%s stay in %s: %s", said, segment.path, error)
+
+    def _put_aside(self, line: bytes) -> Path:
         self._be_there()
-        path = self._directory / "refused.json-lines"
+        path = self._directory / REFUSED
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-            file.write(as_json(records).encode() + b"\n")
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
         return path
 
     def close(self) -> None:
@@ -184,11 +216,15 @@ class Segment:
     """A file of entries, one JSON array a line, locked by this process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
+        self.path = path
         # No buffer: what a full disk didn't take would have to be written before anything is read.
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self.size = os.fstat(descriptor).st_size
         self._booked = self._given = 0
+        self.unreadable: bytes | None = None
+        """The whole line that `batch` came upon, if it could read none before it."""
+        self.stays = False
+        """Whether the file is kept when all of it is booked: something in it is nowhere else."""
 
     def append(self, line: bytes, *, sync: bool = True) -> None:
         """Writes an entry; with `sync` it is on the disk when this returns."""
@@ -216,27 +252,38 @@ class Segment:
         return os.fstat(self._file.fileno()).st_nlink == 0
 
     def rest(self) -> bytes:
-        """What waits to be booked, as it was written."""
+        """What waits to be booked, as it was written; no half line, that would spoil the next."""
         self._file.seek(self._booked)
-        return self._file.read()
+        left = self._file.read()
+        return left[: left.rfind(b"\n") + 1]
 
     def batch(self, limit: int) -> list[list[Record]]:
         """The next entries to be booked, of `limit` records together, or somewhat more."""
         batch: list[list[Record]] = []
         count = 0
-        self._given = self._booked
+        self._given, self.unreadable = self._booked, None
         with self._unread() as lines:
             for line in lines:
                 try:
-                    batch.append(_decoder.decode(line))
-                except msgspec.MsgspecError as error:
-                    # The end of a segment whose process died while it wrote: its caller
-                    # never heard that the record was kept.
-                    log.error(
-                        "Spool %s can't be read after byte %d: %s", self._path, self._given, error
-                    )
+                    entry = _decoder.decode(line)
+                except _UNREADABLE as error:
+                    if not line.endswith(b"\n"):
+                        # The end of a segment whose process died while it wrote: its caller
+                        # never heard that the record was kept.
+                        log.error(
+                            "Spool %s ends in mid-line, at byte %d: %s",
+                            self.path, self._given, error,
+                        )  # fmt: skip
+                    elif batch:
+                        # By itself next time, so that all that is put aside is in its order.
+                        break
+                    else:
+                        self.unreadable = line
+                        self._given += len(line)
+                        break
                 else:
-                    count += len(batch[-1])
+                    batch.append(entry)
+                    count += len(entry)
                 self._given += len(line)
                 if batch and (count >= limit or self._given - self._booked >= BATCH_BYTES):
                     break
@@ -262,7 +309,7 @@ class Segment:
         self.size = self._booked = 0
 
     def remove(self) -> None:
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -273,6 +320,14 @@ class Segment:
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(nowhere, self._file.fileno(), inheritable=False)
         os.close(nowhere)
+
+
+def records_in(line: bytes) -> int:
+    """How many records a line has, of any version; none if it has no end, one if it is damaged."""
+    try:
+        return len(_entry.decode(line))
+    except _UNREADABLE:
+        return 1 if line.endswith(b"\n") else 0
 
 
 def adopt(path: Path) -> Segment | None:

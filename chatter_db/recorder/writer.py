@@ -98,7 +98,8 @@ class Writer:
         self._closed = False
         self._flushes: deque[tuple[int, _Entry]] = deque()
         self.lost = 0
-        """Records refused by Postgres or lost to a full spool; each was logged as an error."""
+        """Records refused by Postgres, not readable in the spool, or lost to a full one; each was
+        logged as an error."""
         self.reduced = 0
         """Records that Postgres refused and took without their texts; logged as errors too."""
         if spool.waiting:
@@ -375,7 +376,7 @@ class Writer:
             while self._spool.waiting and count <= 2 * kept:
                 entries = self._spool.batch(self._step)
                 self._book_again(entries)
-                self._spool.forget()
+                self.lost += self._spool.forget()
                 self._tell_flushed(self._spool.booked)
                 self._step = min(2 * self._step, SPOOL_BATCH)
                 count += sum(map(len, entries))

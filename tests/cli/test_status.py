@@ -118,7 +118,7 @@ def test_refused_records_and_half_a_line(chatter_command: Run, url: str) -> None
     assert (found["spooled_records"], found["refused_records"]) == (2, 1)
     assert found["refused"] == str(refused)
     assert (
-        f"1 records that Postgres refused are in {refused}"
+        f"1 records that Postgres refused, or that could not be read, are in {refused}"
         in chatter_command("status", url=url).stdout
     )
     spool.close()
