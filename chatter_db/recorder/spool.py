@@ -14,8 +14,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -48,6 +48,8 @@ BATCH_BYTES = 1024 * 1024
 
 ENDING_SECONDS = 1.0
 """How long a process that dies may take to let go of one segment after another."""
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 _decoder = msgspec.json.Decoder(list[Record])
 _entry = msgspec.json.Decoder(list[msgspec.Raw])
@@ -163,6 +165,45 @@ class Spool:
         """
         return self._put_aside(as_json(records).encode() + b"\n")
 
+    def aside(self) -> list[bytes]:
+        """The whole lines of what was put aside."""
+        try:
+            written = (self._directory / REFUSED).read_bytes()
+        except FileNotFoundError:
+            return []
+        return [line for line in io.BytesIO(written) if line.endswith(b"\n")]
+
+    def take_back(self, lines: Collection[bytes]) -> None:
+        """Lets those of `lines` that are still aside wait again, behind all that waits.
+
+        They leave the one file when they are in the other; who dies in between has both.
+        """
+        with closing(self._refused()) as refused:
+            written = list(io.BytesIO(refused.rest()))
+            kept = [line for line in written if line not in lines]
+            segment = self.begin()
+            segment.append(b"".join(line for line in written if line in lines))
+            self._segments.append(segment)
+            self.taken += segment.size
+            if not kept:
+                refused.path.unlink()
+                return
+            anew = refused.path.with_suffix(f".{self._id}")
+            with closing(Segment(anew, os.open(anew, _NEW, 0o600))) as remaining:
+                remaining.append(b"".join(kept))
+            anew.replace(refused.path)
+
+    def _refused(self) -> "Segment":
+        """What was put aside, locked: who had it before may have written it anew."""
+        self._be_there()
+        path = self._directory / REFUSED
+        while True:
+            segment = Segment(path, os.open(path, _NEW, 0o600))
+            fcntl.flock(segment.fileno(), fcntl.LOCK_EX)
+            if not segment.removed:
+                return segment
+            segment.close()
+
     def _put_aside_unread(self, segment: "Segment", line: bytes) -> None:
         # Its text is in no log.
         said = f"{records_in(line)} record(s) that this version can't read (damaged, or a newer's)"
@@ -174,13 +215,9 @@ class Spool:
             log.error("%s stay in %s: %s", said, segment.path, error)
 
     def _put_aside(self, line: bytes) -> Path:
-        self._be_there()
-        path = self._directory / REFUSED
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        return path
+        with closing(self._refused()) as refused:
+            refused.append(line)
+            return refused.path
 
     def close(self) -> None:
         """Lets go of the segments; what waits is adopted by the next process."""
@@ -250,6 +287,9 @@ class Segment:
     def removed(self) -> bool:
         """Whether somebody has deleted the file: no other process would find what is in it."""
         return os.fstat(self._file.fileno()).st_nlink == 0
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
     def rest(self) -> bytes:
         """What waits to be booked, as it was written; no half line, that would spoil the next."""
@@ -322,6 +362,14 @@ class Segment:
         os.close(nowhere)
 
 
+def readable(line: bytes) -> list[Record] | None:
+    """The records of a line; None if this version can't read it."""
+    try:
+        return _decoder.decode(line)
+    except _UNREADABLE:
+        return None
+
+
 def records_in(line: bytes) -> int:
     """How many records a line has, of any version; none if it has no end, one if it is damaged."""
     try:
@@ -332,7 +380,7 @@ def records_in(line: bytes) -> int:
 
 def adopt(path: Path) -> Segment | None:
     """The segment at `path`, locked; None if a living process has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, _NEW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -369,7 +417,7 @@ def _turn(directory: Path) -> Iterator[None]:
     Else two that start together would share what a third left, and one might adopt the
     segment that another has made and not locked yet.
     """
-    descriptor = os.open(directory / "turn.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(directory / "turn.lock", _NEW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -1,0 +1,121 @@
+"""`chatter status --book-refused`: what was put aside is booked when its cause is mended."""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from chatter_db import database
+from chatter_db.recorder.records import MessageRow
+from chatter_db.recorder.spool import Spool, open_spool
+from chatter_db.recorder.writer import Writer
+from tests.conftest import ONE_SERVER
+from tests.forked import Run
+from tests.recorder.test_backlog import drained
+from tests.recorder.test_unreadable import NEWER
+from tests.recorder.test_writer import booked_calls, message, start
+
+pytestmark = ONE_SERVER
+
+
+@pytest.fixture
+def aside(url: str) -> Path:
+    with closing(open_spool(database.place(url))) as spool:
+        return spool.directory / "refused.json-lines"
+
+
+def book_refused(chatter_command: Run, url: str) -> dict[str, Any]:
+    done = chatter_command("status", "--book-refused", "--json", url=url)
+    assert done.returncode == 0, done.stderr
+    facts: dict[str, Any] = json.loads(done.stdout)
+    assert facts["spooled_records"] == 0
+    return facts
+
+
+def test_what_a_restore_had_no_run_for_is_booked_once_that_is_back(
+    chatter_command: Run,
+    url: str,
+    db: psycopg.Connection[Any],
+    aside: Path,
+    books_hold: Callable[[], None],
+) -> None:
+    gone, lost = start(), start()
+    calls = [message(gone, content="hello") for _ in range(3)]
+    with closing(Writer(url, open_spool(database.place(url)))) as writer:
+        for each in (*calls, message(lost)):
+            writer.submit([each]).exception(timeout=20)
+        assert writer.lost == 4
+        still = aside.read_bytes().splitlines(keepends=True)[3:]
+        with aside.open("ab") as file:
+            file.write(NEWER)
+        # Nothing is mended yet.
+        facts = book_refused(chatter_command, url)
+        assert facts["refused_records"] == 6
+        assert "--book-refused" in chatter_command("status", url=url).stdout
+        writer.submit([gone]).result(timeout=20)
+        for _ in range(2):
+            facts = book_refused(chatter_command, url)
+            assert facts["refused_records"] == 3
+            assert sorted(aside.read_bytes().splitlines(keepends=True)) == sorted([*still, NEWER])
+            assert booked_calls(db) == [(3, 30)]
+        contents = db.execute("select id, content from chatter.messages").fetchall()
+        assert set(contents) == {(each.id, "hello") for each in calls}
+        writer.submit([lost]).result(timeout=20)
+    with aside.open("wb") as file:
+        file.writelines(still)
+    assert book_refused(chatter_command, url)["refused"] is None
+    assert not aside.exists()
+    assert booked_calls(db) == [(4, 40)]
+    books_hold()
+
+
+def test_what_is_booked_in_reduced_form_keeps_its_texts(
+    chatter_command: Run,
+    url: str,
+    db: psycopg.Connection[Any],
+    aside: Path,
+    books_hold: Callable[[], None],
+) -> None:
+    db.execute("alter table chatter.messages add constraint no_x check (content <> 'x')")
+    db.execute(
+        "alter table chatter.workflow_executions add constraint no_y check (not metadata ? 'y')"
+    )
+    run = start(metadata={"y": 1})
+    with closing(Writer(url, open_spool(database.place(url)))) as writer:
+        for each in (run, message(run, content="x")):
+            writer.submit([each]).result(timeout=20)
+        assert (writer.lost, writer.reduced) == (0, 2)
+    kept = aside.read_bytes()
+    db.execute("alter table chatter.messages drop constraint no_x")
+    db.execute("alter table chatter.workflow_executions drop constraint no_y")
+    assert book_refused(chatter_command, url)["refused_records"] == 2
+    assert aside.read_bytes() == kept
+    assert booked_calls(db) == [(1, 10)]
+    # Whoever takes the row away has it whole.
+    db.execute("delete from chatter.messages")
+    assert book_refused(chatter_command, url)["refused_records"] == 1
+    assert db.execute("select content from chatter.messages").fetchall() == [("x",)]
+    assert booked_calls(db) == [(1, 10)]
+    books_hold()
+
+
+def test_what_is_put_aside_meanwhile_is_not_lost(aside: Path) -> None:
+    """Others write to the file while it is read, and written anew."""
+    calls = [message(start()) for _ in range(300)]
+    with closing(Spool(aside.parent, 10**8)) as one, closing(Spool(aside.parent, 10**8)) as other:
+        adding = threading.Thread(target=lambda: [other.refuse([each]) for each in calls])
+        adding.start()
+        takings = 0
+        while (alive := adding.is_alive()) | bool(lines := one.aside()):
+            if lines:
+                one.take_back(lines[alive:])
+                takings += 1
+        found = drained(one, 100)
+    assert takings > 2
+    ids = [record.id for entry in found for record in entry if isinstance(record, MessageRow)]
+    assert sorted(ids) == sorted(each.id for each in calls)
