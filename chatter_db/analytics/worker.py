@@ -33,6 +33,10 @@ EVERY_SECONDS = 5.0
 LEAD_SECONDS = 5.0
 """How soon another takes over when the leader's connection is gone."""
 
+FROZEN_SECONDS = 30.0
+"""How long the leader may say nothing between two statements before Postgres ends its session; it
+speaks every EVERY_SECONDS. What a statement takes doesn't count."""
+
 PRUNE_SECONDS = 600.0
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 10.0
 """How soon to begin anew after an error; longer and longer until a round is through."""
@@ -103,6 +107,9 @@ class Worker:
             try:
                 connection = await asyncpg_connection(self._url, "chatter worker", timeout=5)
                 try:
+                    if not self._pooled:
+                        limit = str(int(FROZEN_SECONDS * 1000))
+                        await connection.execute(statement("worker_session"), limit, timeout=5)
                     await self._work(connection)
                 finally:
                     self.leads = False
