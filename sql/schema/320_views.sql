@@ -432,10 +432,12 @@ insert into analytics.views (name) values ('active_users');
 
 -- Refreshes the views that are due, if anything was folded since; the first time plain,
 -- because a view without data can't be refreshed concurrently. With p_force all of them. Names
--- what it refreshed.
+-- what it refreshed. Where all identifiers are quoted, Postgres writes no SQL that it could read for
+-- a concurrent refresh.
 create function analytics.refresh(p_force boolean default false) returns setof text
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
 as $$
 declare
   v_view record;
