@@ -46,6 +46,9 @@ SEGMENTS = 16
 BATCH_BYTES = 1024 * 1024
 """Where a batch ends that has few records, but long ones."""
 
+TURN_SECONDS = 5.0
+"""How long to wait for another process that holds a lock for moments, unless it is frozen."""
+
 ENDING_SECONDS = 1.0
 """How long a process that dies may take to let go of one segment after another."""
 
@@ -122,11 +125,15 @@ class Spool:
         self.taken += len(line)
 
     def begin(self, suffix: str = SUFFIX) -> "Segment":
-        """A new segment of this process, for any of its threads."""
+        """A new segment of this process, for any of its threads.
+
+        It has its name when it is locked: else another might adopt it before.
+        """
         self._be_there()
-        with _turn(self._directory):
-            segment = adopt(self._directory / f"{self._id}.{uuid7()}{suffix}")
+        path = self._directory / f"{self._id}.{uuid7()}{suffix}"
+        segment = adopt(path.with_name(f"{path.name}.new"))
         assert segment is not None, "a new segment is nobody else's"
+        segment.path = segment.path.rename(path)
         return segment
 
     def batch(self, limit: int) -> list[list[Record]]:
@@ -199,10 +206,12 @@ class Spool:
         path = self._directory / REFUSED
         while True:
             segment = Segment(path, os.open(path, _NEW, 0o600))
-            fcntl.flock(segment.fileno(), fcntl.LOCK_EX)
-            if not segment.removed:
+            ours = _locked(segment.fileno())
+            if ours and not segment.removed:
                 return segment
             segment.close()
+            if not ours:
+                raise BlockingIOError(f"{path} is locked by another process, frozen perhaps")
 
     def _put_aside_unread(self, segment: "Segment", line: bytes) -> None:
         # Its text is in no log.
@@ -391,7 +400,9 @@ def adopt(path: Path) -> Segment | None:
 
 def _adopt_all(directory: Path) -> list[Segment]:
     """The segments that dead processes left, each one's whole, in the order to book them in."""
-    with _turn(directory):
+    with _turn(directory) as ours:
+        if not ours:
+            return []
         found = {path: adopt(path) for path in directory.glob(f"*{SUFFIX}")}
         dead = {_owner(path) for path, segment in found.items() if segment}
         # Who holds one and lets go of another is dying this moment.
@@ -411,18 +422,38 @@ def _owner(path: Path) -> str:
 
 
 @contextmanager
-def _turn(directory: Path) -> Iterator[None]:
-    """One process at a time makes or adopts segments.
+def _turn(directory: Path) -> Iterator[bool]:
+    """One process at a time adopts segments: two would share what a third left.
 
-    Else two that start together would share what a third left, and one might adopt the
-    segment that another has made and not locked yet.
+    Whether it is our turn. Nobody's start waits for one that is frozen.
     """
-    descriptor = os.open(directory / "turn.lock", _NEW, 0o600)
+    path = directory / "turn.lock"
+    descriptor = os.open(path, _NEW, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        ours = _locked(descriptor)
+        if not ours:
+            log.error(
+                "Another process has held %s for %g s, frozen perhaps. What dead ones left beside "
+                "it waits for who opens this spool when that has gone on or is ended.",
+                path, TURN_SECONDS,
+            )  # fmt: skip
+        yield ours
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Locks a file; False if another has it for TURN_SECONDS."""
+    deadline = time.monotonic() + TURN_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def open_spool(database: str) -> Spool:

@@ -1,8 +1,13 @@
 """What a dead process left is taken over whole, by one process, however many start at once."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, RunStarted
 from chatter_db.recorder.spool import NAME, Segment, Spool, open_spool
 from chatter_db.recorder.writer import Writer
+from tests.conftest import ONE_SERVER
 from tests.recorder.test_backlog import drained
 from tests.recorder.test_writer import booked_calls, message, start, wait_until
 
@@ -39,13 +45,22 @@ class Other(threading.Thread):
 def start_other(other: threading.Thread) -> None:
     """Until it is done, or waits for a lock."""
     other.start()
-    waiting = f" {os.getpid()} "
 
     def waits() -> bool:
-        lines = Path("/proc/locks").read_text().splitlines()
-        return any("->" in line and waiting in line for line in lines)
+        return [link for link in map(_link, Path("/proc/self/fd").iterdir()) if link].count(
+            "turn.lock"
+        ) == 2
 
     wait_until(lambda: not other.is_alive() or waits())
+    # Whoever didn't wait would be through by then.
+    other.join(0.1)
+
+
+def _link(descriptor: Path) -> str | None:
+    try:
+        return descriptor.readlink().name
+    except OSError:  # closed meanwhile
+        return None
 
 
 @pytest.fixture
@@ -63,7 +78,7 @@ def left(spool_dir: Path) -> list[Path]:
     return segments
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="who waits is in /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="who waits is in /proc")
 
 
 @needs_proc
@@ -105,7 +120,7 @@ def test_a_segment_is_its_makers_from_the_first_moment(
 
     def interrupted(path: Any, *arguments: Any) -> int:
         descriptor = opened(path, *arguments)
-        if str(path).endswith(spool.SUFFIX) and other.ident is None:
+        if spool.SUFFIX in str(path) and other.ident is None:
             start_other(other)
         return descriptor
 
@@ -116,6 +131,58 @@ def test_a_segment_is_its_makers_from_the_first_moment(
     assert not heirs[0].waiting
     heirs[0].close()
     own.close()
+
+
+FROZEN = """
+import os, signal, sys
+from chatter_db.recorder import spool
+from chatter_db.recorder.writer import Writer
+
+adopt = spool.adopt
+
+def in_the_middle(path):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return adopt(path)
+
+spool.adopt = in_the_middle
+opened = spool.open_spool("test")
+spool.adopt = adopt
+Writer(sys.argv[1], opened).close()
+"""
+
+
+@ONE_SERVER
+def test_a_process_that_is_frozen_in_its_turn_holds_nobody_up(
+    url: str,
+    db: psycopg.Connection[Any],
+    left: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    books_hold: Callable[[], None],
+) -> None:
+    monkeypatch.setattr(spool, "TURN_SECONDS", 0.2)
+    command = [sys.executable, "-c", FROZEN, url]
+    with subprocess.Popen(command) as frozen:
+        try:
+            os.waitid(os.P_PID, frozen.pid, os.WSTOPPED | os.WNOWAIT)
+            with closing(open_spool("test")) as opened:
+                assert not opened.waiting
+                assert f"held {left[0].parent / 'turn.lock'} for 0.2 s" in caplog.text
+                run = start(conversation_external_id="d")
+                opened.append([run])
+                with closing(Journal(opened)) as journal:
+                    journal.append([message(run)])
+        finally:
+            # As often as it finds a segment.
+            while frozen.poll() is None:
+                frozen.send_signal(signal.SIGCONT)
+                time.sleep(0.01)
+    assert frozen.returncode == 0
+    # What was left in the meantime, too.
+    Writer(url, open_spool("test")).close()
+    assert booked_calls(db) == [(2, 20)]
+    assert not list(left[0].parent.glob("*.jsonl*"))
+    books_hold()
 
 
 def test_a_process_that_is_just_dying_is_taken_over_whole(
