@@ -7,36 +7,20 @@ go to the spool, and from there into the books when it is back.
 """
 
 import logging
-import os
 import queue
-import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
 import psycopg
-from langchain_core.utils.uuid import uuid7
 
-from chatter_db import database
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed
-from chatter_db.queries import psycopg_query
-from chatter_db.recorder.begun import Begun
-from chatter_db.recorder.connection import Connection, connect
+from chatter_db.recorder.booking import Booking, execution_ids, lacks_parent, passes, reason
 from chatter_db.recorder.journal import Journal
-from chatter_db.recorder.records import (
-    MessageRow,
-    Record,
-    RunEnded,
-    RunStarted,
-    ToolCallRow,
-    ToolRun,
-    as_json,
-)
+from chatter_db.recorder.records import MessageRow, Record, RunStarted
 from chatter_db.recorder.reduced import reduced
 from chatter_db.recorder.spool import Spool, SpoolFull
 from chatter_db.settings import Durability
@@ -53,9 +37,6 @@ Few enough for whatever statement_timeout there is."""
 RETRY_FOR_SECONDS = 1.0
 """How long a record waits for a database that went away before it goes to the spool."""
 
-HEARTBEAT_SECONDS = 10.0
-"""How often a process that records says that it lives; see chatter.sweep_executions()."""
-
 ANSWER_SECONDS = 5.0
 """How long Postgres may take to book a batch, before its records go to the spool."""
 
@@ -65,8 +46,6 @@ more: those whose records come meanwhile wait for that."""
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0
 """The pauses between two attempts to book what waits in the spool, each twice the one before."""
-
-Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
 
 class Booked(msgspec.Struct, frozen=True):
@@ -80,18 +59,12 @@ class Writer:
 
     def __init__(self, url: str, spool: Spool, *, durability: Durability = "database") -> None:
         """With the durability `spool` callers wait for a file on disk, not for the commit."""
-        self._url = url
-        self._connection: Connection | None = None
-        self._parents: Connection | None = None
+        self._booking = Booking(url)
         self._spool = spool
         self._journal = Journal(spool) if durability == "spool" else None
         self._pause = 0.0
         self._step = SPOOL_BATCH
         self._booked_again = 0
-        self._begun = Begun()
-        self.id = uuid7()
-        """Of this process in chatter.recorders, once it has booked a run."""
-        self._beat_at: float | None = None
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._turn = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -104,6 +77,11 @@ class Writer:
         """Records that Postgres refused and took without their texts; logged as errors too."""
         if spool.waiting:
             self._start()
+
+    @property
+    def id(self) -> UUID:
+        """Of this process in chatter.recorders."""
+        return self._booking.id
 
     def submit(self, records: Sequence[Record]) -> "Future[Booked]":
         """Hands over `records`, to be booked together and in order.
@@ -157,17 +135,12 @@ class Writer:
         self._queue = queue.SimpleQueue()
         self._turn = threading.Lock()
         self._thread = None
-        # Kept, because to drop it would be to close it.
-        self._parents = self._connection
-        self._connection = None
+        self._booking.leave()
         self._spool.leave()
         if self._journal is not None:
             self._journal.leave()
         self._flushes = deque()
         self._pause, self._step, self._booked_again = 0.0, SPOOL_BATCH, 0
-        self._begun = Begun()
-        self.id = uuid7()
-        self._beat_at = None
         self.lost = self.reduced = 0
 
     def _note(self, journal: Journal, entry: "_Entry") -> bool:
@@ -189,10 +162,7 @@ class Writer:
             self._queue.put(None)
         if self._thread is not None:
             self._thread.join()
-        if self._beat_at is not None:
-            self._tell("record_recorder_stop", {"id": self.id})
-        if self._connection is not None:
-            self._connection.close()
+        self._booking.close(within=self._within)
         if self._spool.waiting:
             log.error(
                 "Records wait in the spool %s; they are booked when this database is next opened.",
@@ -214,9 +184,7 @@ class Writer:
                 if behind and self._spool.waiting:
                     self._book_spool(len(_records(batch)))
                 self._tell_flushed(self._spool.booked)
-                if self._beat_at is not None and time.monotonic() > self._beat_at:
-                    self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
-                    self._tell("record_recorder", self._card())
+                self._booking.beat(within=self._within)
             except Exception as error:
                 # A bug of ours. The callers must hear of it, and the writer must live on.
                 log.exception("The recorder's writer failed")
@@ -249,25 +217,7 @@ class Writer:
 
     def _patience(self) -> float | None:
         """How long to wait for a record: until the spool or the heartbeat is due."""
-        if self._spool.waiting:
-            return self._pause
-        if self._beat_at is None:
-            return None
-        return max(0.0, self._beat_at - time.monotonic())
-
-    def _card(self) -> dict[str, Any]:
-        return {"id": self.id, "host": socket.gethostname(), "process_id": os.getpid()}
-
-    def _tell(self, name: str, values: dict[str, Any]) -> None:
-        """Says something of this process; if Postgres is away, not now."""
-        try:
-            self._connected().execute(psycopg_query(name), values)
-        except (psycopg.Error, DatabaseUnavailable) as error:
-            if not _passing(error):
-                raise
-            if self._connection is not None:
-                self._connection.close()
-            log.warning("The recorder's heartbeat was not booked: %s", _reason(error))
+        return self._pause if self._spool.waiting else self._booking.beat_in
 
     def _take(self, batch: "list[_Entry]") -> None:
         # What waits goes first: the order of a conversation is the order of its rows.
@@ -283,11 +233,11 @@ class Writer:
         """
         records = _records(batch)
         try:
-            booked = self._transact(records, RETRY_FOR_SECONDS) if records else {}
+            booked = self._booked(records, RETRY_FOR_SECONDS) if records else {}
         except (psycopg.Error, DatabaseUnavailable) as error:
-            if _passing(error):
+            if passes(error):
                 log.error(
-                    "Recording goes to the spool %s: %s", self._spool.directory, _reason(error)
+                    "Recording goes to the spool %s: %s", self._spool.directory, reason(error)
                 )
                 self._pause, self._step = FIRST_PAUSE_SECONDS, 1
                 self._keep(batch)
@@ -305,7 +255,7 @@ class Writer:
         try:
             booked = self._mend(entry.records, refusal)
         except (psycopg.Error, DatabaseUnavailable) as error:
-            if _passing(error):
+            if passes(error):
                 self._keep([entry])
             else:
                 self._refuse(entry.records, refusal, entry)
@@ -314,12 +264,12 @@ class Writer:
 
     def _mend(self, records: Sequence[Record], refusal: Exception) -> dict[UUID, UUID]:
         """Books what Postgres refuses as it is: with a run that is gone, or in reduced form."""
-        starts = self._begun.starts_of(records) if _lacks_parent(refusal) else []
+        starts = self._booking.starts_of(records) if lacks_parent(refusal) else []
         if starts:
             try:
-                booked = self._transact([*starts, *records], 0)
+                booked = self._booked([*starts, *records])
             except psycopg.Error as error:
-                if _passing(error):
+                if passes(error):
                     raise
             else:
                 log.warning("The run %s was gone from the books.", starts[0].execution_id)
@@ -328,14 +278,14 @@ class Writer:
 
     def _reduce(self, records: Sequence[Record], refusal: Exception) -> dict[UUID, UUID]:
         """Books the figures without the texts, and puts the whole aside."""
-        booked = self._transact([reduced(record, _reason(refusal)) for record in records], 0)
+        booked = self._booked([reduced(record, reason(refusal)) for record in records])
         self.reduced += len(records)
         log.error(
             "Postgres refused %d record(s) of execution %s: %s. They are booked in reduced form; "
             "as they were, they are %s",
             len(records),
-            _execution_ids(records)[0],
-            _reason(refusal),
+            execution_ids(records)[0],
+            reason(refusal),
             self._put_aside(records),
         )
         return booked
@@ -365,6 +315,15 @@ class Writer:
             else:
                 return
 
+    def _booked(self, records: Sequence[Record], patience: float = 0.0) -> dict[UUID, UUID]:
+        return self._booking.book(records, within=self._within, patience=patience)
+
+    @property
+    def _within(self) -> float:
+        """How many seconds Postgres has for an answer."""
+        probing = self._spool.waiting and self._step < SPOOL_BATCH
+        return PROBE_SECONDS if probing else ANSWER_SECONDS
+
     def _book_spool(self, kept: int = 0) -> None:
         """Books what has waited longest: more records than were `kept` behind it meanwhile.
 
@@ -393,7 +352,7 @@ class Writer:
         """Lets the spool wait, longer each time; the next attempt is one entry."""
         self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
         self._step = 1
-        log.warning("Next try in %.2f s: %s", self._pause, _reason(error))
+        log.warning("Next try in %.2f s: %s", self._pause, reason(error))
         self._tell_flushed(self._spool.taken)
 
     def _tell_flushed(self, place: int) -> None:
@@ -407,9 +366,9 @@ class Writer:
         records = [record for entry in entries for record in entry]
         try:
             if records:
-                self._transact(records, 0)
+                self._booked(records)
         except psycopg.Error as error:
-            if _passing(error):
+            if passes(error):
                 raise
             if len(entries) > 1:
                 for entry in entries:
@@ -418,53 +377,9 @@ class Writer:
             try:
                 self._mend(records, error)
             except psycopg.Error as still:
-                if _passing(still):
+                if passes(still):
                     raise
                 self._refuse(records, error)
-
-    def _transact(self, records: list[Record], patience: float) -> dict[UUID, UUID]:
-        """One transaction, repeated for `patience` seconds; conversation by execution."""
-        deadline = time.monotonic() + patience
-        pause = 0.02
-        while True:
-            try:
-                booked = self._write(self._connected(), records)
-            except (psycopg.Error, DatabaseUnavailable) as error:
-                if not _passing(error) or time.monotonic() + pause > deadline:
-                    raise
-                time.sleep(pause)
-                pause *= 2
-            else:
-                self._begun.note(records)
-                if self._beat_at is None:
-                    self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
-                return booked
-
-    def _connected(self) -> Connection:
-        """The writer's connection. No ping before each use: one that broke is made anew."""
-        if self._connection is not None:
-            self._connection.hear()
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url)
-        probing = self._spool.waiting and self._step < SPOOL_BATCH
-        self._connection.answer_seconds = PROBE_SECONDS if probing else ANSWER_SECONDS
-        return self._connection
-
-    def _write(self, connection: Connection, records: list[Record]) -> dict[UUID, UUID]:
-        """Writes `records`; one message in one statement, else all in one journey to Postgres."""
-        try:
-            if len(records) == 1 and isinstance(records[0], MessageRow):
-                connection.execute(psycopg_query("record_messages"), {"rows": as_json(records)})
-                return {}
-            with connection.pipeline(), connection.transaction():
-                if self._beat_at is None and any(isinstance(r, RunStarted) for r in records):
-                    connection.execute(psycopg_query("record_recorder"), self._card())
-                found = _write(connection, records)
-        except psycopg.Error as error:
-            if (error.sqlstate or "").startswith(_ELSEWHERE):
-                connection.close()
-            raise
-        return dict(found.fetchall()) if found is not None else {}
 
     def _refuse(
         self, records: Sequence[Record], error: Exception, entry: "_Entry | None" = None
@@ -484,8 +399,8 @@ class Writer:
         self.lost += len(entry.records)
         failure = RecordingFailed(
             f"{len(entry.records)} record(s) of execution "
-            f"{', '.join(map(str, _execution_ids(entry.records)))} could not be booked: "
-            f"{_reason(error)}"
+            f"{', '.join(map(str, execution_ids(entry.records)))} could not be booked: "
+            f"{reason(error)}"
         )
         # Loud, because LangChain only warns of a handler that raises. Figures are
         # what would be lost; texts stay out of logs.
@@ -494,13 +409,6 @@ class Writer:
 
 
 _NO_COMMIT: Mapping[UUID, UUID] = {}
-
-_UNREADY = ("42", "3F")
-"""Errors of what a statement asks for or may, never of what it writes."""
-
-_ELSEWHERE = (*_UNREADY, "25006")
-"""Errors after which the next connection may find more: a schema that is whole, or the primary (see
-database.sync_engine)."""
 
 
 class _Entry:
@@ -527,62 +435,6 @@ class _Entry:
 
 def _records(batch: Iterable[_Entry]) -> list[Record]:
     return [record for entry in batch for record in entry.records]
-
-
-def _write(connection: Connection, records: list[Record]) -> Cursor | None:
-    """Sends a transaction's statements; where runs start, the last finds their conversations."""
-    starts = [r for r in records if isinstance(r, RunStarted)]
-    messages = [r for r in records if isinstance(r, MessageRow)]
-    tool_calls = [r for r in records if isinstance(r, ToolCallRow)]
-    # A tool that began and ended within the batch: the last word counts.
-    tool_runs = list({r.id: r for r in records if isinstance(r, ToolRun)}.values())
-    ends = [r for r in records if isinstance(r, RunEnded)]
-    execution_ids = {"execution_ids": _execution_ids(records)}
-
-    def record(rows: Sequence[Record], *statements: str) -> None:
-        values = {"rows": as_json(rows)}
-        for name in statements:
-            connection.execute(psycopg_query(f"record_{name}"), values)
-
-    if starts:
-        record(starts, "users", "conversations", "new_conversations", "runs")
-    if len(records) > 1:
-        connection.execute(psycopg_query("lock_run_conversations"), execution_ids)
-    if messages:
-        record(messages, "messages")
-    if tool_calls:
-        record(tool_calls, "tool_calls")
-    if tool_runs:
-        record(tool_runs, "tool_runs")
-    if ends:
-        record(ends, "answers", "run_ends")
-    if not starts:
-        return None
-    return connection.execute(psycopg_query("run_conversations"), execution_ids)
-
-
-def _execution_ids(records: Iterable[Record]) -> list[UUID]:
-    return list({record.execution_id: None for record in records})
-
-
-def _passing(error: Exception) -> bool:
-    if isinstance(error, psycopg.Error):
-        if error.sqlstate is None:
-            # Not from the server: libpq lost it.
-            return isinstance(error, psycopg.OperationalError)
-        # Until a right is granted, or a schema restored or migrated, nothing is lost.
-        return error.sqlstate.startswith(_UNREADY) or database.passes(error.sqlstate)
-    return isinstance(error, DatabaseUnavailable)
-
-
-def _lacks_parent(error: Exception) -> bool:
-    return isinstance(error, psycopg.errors.NotNullViolation | psycopg.errors.ForeignKeyViolation)
-
-
-def _reason(error: Exception) -> str:
-    """What Postgres said, without its DETAIL: that quotes the row, text and all."""
-    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return said or str(error).partition("\n")[0]
 
 
 def _figures(records: Iterable[Record]) -> Iterable[str]:

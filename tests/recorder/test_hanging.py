@@ -100,28 +100,29 @@ def test_a_transaction_that_took_its_time_is_tried_again(
 
 FROZEN = """
 import os, signal, sys
-from chatter_db.recorder import connection, writer
+from chatter_db.recorder import booking, connection
 from chatter_db.recorder.spool import open_spool
+from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
 from tests.recorder.test_writer import message, start
 
 connection.FROZEN_SECONDS = 1
-booking = writer.Writer(sys.argv[1], open_spool("frozen"))
+writer = Writer(sys.argv[1], open_spool("frozen"))
 run = start()
-booking.submit([run]).result()
-as_json = writer.as_json
+writer.submit([run]).result()
+as_json = booking.as_json
 
 def in_the_middle(records):
     if type(records[0]).__name__ == "MessageRow":
-        writer.as_json = as_json
+        booking.as_json = as_json
         os.kill(os.getpid(), signal.SIGSTOP)
     return as_json(records)
 
-writer.as_json = in_the_middle
-booking.submit([message(run), message(run)]).result()
-booking.flush().result()
-booking.close()
-print(booking.lost, booking.reduced)
+booking.as_json = in_the_middle
+writer.submit([message(run), message(run)]).result()
+writer.flush().result()
+writer.close()
+print(writer.lost, writer.reduced)
 """
 
 

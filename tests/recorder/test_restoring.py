@@ -11,7 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatter_db.recorder import writer as writer_module
+from chatter_db.recorder import booking
 from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
@@ -51,7 +51,7 @@ def test_a_heartbeat_that_fails_has_its_time_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It was told again at once, for ever, each time with a traceback."""
-    monkeypatch.setattr(writer_module, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(booking, "HEARTBEAT_SECONDS", 0.2)
     writer = Writer(url, open_spool("test"))
     writer.submit([start()]).result(timeout=20)
     # What no writer waits for.
