@@ -22,6 +22,7 @@ from chatter_db.cli.key import key
 from chatter_db.cli.migrate import migrate
 from chatter_db.cli.prices import price, prices, reprice
 from chatter_db.cli.psql import psql
+from chatter_db.cli.rebook import rebook
 from chatter_db.cli.report import report
 from chatter_db.cli.serve import serve
 from chatter_db.cli.status import status
@@ -50,6 +51,7 @@ app.command("import")(import_command)
 app.command("adopt")(adopt_command)
 app.command()(check)
 app.command()(status)
+app.command()(rebook)
 app.command()(report)
 app.command()(top)
 app.command()(prices)

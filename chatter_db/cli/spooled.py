@@ -1,15 +1,11 @@
-"""What is on disk for the books: what waits, looked at alone, and what was put aside."""
+"""What is on disk for the books, waiting or put aside: looked at, neither locked nor adopted."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from chatter_db import database
 from chatter_db.ledger import spool_name
-from chatter_db.queries import psycopg_query
-from chatter_db.recorder import Writer, spool
-from chatter_db.recorder.records import MessageRow, Record, RunStarted
+from chatter_db.recorder import spool
 
 
 def spooled(url: str) -> dict[str, Any]:
@@ -35,46 +31,6 @@ def spooled(url: str) -> dict[str, Any]:
             if (count := _counted(each.glob(f"*{spool.SUFFIX}"))[0])
         ],
     }
-
-
-def book_refused(url: str) -> None:
-    """Books what was put aside, as any spool: what is refused again is put aside again.
-
-    What is in the books in reduced form stays: its texts are nowhere else.
-    """
-    opened = spool.open_spool(spool_name(url))
-    try:
-        aside = {line: spool.readable(line) for line in opened.aside()}
-        reduced = _reduced(url, [record for records in aside.values() for record in records or ()])
-        back = {
-            line
-            for line, records in aside.items()
-            if records is not None and reduced.isdisjoint(map(_marked, records))
-        }
-        if back:
-            opened.take_back(back)
-    except BaseException:
-        opened.close()
-        raise
-    Writer(url, opened).close()
-
-
-def _reduced(url: str, records: list[Record]) -> set[UUID]:
-    ids = [id_ for record in records if (id_ := _marked(record))]
-    with database.connect(url) as connection:
-        found = connection.execute(psycopg_query("reduced_records"), {"ids": ids})
-        return {id_ for (id_,) in found}
-
-
-def _marked(record: Record) -> UUID | None:
-    """The row that says if a record is booked in reduced form."""
-    match record:
-        case MessageRow():
-            return record.id
-        case RunStarted():
-            return record.execution_id
-        case _:
-            return None
 
 
 def _others(own: Path) -> list[Path]:

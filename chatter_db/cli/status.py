@@ -20,13 +20,6 @@ PARTS: Final = {
 
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-    again: Annotated[
-        bool,
-        typer.Option(
-            "--book-refused",
-            help="Before that book once more what was refused, now that its cause is mended.",
-        ),
-    ] = False,
 ) -> None:
     """Show where the books are, what is in them, and what wants attention.
 
@@ -34,13 +27,11 @@ def status(
     """
     from chatter_db import database, migrating
     from chatter_db.cli.books import connected, migrated_url
-    from chatter_db.cli.spooled import book_refused, spooled
+    from chatter_db.cli.spooled import spooled
     from chatter_db.cli.tables import plain
     from chatter_db.settings import settings
 
     with migrated_url() as url, connected(url) as connection:
-        if again:
-            book_refused(url)
         facts = {
             "database": database.place(url),
             "server": "yours" if settings().database_url else "embedded",
@@ -114,7 +105,7 @@ def _print(facts: dict[str, Any]) -> None:
             f"[yellow]{facts['refused_records']:,} records that Postgres refused, or that could "
             f"not be read, are in {escape(facts['refused'])}, as they were: booked in reduced "
             "form, if at all (metadata ->> 'reduced' of the message says why). Once the cause is "
-            "mended, chatter status --book-refused books them.[/]"
+            "mended, chatter rebook books them.[/]"
         )
     if facts.get("unpriced_calls"):
         out.print(

@@ -1,4 +1,4 @@
-"""`chatter status --book-refused`: what was put aside is booked when its cause is mended."""
+"""`chatter rebook`: what was put aside is booked when its cause is mended."""
 
 import json
 import threading
@@ -29,12 +29,11 @@ def aside(url: str) -> Path:
         return spool.directory / "refused.json-lines"
 
 
-def book_refused(chatter_command: Run, url: str) -> dict[str, Any]:
-    done = chatter_command("status", "--book-refused", "--json", url=url)
+def rebook(chatter_command: Run, url: str) -> dict[str, Any]:
+    done = chatter_command("rebook", "--json", url=url)
     assert done.returncode == 0, done.stderr
-    facts: dict[str, Any] = json.loads(done.stdout)
-    assert facts["spooled_records"] == 0
-    return facts
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 def test_what_a_restore_had_no_run_for_is_booked_once_that_is_back(
@@ -54,13 +53,14 @@ def test_what_a_restore_had_no_run_for_is_booked_once_that_is_back(
         with aside.open("ab") as file:
             file.write(NEWER)
         # Nothing is mended yet.
-        facts = book_refused(chatter_command, url)
-        assert facts["refused_records"] == 6
-        assert "--book-refused" in chatter_command("status", url=url).stdout
+        told = rebook(chatter_command, url)
+        assert told == {"booked_records": 0, "refused_records": 6, "refused": str(aside)}
+        assert "chatter rebook" in chatter_command("status", url=url).stdout
+        assert f"6 stay in {aside}" in chatter_command("rebook", url=url).stdout
         writer.submit([gone]).result(timeout=20)
-        for _ in range(2):
-            facts = book_refused(chatter_command, url)
-            assert facts["refused_records"] == 3
+        for booked in (3, 0):
+            told = rebook(chatter_command, url)
+            assert (told["booked_records"], told["refused_records"]) == (booked, 3)
             assert sorted(aside.read_bytes().splitlines(keepends=True)) == sorted([*still, NEWER])
             assert booked_calls(db) == [(3, 30)]
         contents = db.execute("select id, content from chatter.messages").fetchall()
@@ -68,7 +68,7 @@ def test_what_a_restore_had_no_run_for_is_booked_once_that_is_back(
         writer.submit([lost]).result(timeout=20)
     with aside.open("wb") as file:
         file.writelines(still)
-    assert book_refused(chatter_command, url)["refused"] is None
+    assert rebook(chatter_command, url)["refused"] is None
     assert not aside.exists()
     assert booked_calls(db) == [(4, 40)]
     books_hold()
@@ -93,12 +93,12 @@ def test_what_is_booked_in_reduced_form_keeps_its_texts(
     kept = aside.read_bytes()
     db.execute("alter table chatter.messages drop constraint no_x")
     db.execute("alter table chatter.workflow_executions drop constraint no_y")
-    assert book_refused(chatter_command, url)["refused_records"] == 2
+    assert rebook(chatter_command, url)["refused_records"] == 2
     assert aside.read_bytes() == kept
     assert booked_calls(db) == [(1, 10)]
     # Whoever takes the row away has it whole.
     db.execute("delete from chatter.messages")
-    assert book_refused(chatter_command, url)["refused_records"] == 1
+    assert rebook(chatter_command, url)["refused_records"] == 1
     assert db.execute("select content from chatter.messages").fetchall() == [("x",)]
     assert booked_calls(db) == [(1, 10)]
     books_hold()
