@@ -47,9 +47,11 @@ async def identify(request: Request) -> Identity:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     token = request.cookies.get(COOKIE)
     identity: Identity | None = None
-    if scheme.lower() == "bearer" and secret.startswith(KEY_PREFIX):
-        identity = await accounts.of_key(secret.strip())
-    elif token is not None and not scheme:
+    if scheme.lower() == "bearer":
+        if secret.startswith(KEY_PREFIX):
+            identity = await accounts.of_key(secret.strip())
+    elif token is not None:
+        # Another scheme (Basic) is meant for a proxy before us that passes it on.
         _refuse_other_sites(request)
         identity = await accounts.of_session(token)
     if identity is None:

@@ -41,6 +41,20 @@ async def test_no_script_reads_the_cookie_and_it_goes_with_the_session(
     assert_problem(await site.client(Cookie=cookie).get("/api/auth/me"), 401)
 
 
+async def test_the_cookie_decides_beside_what_a_proxy_passes_on(site: Site, ada: Person) -> None:
+    proxied = site.client(Authorization="Basic YWRhOnNlY3JldA==")
+    assert_problem(await proxied.get("/api/auth/me"), 401)
+    await proxied.post("/api/auth/login", json={"user": "ada", "password": PASSWORD})
+    assert (await proxied.get("/api/auth/me")).json()["user"] == "ada"
+    # It may do no more than without the header.
+    for said in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://elsewhere.example"}):
+        assert_problem(await proxied.post("/api/conversations", json={}, headers=said), 403)
+    # A key that is none is refused, whoever's cookie comes along.
+    for wrong in ("Bearer", "bearer chatter_wrong", "BEARER other", "Bearer  x"):
+        refused = await proxied.get("/api/auth/me", headers={"Authorization": wrong})
+        assert_problem(refused, 401)
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
