@@ -222,3 +222,47 @@ async def test_an_error_is_told_for_as_long_as_it_is_one(
         books.message(talk, model_used="m", cost="1")
         await expect(page.locator(".totals")).to_contain_text("$1.00 cost")
         await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_what_could_not_be_read_is_read_again_though_nothing_happens(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id, title="Talk")
+    books.message(talk, model_used="m", cost="1")
+    tried = 0
+
+    async def fail(route: Route) -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            await route.abort()
+        else:
+            await bad_gateway(route)
+
+    async with signed_in(browser, site.address, "root") as page:
+        alert, shown = page.get_by_role("alert"), page.locator("main")
+        await expect(tile(page, "Spent today")).to_have_text("$1.00")
+        await page.route("**/api/overview?*", fail)
+        books.message(talk, model_used="m", cost="1")
+        await expect(alert).to_contain_text("Those below are old, of ")
+        # The stream is up and silent; a second later it is tried again, then after two.
+        await expect(alert).to_contain_text("The server answered 502.")
+        assert tried == 2
+        await expect(page.locator("#live")).to_have_text("Live")
+        await page.unroute_all()
+        await expect(tile(page, "Spent today")).to_have_text("$2.00")
+        await expect(alert).to_be_hidden()
+
+        for path, read, text in (
+            (f"chat/{talk}", f"**/api/conversations/{talk}", "$2.00 cost"),
+            ("chat", "**/api/conversations?*", "Talk"),
+            ("security", "**/api/security/alerts?*", "login success"),
+        ):
+            await page.route(read, bad_gateway)
+            await visit(page, site.address, path)
+            await expect(alert).to_have_text("The server answered 502.")
+            await page.unroute_all()
+            await expect(shown).to_contain_text(text)
+            await expect(alert.locator("visible=true")).to_have_count(0)

@@ -1,9 +1,9 @@
 // Conversations: the list, one with each message's figures and trace, and a box to go on with it.
 
 import { ask, stream } from "./api.js";
-import { el, redraw, table } from "./dom.js";
+import { el, redraw, said as tell, table } from "./dom.js";
 import { brief, counted, known, milliseconds, moment, money, number, words } from "./format.js";
-import { listen, throttled } from "./live.js";
+import { listen, retrying, throttled } from "./live.js";
 
 // How many pages of the list are shown; it stays when another conversation is opened.
 let listed = 1;
@@ -22,9 +22,11 @@ export function chat(root, id, whole) {
       el("button", { type: "button", class: "strong", onclick: () => { location.hash = "#/chat/new"; } }, "New conversation")),
     el("div", { class: "talk" }, list, page),
   );
-  const lists = throttled(() => drawList(list, whole));
+  const read = () => drawList(list, whole, read, again);
+  const lists = throttled(read);
+  const again = retrying(lists, list);
   const unlisten = listen((type) => (type === "reset" || type.startsWith("conversation")) && lists());
-  drawList(list, whole);
+  read();
   const close = id ? conversation(page, id === "new" ? null : id) : hint(page);
   return () => { unlisten(); close?.(); };
 }
@@ -33,20 +35,23 @@ function hint(page) {
   page.append(el("p", { class: "empty" }, "Choose a conversation, or begin a new one: its tokens and cost appear as they are booked."));
 }
 
-async function drawList(list, whole) {
+async function drawList(list, whole, read, again) {
   const last = listAsked += 1;
   try {
     const { rows, more } = await pages("/api/conversations?limit=100", listed);
     if (last !== listAsked) return; // answers may overtake each other
+    again.over();
     const shown = rows.map((item) =>
       el("a", { href: `#/chat/${item.id}`, "aria-current": location.hash === `#/chat/${item.id}` ? "page" : null },
         el("b", {}, words(item.title, item.external_id) ?? `Conversation of ${moment(item.created_at)}`),
         whole ? el("small", {}, item.user ?? "of nobody") : null,
         el("small", {}, `${counted(item.message_count, "message")} · ${money(known(item.total_cost, item.unpriced_calls))}`)));
-    if (more) shown.push(el("button", { type: "button", onclick: () => { listed += 1; drawList(list, whole); } }, "Older conversations"));
+    if (more) shown.push(el("button", { type: "button", onclick: () => { listed += 1; read(); } }, "Older conversations"));
     if (!rows.length) shown.push(el("p", { class: "empty" }, "No conversations yet."));
     redraw(list, ...shown);
   } catch (error) {
+    if (last !== listAsked) return;
+    again.later(error);
     list.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
   }
 }
@@ -78,7 +83,6 @@ function conversation(page, id) {
   let unread = false;
   let drawn = new Map();
 
-  const fail = (error) => { problem.textContent = error.message; problem.hidden = false; };
   const write = (written) => { text.value = written; unsent.set(id, written); };
   write(unsent.get(id) ?? "");
   text.addEventListener("input", () => unsent.set(id, text.value));
@@ -103,10 +107,12 @@ function conversation(page, id) {
       earlier.hidden = !more;
       if (unread) problem.hidden = true;
       unread = false;
+      again.over();
     } catch (error) {
       if (busy || last !== asked) return;
       if (problem.hidden) unread = true;
-      if (unread) fail(error);
+      if (unread) tell(problem, `${error.message}${drawn.size ? " What is shown is old." : ""}`);
+      again.later(error);
       if (totals.textContent === "Loading …") totals.replaceChildren();
     }
   };
@@ -140,15 +146,16 @@ function conversation(page, id) {
         else if (kind === "error") throw new Error(data.detail);
       }
     } catch (error) {
-      fail(error);
+      tell(problem, error.message);
       write(words(text.value) ? `${content}\n${text.value}` : content);
     }
     busy = false; send.disabled = false;
     await load();
     text.focus();
   });
-  load();
   const soon = throttled(load, 700);
+  const again = retrying(soon, page);
+  load();
   return listen((type, event) => (type === "reset" || event.conversation_id === id) && soon());
 }
 

@@ -37,6 +37,12 @@ const called = (e) => e.id || e.getAttribute("href") || e.textContent;
 
 const SVG = new Set(["g", "rect", "line", "text", "title", "path"]);
 
+// Says what is wrong; what is said already is not read out again.
+export function said(problem, text) {
+  if (problem.textContent !== text) problem.textContent = text;
+  problem.hidden = false;
+}
+
 export function card(width, heading, ...children) {
   return el("section", { class: `card ${width}` }, el("header", {}, el("h2", {}, heading)), ...children);
 }

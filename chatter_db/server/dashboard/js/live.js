@@ -78,6 +78,20 @@ export function throttled(work, every = 1000, soon = 120) {
   };
 }
 
+// Calls `work`, which failed, again: after a second, then ever less often, while `box` is shown.
+// What is refused for good (a 404) stays refused.
+export function retrying(work, box, first = 1000, longest = 60_000) {
+  let timer = null;
+  let wait = first;
+  return {
+    later({ status }) {
+      if (status >= 400 && status < 500 && status !== 429) return;
+      timer ??= setTimeout(() => { timer = null; wait = Math.min(2 * wait, longest); if (box.isConnected) work(); }, wait);
+    },
+    over() { clearTimeout(timer); timer = null; wait = first; },
+  };
+}
+
 function tell(type, event) {
   for (const hear of listeners) hear(type, event);
 }

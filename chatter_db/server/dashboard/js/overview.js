@@ -2,9 +2,9 @@
 
 import { ask } from "./api.js";
 import { bars } from "./charts.js";
-import { card, choice, el, redraw, table } from "./dom.js";
+import { card, choice, el, redraw, said, table } from "./dom.js";
 import { brief, known, milliseconds, moment, money, number, percent, spent, sum, time, words, zone } from "./format.js";
-import { listen, throttled } from "./live.js";
+import { listen, retrying, throttled } from "./live.js";
 
 const RANGES = [["today", "Today"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
 const chosen = { range: "30d", measure: "cost" };
@@ -26,16 +26,20 @@ export function overview(root, admin) {
       // Answers may overtake each other: of another period, or older than what is shown.
       if (range !== chosen.range || (latest?.range === range && told.as_of < latest.as_of)) return;
       latest = { ...told, range, ahead: new Date(told.as_of) - Date.now() };
+      again.over();
       problem.hidden = true;
       fresh.textContent = `Exact at ${time(latest.as_of)}${told.scope === "own" ? ", by days of UTC" : ""}`;
       draw();
     } catch (error) {
-      problem.textContent = `The figures could not be read: ${error.message}`;
-      problem.hidden = false;
+      if (range !== chosen.range) return;
+      again.later(error);
+      const old = latest ? ` Those below are old, of ${moment(latest.as_of)}.` : "";
+      said(problem, `The figures could not be read: ${error.message}${old}`);
       if (!latest) body.replaceChildren();
     }
   };
   const soon = throttled(load);
+  const again = retrying(soon, body);
 
   body.append(el("p", { class: "loading w12" }, "Loading …"));
   root.replaceChildren(

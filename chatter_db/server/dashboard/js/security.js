@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { card, el, table } from "./dom.js";
 import { moment } from "./format.js";
-import { listen, throttled } from "./live.js";
+import { listen, retrying, throttled } from "./live.js";
 
 export function security(root) {
   const body = el("div", { class: "grid" }, el("p", { class: "loading w12" }, "Loading …"));
@@ -11,6 +11,7 @@ export function security(root) {
   const load = async () => {
     try {
       const [alerts, events] = await Promise.all([ask("/api/security/alerts?limit=50"), ask("/api/security/events?limit=100")]);
+      again.over();
       body.replaceChildren(
         card("w12", "Alerts", table(alerts.items, [
           ["when", (r) => moment(r.created_at)], ["rule", (r) => r.rule_name], ["whom", (r) => `${r.subject.replace("_", " ")} ${r.subject_value}`, "name"],
@@ -21,11 +22,13 @@ export function security(root) {
           ["severity", (r) => severity(r.severity)], ["from", (r) => r.ip_address ?? "–"], ["user", (r) => r.user ?? "–", "name"]])),
       );
     } catch (error) {
+      again.later(error);
       body.replaceChildren(el("p", { class: "problem w12", role: "alert" }, error.message));
     }
   };
-  load();
   const soon = throttled(load, 2000);
+  const again = retrying(soon, body);
+  load();
   return listen((type) => (type === "alert_raised" || type === "reset") && soon());
 }
 
