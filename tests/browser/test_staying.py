@@ -1,6 +1,9 @@
 """Pages that stay open: over restarts of the server, and beside those of others."""
 
+import asyncio
+import re
 import socket
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +12,10 @@ import psycopg
 import pytest
 from playwright.async_api import Browser, Page, Response, expect
 
+import chatter_db.server
+from chatter_db.events.event import EVENT_TYPES
 from tests.browser.conftest import people, signed_in
+from tests.browser.test_looks import visit
 from tests.server.conftest import PASSWORD, Person, Site
 from tests.server.processes import process, served
 
@@ -156,6 +162,41 @@ async def test_no_page_is_told_or_given_what_is_another_s(
             await expect(root.get_by_label("Conversations")).to_contain_text(f"Secret of {name}")
             await root.goto(f"{site.address}/#/chat/{conversation}")
             await expect(root.locator(".said")).to_contain_text(f"Secret of {name}")
+
+
+async def test_what_happens_at_the_door_is_seen_there_and_nowhere_else(
+    browser: Browser, site: Site, admin: Person
+) -> None:
+    await people(site, "ada")
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    stranger = site.client()
+    async with signed_in(browser, site.address, "root") as page:
+        overview = await page.context.new_page()
+        await visit(overview, site.address, "")
+        await expect(overview.locator("#live")).to_have_text("Live")
+        asked: list[str] = []
+        overview.on("request", lambda request: asked.append(request.url))
+        await visit(page, site.address, "security")
+        wrong = {"user": "ada", "password": "not the password"}
+        assert (await stranger.post("/api/auth/login", json=wrong)).status_code == 401
+        row = page.get_by_role("row").filter(has_text="ada")
+        await expect(row.filter(has_text="login failure")).to_have_count(1)
+        await overview.wait_for_function(
+            "window.heard.some((event) => event.event_type === 'login_failure')"
+        )
+        await asyncio.sleep(0.5)
+        assert asked == []
+        for _ in range(4):
+            await stranger.post("/api/auth/login", json=wrong)
+        await expect(row.filter(has_text="login failure")).to_have_count(5)
+        assert await site.accounts.lift_block("ada")
+        await expect(row.filter(has_text="block lifted")).to_have_count(1)
+
+
+def test_the_page_listens_for_every_kind_of_event() -> None:
+    script = Path(chatter_db.server.__file__).parent / "dashboard" / "js" / "live.js"
+    lists = re.findall(r"const (?:TYPES|DOOR) = \[([^]]*)\]", script.read_text())
+    assert sorted(re.findall(r'"(\w+)"', "".join(lists))) == sorted(EVENT_TYPES)
 
 
 def run_of(db: psycopg.Connection[Any], conversation: str) -> UUID:

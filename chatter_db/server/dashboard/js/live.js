@@ -6,6 +6,12 @@ const TYPES = [
   "workflow_started", "workflow_completed", "workflow_failed", "workflow_cancelled", "alert_raised",
   "analytics_refreshed",
 ];
+// What happens at the door, which admins hear of: not what figures are made of.
+const DOOR = [
+  "login_success", "login_failure", "login_blocked", "password_changed", "password_reset_requested", "account_created",
+  "api_key_created", "api_key_used", "api_key_revoked", "token_revoked", "rate_limit_exceeded", "block_lifted",
+  "brute_force_attempt",
+];
 
 const RETRY_MS = 5000;
 
@@ -16,19 +22,20 @@ let show = () => {};
 
 // Resolves when the stream is open: what is asked from then on misses nothing. `refused` is
 // called when the server doesn't take it back: browsers don't try again by themselves then.
-export function begin(status, refused) {
+export function begin(status, refused, admin) {
   end();
   show = status;
   show("Connecting …", false);
   return new Promise((resolve) => {
-    connect(refused, resolve);
+    connect(refused, admin, resolve);
     // Without a stream the figures are still to be had.
     setTimeout(resolve, 3000);
   });
 }
 
-function connect(refused, opened) {
-  source = new EventSource("/api/events?category=workflow&category=conversation&category=alert&category=analytics");
+function connect(refused, admin, opened) {
+  const categories = ["workflow", "conversation", "alert", "analytics", ...(admin ? ["security"] : [])];
+  source = new EventSource(`/api/events?${categories.map((name) => `category=${name}`).join("&")}`);
   let lost = false;
   source.onerror = () => {
     lost = true;
@@ -36,7 +43,7 @@ function connect(refused, opened) {
     show(over ? "Not live" : "Reconnecting …", false);
     if (!over) return;
     // What is missed until then is read anew.
-    again = setTimeout(connect, RETRY_MS, refused, () => tell("reset", {}));
+    again = setTimeout(connect, RETRY_MS, refused, admin, () => tell("reset", {}));
     refused();
   };
   source.onopen = () => {
@@ -45,6 +52,7 @@ function connect(refused, opened) {
     if (lost) tell("reset", {});
     lost = false;
   };
+  for (const type of DOOR) source.addEventListener(type, () => tell("door", {}));
   for (const type of TYPES) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
   source.addEventListener("reset", () => tell("reset", {}));
   source.addEventListener("position", opened, { once: true });

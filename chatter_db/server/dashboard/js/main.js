@@ -35,7 +35,7 @@ async function enter(me) {
   admin = me.role === "admin";
   byId("nav-security").hidden = !admin;
   for (const id of ["nav", "live", "who"]) byId(id).hidden = false;
-  await begin(status, refused);
+  await begin(status, refused, admin);
   addEventListener("hashchange", route);
   route();
 }

@@ -48,7 +48,7 @@ export function overview(root, admin) {
     problem, body,
   );
   load();
-  const stop = listen(soon);
+  const stop = listen((type) => type !== "door" && soon());
   // A chart that was drawn for another width has letters of another size.
   const resized = throttled(draw, 300);
   addEventListener("resize", resized);

@@ -1,7 +1,7 @@
 // For admins: alerts, and what happened at the door.
 
 import { ask } from "./api.js";
-import { card, el, table } from "./dom.js";
+import { card, el, redraw, table } from "./dom.js";
 import { moment } from "./format.js";
 import { listen, retrying, throttled } from "./live.js";
 
@@ -12,7 +12,7 @@ export function security(root) {
     try {
       const [alerts, events] = await Promise.all([ask("/api/security/alerts?limit=50"), ask("/api/security/events?limit=100")]);
       again.over();
-      body.replaceChildren(
+      redraw(body,
         card("w12", "Alerts", table(alerts.items, [
           ["when", (r) => moment(r.created_at)], ["rule", (r) => r.rule_name], ["whom", (r) => `${r.subject.replace("_", " ")} ${r.subject_value}`, "name"],
           ["severity", (r) => severity(r.severity)], ["events", (r) => String(r.events), "n"],
@@ -29,7 +29,7 @@ export function security(root) {
   const soon = throttled(load, 2000);
   const again = retrying(soon, body);
   load();
-  return listen((type) => (type === "alert_raised" || type === "reset") && soon());
+  return listen((type) => (type === "door" || type === "alert_raised" || type === "reset") && soon());
 }
 
 const severity = (name) => el("span", { class: `tag ${name}` }, name);
