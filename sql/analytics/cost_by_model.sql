@@ -15,6 +15,7 @@ select
   sum(u.failed_calls)::bigint as failed_calls,
   sum(u.prompt_tokens)::bigint as prompt_tokens,
   sum(u.completion_tokens)::bigint as completion_tokens,
+  sum(u.total_tokens)::bigint as total_tokens,
   analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_between(

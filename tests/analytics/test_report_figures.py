@@ -63,9 +63,9 @@ async def test_every_figure_is_in_its_column(chatter: Chatter, books: Books) -> 
             whole,
             [{"hour": datetime(2026, 3, 1, 9), **total, "calls": 4, "cost": calls["cost"]}],
         ),
-        ("cost_by_model", whole, [{**named, "failed_calls": 3, **tokens, **calls}]),
+        ("cost_by_model", whole, [{**named, "failed_calls": 3, **tokens, **total, **calls}]),
         ("cost_by_provider", whole, [{"provider": "openai", **total, **calls}]),
-        ("cost_by_user", whole, [{"user": "ada", **tokens, **calls}]),
+        ("cost_by_user", whole, [{"user": "ada", **tokens, **total, **calls}]),
         (
             "cost_by_workflow",
             whole,

@@ -123,3 +123,20 @@ async def test_names_of_any_kind_break_and_hide_nothing(
             await fits(page)
             for name in await page.locator(".list b").all_inner_texts():
                 assert name.strip()
+
+
+async def test_tokens_are_the_provider_s_total_everywhere(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id)
+    # Gemini's thoughts, or a total that is all that is known.
+    call = {"model_used": "m", "cost": "1"}
+    books.message(talk, prompt_tokens=100, completion_tokens=20, total_tokens=150, **call)
+    books.message(talk, total_tokens=50, **call)
+    async with signed_in(browser, site.address, "root") as page:
+        await expect(page.locator("[data-tile='Spent today'] small")).to_have_text("200 tokens")
+        for heading in ("Models", "Users", "Dearest conversations"):
+            card = page.locator(".card").filter(has=page.get_by_role("heading", name=heading))
+            await expect(card.get_by_role("cell", name="200", exact=True)).to_have_count(1)

@@ -95,7 +95,7 @@ function cards(told, redraw, width) {
     stack(
       card("", "Models", table(told.models, [
         ["model", (r) => shared(named(r, told.models), Number(r.cost) / (total || 1)), "name"],
-        ["calls", (r) => number(r.calls), "n"], ["tokens", (r) => brief(r.prompt_tokens + r.completion_tokens), "n"],
+        ["calls", (r) => number(r.calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
         ["cost", (r) => money(r.cost), "n"]])),
       dearest,
     ),
@@ -103,7 +103,7 @@ function cards(told, redraw, width) {
       running,
       card("", "Users", table(told.users, [
         ["user", (r) => r.user, "name"], ["calls", (r) => number(r.calls), "n"],
-        ["tokens", (r) => brief(r.prompt_tokens + r.completion_tokens), "n"], ["cost", (r) => money(r.cost), "n"]])),
+        ["tokens", (r) => brief(r.total_tokens), "n"], ["cost", (r) => money(r.cost), "n"]])),
       card("", "Workflows", table(told.workflows, [
         ["workflow", (r) => r.workflow_name || "outside of a run", "name"], ["calls", (r) => number(r.calls), "n"],
         ["cost", (r) => money(r.cost), "n"]])),
