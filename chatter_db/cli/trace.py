@@ -77,8 +77,14 @@ def _row(step: "Step", began: datetime) -> tuple[Any, ...]:
         ""
         if step.prompt_tokens is None and step.completion_tokens is None
         else f"{_count(step.prompt_tokens)} + {_count(step.completion_tokens)}",
-        "" if step.cost is None else f"${step.cost:f}",
+        _cost(step),
     )
+
+
+def _cost(step: "Step") -> str:
+    if step.cost is not None:
+        return f"${step.cost:f}"
+    return "unknown" if step.step in ("workflow", "model call") else ""
 
 
 def _count(tokens: int | None) -> str:

@@ -140,3 +140,22 @@ async def test_tokens_are_the_provider_s_total_everywhere(
         for heading in ("Models", "Users", "Dearest conversations"):
             card = page.locator(".card").filter(has=page.get_by_role("heading", name=heading))
             await expect(card.get_by_role("cell", name="200", exact=True)).to_have_count(1)
+
+
+async def test_a_trace_says_what_is_unknown(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id)
+    run = books.execution(talk, correlation_id="story")
+    call = {"execution_id": run, "correlation_id": "story"}
+    books.message(talk, model_used="m", prompt_tokens=7, **call)
+    books.message(talk, role="user", content="Asked", **call)
+    async with signed_in(browser, site.address, "root") as page:
+        await visit(page, site.address, f"chat/{talk}")
+        await page.get_by_role("button", name="trace").click()
+        steps = page.locator(".trace tbody tr")
+        for step, cost in (("workflow", "unknown"), ("model call", "unknown"), ("user", "")):
+            row = steps.filter(has_text=step)
+            await expect(row.get_by_role("cell").last).to_have_text(cost)

@@ -202,6 +202,9 @@ function toggleTrace(button, shown, id) {
   readTrace(box);
 }
 
+// Steps that have a cost, if an unknown one.
+const PAID = new Set(["workflow", "model call"]);
+
 async function readTrace(box) {
   try {
     const told = await ask(`/api/trace/${encodeURIComponent(box.dataset.of)}`);
@@ -210,6 +213,6 @@ async function readTrace(box) {
       ["step", (s) => `${s.step} ${s.name ?? ""}`], ["status", (s) => s.status],
       ["at", (s) => milliseconds(new Date(s.began_at) - began), "n"], ["took", (s) => milliseconds(s.duration_ms), "n"],
       ["tokens", (s) => s.prompt_tokens === null && s.completion_tokens === null ? "" : `${brief(s.prompt_tokens)} + ${brief(s.completion_tokens)}`, "n"],
-      ["cost", (s) => s.cost === null ? "" : money(s.cost), "n"]]));
+      ["cost", (s) => s.cost === null && !PAID.has(s.step) ? "" : money(s.cost), "n"]]));
   } catch (error) { box.textContent = error.message; }
 }
