@@ -118,7 +118,7 @@ def _source(url: str | None, variable: str | None) -> str | None:
 def _print(report: "AdoptReport") -> None:
     from rich.markup import escape
 
-    from chatter_db.cli.tables import console, counted, show
+    from chatter_db.cli.tables import amount, console, counted, show
 
     out = console(highlight=False)
     found = report.found
@@ -140,7 +140,7 @@ def _print(report: "AdoptReport") -> None:
         ("conversations whose totals had drifted", found.drifted),
     )
     out.print(counted(title, counts))
-    out.print(f"{found.messages:,} messages in {report.seconds:.2f} s.")
+    out.print(f"{amount(found.messages, 'message')} in {report.seconds:.2f} s.")
     if report.ignored_columns:
         names = escape(", ".join(report.ignored_columns))
         out.print(f"Columns of the messages without a meaning here: {names}.")

@@ -40,13 +40,13 @@ def _rows(connection: Any, statement: Any) -> list[dict[str, Any]]:
 
 
 def _report(title: str, mend: str, rows: list[dict[str, Any]]) -> None:
-    from chatter_db.cli.tables import console, show
+    from chatter_db.cli.tables import amount, console, show
 
     out = console()
     if not rows:
         out.print(f"[green]good[/]   {title}", soft_wrap=True)
         return
-    out.print(f"[red]wrong[/]  {title} {len(rows)} row(s) differ:", soft_wrap=True)
+    out.print(f"[red]wrong[/]  {title} Not so in {amount(len(rows), 'row')}:", soft_wrap=True)
     # Digit for digit: what differs may be the last one.
     shown = [
         ["" if value is None else str(value) for value in row.values()]

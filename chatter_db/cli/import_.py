@@ -132,7 +132,7 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
 def _print(report: "ImportReport") -> None:
     from rich.markup import escape
 
-    from chatter_db.cli.tables import console, counted
+    from chatter_db.cli.tables import amount, console, counted
 
     out = console(highlight=False)
     title = "What would be booked (dry run)" if report.dry_run else "Booked"
@@ -149,7 +149,7 @@ def _print(report: "ImportReport") -> None:
         ("cost, US dollars", report.cost),
     )
     out.print(counted(title, counts))
-    out.print(f"{report.rows_read:,} rows in {report.seconds:.2f} s.")
+    out.print(f"{amount(report.rows_read, 'row')} in {report.seconds:.2f} s.")
     for remark in _remarks(report):
         out.print(f"[yellow]{remark}[/]")
     if report.ignored_columns:
@@ -157,7 +157,8 @@ def _print(report: "ImportReport") -> None:
     for bad in report.bad_lines:
         out.print(f"[red]skipped[/] {escape(str(bad))}")
     if report.rejected > len(report.bad_lines):
-        out.print(f"... and {report.rejected - len(report.bad_lines):,} more bad lines.")
+        more = amount(report.rejected - len(report.bad_lines), "more bad line")
+        out.print(f"... and {more}.")
 
 
 def _remarks(report: "ImportReport") -> Iterator[str]:

@@ -111,7 +111,7 @@ def reprice(
 
     from chatter_db import repricing
     from chatter_db.cli.books import connected, errors, migrated_url
-    from chatter_db.cli.tables import plain
+    from chatter_db.cli.tables import amount, plain
 
     with migrated_url() as url, connected(url) as connection:
         if as_list:
@@ -144,7 +144,9 @@ def reprice(
                     connection, selection, reason=reason or "", trial=dry_run, progress=show
                 )
     if undo is not None:
-        told = f"{undone:,} calls put back. What was changed again since then stays as it is."
+        told = (
+            f"{amount(undone, 'call')} put back. What was changed again since then stays as it is."
+        )
         typer.echo(json.dumps({"undone": undone}) if as_json else told)
     elif as_json:
         typer.echo(json.dumps(_as_json(outcome), default=plain))
@@ -184,6 +186,8 @@ def _as_json(outcome: "Repriced") -> dict[str, Any]:
 
 
 def _print_outcome(outcome: "Repriced") -> None:
+    from chatter_db.cli.tables import amount
+
     rows = [
         {
             "provider": provider,
@@ -201,11 +205,10 @@ def _print_outcome(outcome: "Repriced") -> None:
     if outcome.id is None:
         typer.echo("\nNothing was changed.")
     elif outcome.priced:
-        typer.echo(
-            f"\n{outcome.priced:,} calls priced. To undo: chatter reprice --undo {outcome.id}"
-        )
+        priced = amount(outcome.priced, "call")
+        typer.echo(f"\n{priced} priced. To undo: chatter reprice --undo {outcome.id}")
     if outcome.changed_meanwhile:
-        typer.echo(f"{outcome.changed_meanwhile:,} calls were changed meanwhile and left alone.")
+        typer.echo(f"Changed meanwhile and left alone: {outcome.changed_meanwhile:,}.")
 
 
 def _print(rows: list[dict[str, Any]], nothing: str) -> None:

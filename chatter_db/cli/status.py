@@ -84,36 +84,38 @@ def _print(facts: dict[str, Any]) -> None:
         out.print(f"Not for this login to see: {'; '.join(facts['hidden'])}.")
     if facts.get("worker_missing"):
         out.print(
-            f"[yellow]No worker for a minute; {facts['deltas_waiting']:,} changes wait to be "
-            "folded. Figures stay exact, but get slower. Run chatter serve or chatter worker.[/]"
+            f"[yellow]No worker for a minute; changes that wait to be folded: "
+            f"{facts['deltas_waiting']:,}. Figures stay exact, but get slower. Run chatter serve "
+            "or chatter worker.[/]"
         )
     if facts["spooled_records"]:
         out.print(
-            f"[yellow]{facts['spooled_records']:,} records ({facts['spooled_bytes']:,} bytes) wait "
-            f"in {escape(facts['spool'])}. The process that wrote them books them as soon as it "
-            "can; if it has died, your application does when it starts again, or chatter serve.[/]"
+            f"[yellow]Records that wait in {escape(facts['spool'])}: {facts['spooled_records']:,} "
+            f"({facts['spooled_bytes']:,} bytes). The process that wrote them books them as soon "
+            "as it can; if it has died, your application does when it starts again, or chatter "
+            "serve.[/]"
         )
     for other in facts["spooled_elsewhere"]:
         out.print(
-            f"[yellow]{other['records']:,} records wait for {escape(other['database'])} in "
-            f"{escape(other['spool'])}. If that is this database under an earlier address, and "
-            "nobody writes there any more, move its .jsonl files to "
+            f"[yellow]Records that wait for {escape(other['database'])} in "
+            f"{escape(other['spool'])}: {other['records']:,}. If that is this database under an "
+            "earlier address, and nobody writes there any more, move its .jsonl files to "
             f"{escape(facts['spool'] or 'the spool of this one')}, and start your application.[/]"
         )
     if facts["refused_records"]:
         out.print(
-            f"[yellow]{facts['refused_records']:,} records that Postgres refused, or that could "
-            f"not be read, are in {escape(facts['refused'])}, as they were: booked in reduced "
-            "form, if at all (metadata ->> 'reduced' of the message says why). Once the cause is "
-            "mended, chatter rebook books them.[/]"
+            f"[yellow]Records that Postgres refused, or that could not be read: "
+            f"{facts['refused_records']:,}, in {escape(facts['refused'])}, as they were: booked in "
+            "reduced form, if at all (metadata ->> 'reduced' of the message says why). Once the "
+            "cause is mended, chatter rebook books them.[/]"
         )
     if facts.get("unpriced_calls"):
         out.print(
-            f"[yellow]{facts['unpriced_calls']:,} model calls have no known price and are not in "
+            f"[yellow]Model calls of unknown price: {facts['unpriced_calls']:,}. They are not in "
             "the cost.[/]"
         )
     if facts.get("unknown_usage"):
         out.print(
-            f"[yellow]{facts['unknown_usage']:,} model calls reported no usage: their tokens are "
-            "unknown, not zero.[/]"
+            f"[yellow]Model calls that reported no usage: {facts['unknown_usage']:,}. Their tokens "
+            "are unknown, not zero.[/]"
         )

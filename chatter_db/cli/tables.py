@@ -60,6 +60,11 @@ def plain(value: Any) -> str:
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
+def amount(number: int, what: str) -> str:
+    """So many of them: 1 call, 2 calls."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def harmless(text: str) -> str:
     """What a user or a model wrote, without what a terminal would obey: \\x1b for Escape."""
     return text.translate(_CONTROLS)

@@ -45,7 +45,7 @@ def trace(
 def _print(told: "Trace") -> None:
     from rich.markup import escape
 
-    from chatter_db.cli.tables import console, show
+    from chatter_db.cli.tables import amount, console, show
 
     began = told.steps[0].began_at
     out = console()
@@ -56,9 +56,8 @@ def _print(told: "Trace") -> None:
         [_row(step, began) for step in told.steps],
         figures=figures,
     )
-    unpriced = (
-        f", and {told.unpriced_calls} call(s) of unknown price" if told.unpriced_calls else ""
-    )
+    calls = amount(told.unpriced_calls, "call")
+    unpriced = f", and {calls} of unknown price" if told.unpriced_calls else ""
     cost = "unknown cost" if told.cost is None else f"${told.cost:f}"
     out.print(f"{told.lasted.total_seconds() * 1000:,.0f} ms, {cost}{unpriced}")
 

@@ -159,3 +159,26 @@ async def test_a_trace_says_what_is_unknown(
         for step, cost in (("workflow", "unknown"), ("model call", "unknown"), ("user", "")):
             row = steps.filter(has_text=step)
             await expect(row.get_by_role("cell").last).to_have_text(cost)
+
+
+async def test_one_of_them_is_not_told_as_many(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id)
+    books.message(talk, model_used="m", prompt_tokens=1, completion_tokens=0, cost="1")
+    async with signed_in(browser, site.address, "root") as page:
+        note = page.locator("[data-tile='Spent today'] small")
+        await expect(note).to_have_text("1 token")
+        await visit(page, site.address, f"chat/{talk}")
+        totals = page.locator(".totals")
+        await expect(totals).to_contain_text("1 message1 prompt token0 completion tokens$1.00")
+        books.message(talk, model_used="m", total_tokens=1)
+        await expect(totals).to_contain_text("1 call of unknown price")
+        await expect(page.locator(".said")).to_contain_text("1 tokenunknown")
+        await visit(page, site.address, "")
+        await expect(note).to_have_text("1 call of unknown price is not in it")
+        for n in range(6):
+            books.message(talk, model_used=f"m{n}", cost="1")
+        await expect(page.locator(".legend li").last).to_have_text("1 other")

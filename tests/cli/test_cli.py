@@ -160,7 +160,7 @@ def test_status_shows_the_state(
     shown = chatter_command("status", url=url)
     assert shown.returncode == 0
     assert "1,234" in shown.stdout
-    assert "1 model calls have no known price" in shown.stdout
+    assert "Model calls of unknown price: 1." in shown.stdout
     db.execute(
         "insert into chatter.workflow_executions (workflow_name, started_at) "
         "select 'w', timestamptz '2026-03-01 09:00+00' + n * interval '1 hour' "

@@ -42,7 +42,7 @@ def test_records_of_a_killed_process_are_told_until_they_are_booked(
 ) -> None:
     before = facts(chatter_command, url)
     assert (before["spool"], before["spooled_records"], before["refused_records"]) == (None, 0, 0)
-    assert "records (" not in chatter_command("status", url=url).stdout
+    assert "Records that" not in chatter_command("status", url=url).stdout
     environment = {
         "CHATTER_DATABASE_URL": url,
         "CHATTER_SPOOL_DIR": str(spool_dir),
@@ -59,7 +59,8 @@ def test_records_of_a_killed_process_are_told_until_they_are_booked(
     files = list(Path(waiting["spool"]).glob(f"*{JOURNAL}"))
     assert waiting["spooled_bytes"] == sum(file.stat().st_size for file in files) > 0
     said = chatter_command("status", url=url).stdout
-    assert f"{waiting['spooled_records']} records" in said
+    told = f": {waiting['spooled_records']} ({waiting['spooled_bytes']:,} bytes)."
+    assert f"Records that wait in {waiting['spool']}{told}" in said
     assert waiting["spool"] in said and "chatter serve" in said
     # What is said to book them does: to open the books is enough.
     with Chatter.connect(url):
@@ -117,10 +118,8 @@ def test_refused_records_and_half_a_line(chatter_command: Run, url: str) -> None
     found = facts(chatter_command, url)
     assert (found["spooled_records"], found["refused_records"]) == (2, 1)
     assert found["refused"] == str(refused)
-    assert (
-        f"1 records that Postgres refused, or that could not be read, are in {refused}"
-        in chatter_command("status", url=url).stdout
-    )
+    shown = chatter_command("status", url=url).stdout
+    assert f"Records that Postgres refused, or that could not be read: 1, in {refused}" in shown
     spool.close()
 
 

@@ -124,7 +124,7 @@ def test_the_command_tells_what_is_unknown(
     books.message(books.conversation(), correlation_id=REQUEST, completion_tokens=1234)
     shown = chatter_command("trace", REQUEST, url=url).stdout
     assert re.search(r"\? \+ 1,234 +unknown\n", shown)
-    assert "0 ms, unknown cost, and 1 call(s) of unknown price" in shown
+    assert "0 ms, unknown cost, and 1 call of unknown price" in shown
 
 
 @ONE_SERVER

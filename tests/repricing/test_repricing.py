@@ -461,7 +461,7 @@ def test_the_commands(chatter_command: Run, url: str, books: Books) -> None:
     assert (told_["priced"], told_["models"][0]["after"]) == (1, "0.003")
     assert chatter_command("prices", "--missing", url=url).returncode == 0
     done = chatter_command("reprice", "--undo", told_["repricing"], url=url)
-    assert done.stdout.startswith("1 calls put back.")
+    assert done.stdout.startswith("1 call put back.")
     assert chatter_command("reprice", "--undo", "x", url=url).returncode == 2
 
 
@@ -481,4 +481,4 @@ def test_a_repricing_is_undone_by_how_its_id_begins(
         assert (done.returncode, "There is no repricing" in done.stderr) == (2, True)
     assert books.field("messages", message, "cost") == Decimal("0.003")
     done = chatter_command("reprice", "--undo", ids[0][: alike + 1].upper(), url=url)
-    assert done.stdout.startswith("1 calls put back.")
+    assert done.stdout.startswith("1 call put back.")

@@ -1,6 +1,7 @@
 // Stacked bars over time, in plain SVG, with the same numbers as a table beside.
 
 import { el, table } from "./dom.js";
+import { counted } from "./format.js";
 
 const HEIGHT = 230, BOTTOM = 24, TOP = 8, LETTER = 6.5;
 const COLOURS = 6; // the seventh is for the others
@@ -53,7 +54,7 @@ export function bars({ rows, steps, label, format, caption, width }) {
   const legend = named.map((key, place) =>
     el("li", {}, el("span", { class: `dot f${place}` }), key || "no model"));
   if (keys.length > named.length) {
-    legend.push(el("li", {}, el("span", { class: `dot f${COLOURS}` }), `${keys.length - named.length} others`));
+    legend.push(el("li", {}, el("span", { class: `dot f${COLOURS}` }), counted(keys.length - named.length, "other")));
   }
   return el("div", { class: "chart" }, svg, el("ul", { class: "legend" }, ...legend),
     el("details", {}, el("summary", {}, "As a table"),

@@ -2,7 +2,7 @@
 
 import { ask, stream } from "./api.js";
 import { el, redraw, said as tell, table } from "./dom.js";
-import { brief, counted, known, milliseconds, moment, money, number, words } from "./format.js";
+import { brief, counted, known, milliseconds, moment, money, number, plural, words } from "./format.js";
 import { listen, retrying, throttled } from "./live.js";
 
 // How many pages of the list are shown; it stays when another conversation is opened.
@@ -161,13 +161,14 @@ function conversation(page, id) {
 
 function drawTotals(totals, shown) {
   totals.replaceChildren(
-    part("messages", number(shown.message_count)), part("prompt tokens", number(shown.prompt_tokens)),
-    part("completion tokens", number(shown.completion_tokens)), part("cost", money(known(shown.total_cost, shown.unpriced_calls))),
-    ...(shown.unpriced_calls ? [part("calls of unknown price", number(shown.unpriced_calls))] : []),
+    several(shown.message_count, "message"), several(shown.prompt_tokens, "prompt token"),
+    several(shown.completion_tokens, "completion token"), part("cost", money(known(shown.total_cost, shown.unpriced_calls))),
+    ...(shown.unpriced_calls ? [part(`${plural(shown.unpriced_calls, "call")} of unknown price`, number(shown.unpriced_calls))] : []),
   );
 }
 
 const part = (name, value) => el("span", {}, el("b", {}, value), ` ${name}`);
+const several = (value, what) => part(plural(value, what), number(value));
 
 function message(row) {
   const kind = row.kind === "step" ? "step" : row.role;
@@ -190,7 +191,7 @@ function message(row) {
 
 function tokens(row) {
   if (row.prompt_tokens !== null || row.completion_tokens !== null) return `${brief(row.prompt_tokens)} + ${brief(row.completion_tokens)} tokens`;
-  return row.total_tokens === null ? "tokens unknown" : `${brief(row.total_tokens)} tokens`;
+  return row.total_tokens === null ? "tokens unknown" : counted(row.total_tokens, "token", brief);
 }
 
 function toggleTrace(button, shown, id) {

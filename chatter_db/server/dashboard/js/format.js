@@ -9,7 +9,8 @@ export const brief = (value) => (value == null ? "–" : Math.abs(value) < 10_00
 // The first text that has more than blanks.
 export const words = (...texts) => texts.find((text) => text?.trim());
 
-export const counted = (value, what) => `${number(value)} ${what}${value === 1 ? "" : "s"}`;
+export const plural = (value, what) => (Number(value) === 1 ? what : `${what}s`);
+export const counted = (value, what, format = number) => `${format(value)} ${plural(value, what)}`;
 
 export function money(value) {
   if (value == null) return "unknown";

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { bars } from "./charts.js";
 import { card, choice, el, redraw, said, table } from "./dom.js";
-import { brief, known, milliseconds, moment, money, number, percent, spent, sum, time, words, zone } from "./format.js";
+import { brief, counted, known, milliseconds, moment, money, number, percent, spent, sum, time, words, zone } from "./format.js";
 import { listen, retrying, throttled } from "./live.js";
 
 const RANGES = [["today", "Today"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
@@ -123,7 +123,7 @@ const stack = (...cards) => el("div", { class: "stack w6" }, ...cards);
 function spentTile(name, rows) {
   const unpriced = sum(rows, "unpriced_calls");
   return tile(name, money(spent(rows)),
-    unpriced ? `${number(unpriced)} calls of unknown price are not in it` : `${brief(sum(rows, "total_tokens"))} tokens`, unpriced > 0);
+    unpriced ? `${counted(unpriced, "call")} of unknown price ${unpriced === 1 ? "is" : "are"} not in it` : counted(sum(rows, "total_tokens"), "token", brief), unpriced > 0);
 }
 
 function tile(name, value, note, warn = false) {
