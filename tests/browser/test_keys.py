@@ -3,6 +3,7 @@
 from typing import Any
 
 import psycopg
+import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser.conftest import signed_in
@@ -66,3 +67,38 @@ async def test_the_skip_link_and_a_half_written_word_lead_nowhere_else(
         assert await focused(page) == "main"
         await expect(page.get_by_role("heading", level=1)).to_have_text("Chat")
         await expect(text).to_have_value("にほ")
+
+
+# What has the focus and lies below the bar at the top, wholly: its text.
+COVERED = """() => {
+  const focused = document.activeElement;
+  const shown = focused.matches(".choice input") ? focused.nextElementSibling : focused;
+  if (shown === document.body || shown.closest(".bar, .skip")) return null;
+  const bar = document.querySelector(".bar").getBoundingClientRect();
+  return shown.getBoundingClientRect().bottom <= bar.bottom ? shown.textContent : null;
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(360, 700), (1280, 400)])
+async def test_what_has_the_focus_is_not_covered(
+    browser: Browser,
+    site: Site,
+    admin: Person,
+    db: psycopg.Connection[Any],
+    width: int,
+    height: int,
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    for n in range(40):
+        talk = books.conversation(user_id=admin.identity.user_id, title=f"Talk {n}")
+        books.message(talk, model_used=f"m{n}", cost=n + 1)
+    viewport = {"width": width, "height": height}
+    async with signed_in(browser, site.address, "root", viewport=viewport) as page:
+        for path in ("", f"chat/{talk}"):
+            await visit(page, site.address, path)
+            await page.get_by_role("link", name=str(talk)[-12:] if not path else "Talk 0").focus()
+            await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+            for _ in range(60):
+                await page.keyboard.press("Shift+Tab")
+                assert await page.evaluate(COVERED) is None

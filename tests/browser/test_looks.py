@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from playwright.async_api import Browser, Page, expect
 
 from chatter_db.importing import import_file
 from tests.browser.conftest import people, signed_in
 from tests.server.conftest import PASSWORD, Person, Site
+from tests.sql.books import Books
 
 TRACE = Path(__file__).parents[2] / "chatter_db" / "demo" / "aider_trace.csv"
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 5
@@ -144,6 +146,20 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, site: Site, lived
     await context.close()
     async with signed_in(browser, site.address, "root", **phone) as page:
         await everywhere(page, site.address, lived_in, fits_all)
+
+
+async def test_a_figure_is_not_broken_in_two_on_a_phone(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    books.message(books.conversation(), model_used="m", cost="0.000097")
+    viewport = {"width": 360, "height": 740}
+    async with signed_in(browser, site.address, "root", viewport=viewport) as page:
+        spent = page.locator("[data-tile='Spent today'] b")
+        await expect(spent).to_have_text("$0.000097")
+        lines = "(e) => e.offsetHeight / parseFloat(getComputedStyle(e).lineHeight)"
+        assert round(await spent.evaluate(lines)) == 1
 
 
 async def test_every_text_can_be_read_in_the_light_and_in_the_dark(
