@@ -102,3 +102,32 @@ async def test_what_has_the_focus_is_not_covered(
             for _ in range(60):
                 await page.keyboard.press("Shift+Tab")
                 assert await page.evaluate(COVERED) is None
+
+
+async def test_what_is_seen_by_its_place_and_colour_is_said_too(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id)
+    books.message(talk, role="user", content="Asked")
+    books.message(talk, content="Answered", model_used="m", total_tokens=7, correlation_id="story")
+    async with signed_in(browser, site.address, "root") as page:
+        await page.get_by_text("Tokens", exact=True).click()
+        chart = page.get_by_role("img", name="Tokens over time, by model", exact=True)
+        await expect(chart).to_be_visible()
+        await visit(page, site.address, f"chat/{talk}")
+        await expect(page.locator(".said")).to_match_aria_snapshot(
+            """
+            - list:
+              - listitem:
+                - text: user
+                - paragraph: Asked
+              - listitem:
+                - text: assistant
+                - paragraph: Answered
+            """
+        )
+        trace = page.get_by_role("button", name="trace", expanded=False)
+        await trace.click()
+        await expect(page.get_by_role("button", name="trace", expanded=True)).to_be_visible()

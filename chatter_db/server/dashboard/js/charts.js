@@ -7,7 +7,7 @@ const HEIGHT = 230, BOTTOM = 24, TOP = 8, LETTER = 6.5;
 const COLOURS = 6; // the seventh is for the others
 
 // rows: { at, key, value }, the value null if it is unknown, which has no height; steps: every `at` of the axis, in order.
-export function bars({ rows, steps, label, format, caption, width }) {
+export function bars({ rows, steps, label, format, measure, width }) {
   const WIDTH = Math.max(300, width);
   const totals = new Map();
   for (const row of rows) totals.set(row.key, (totals.get(row.key) ?? 0) + row.value);
@@ -25,7 +25,7 @@ export function bars({ rows, steps, label, format, caption, width }) {
   const LEFT = 16 + LETTER * Math.max(...marks.map((mark) => format(mark).length));
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
   const wide = (WIDTH - LEFT) / steps.length;
-  const svg = el("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": caption });
+  const svg = el("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${measure} over time, by model` });
   for (const mark of marks) {
     svg.append(
       el("line", { class: "rule", x1: LEFT, x2: WIDTH, y1: y(mark), y2: y(mark) }),
@@ -58,7 +58,7 @@ export function bars({ rows, steps, label, format, caption, width }) {
   }
   return el("div", { class: "chart" }, svg, el("ul", { class: "legend" }, ...legend),
     el("details", {}, el("summary", {}, "As a table"),
-      table(rows, [["when", (r) => label(r.at)], ["model", (r) => r.key || "no model"], ["", (r) => format(r.value), "n"]])));
+      table(rows, [["when", (r) => label(r.at)], ["model", (r) => r.key || "no model"], [measure.toLowerCase(), (r) => format(r.value), "n"]])));
 }
 
 function niceCeiling(value) {

@@ -182,9 +182,9 @@ function message(row) {
   } else if (row.cost !== null) figures.append(el("span", {}, money(row.cost)));
   figures.append(el("time", { datetime: row.created_at }, moment(row.created_at)));
   if (row.status !== "completed") figures.append(el("span", { class: `tag ${row.status}` }, row.error_type ? `${row.status}: ${row.error_type}` : row.status));
-  const shown = el("li", { class: kind, "data-kind": row.kind }, el("p", {}, text), figures);
+  const shown = el("li", { class: kind, "data-kind": row.kind }, el("span", { class: "unseen" }, row.role), el("p", {}, text), figures);
   if (row.role === "assistant" && row.correlation_id) {
-    figures.append(el("button", { type: "button", onclick: (event) => toggleTrace(event.target, shown, row.correlation_id) }, "trace"));
+    figures.append(el("button", { type: "button", "aria-expanded": "false", onclick: (event) => toggleTrace(event.target, shown, row.correlation_id) }, "trace"));
   }
   return shown;
 }

@@ -7,6 +7,7 @@ import { brief, counted, known, milliseconds, moment, money, number, percent, sp
 import { listen, retrying, throttled } from "./live.js";
 
 const RANGES = [["today", "Today"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
+const MEASURES = [["cost", "Cost"], ["total_tokens", "Tokens"], ["calls", "Calls"]];
 const chosen = { range: "30d", measure: "cost" };
 let before = {};
 
@@ -73,7 +74,7 @@ function cards(told, redraw, width) {
     tile("Running now", number(told.running_count), told.running.length ? told.running[0].workflow_name : "all quiet"),
     el("section", { class: "card w12" },
       el("header", {}, el("h2", {}, "Over time, by model"),
-        choice("Measure", [["cost", "Cost"], ["total_tokens", "Tokens"], ["calls", "Calls"]], chosen.measure,
+        choice("Measure", MEASURES, chosen.measure,
           (measure) => { chosen.measure = measure; redraw(); })),
       chart(told, width)),
   ];
@@ -160,7 +161,8 @@ function chart(told, width) {
   const label = (step) => hourly ? `${step.slice(11, 13)}:00`
     : new Date(`${step.slice(0, 10)}T12:00`).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
   const steps = [...new Set(days.map(step))];
-  return bars({ rows, steps, label, format, width, caption: `${chosen.measure} over time, by model` });
+  const [, measure] = MEASURES.find(([value]) => value === chosen.measure);
+  return bars({ rows, steps, label, format, width, measure });
 }
 
 function week(day) {
