@@ -266,3 +266,31 @@ async def test_what_could_not_be_read_is_read_again_though_nothing_happens(
             await page.unroute_all()
             await expect(shown).to_contain_text(text)
             await expect(alert.locator("visible=true")).to_have_count(0)
+
+
+async def test_a_read_that_is_never_answered_holds_back_no_other(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id)
+    async with signed_in(browser, site.address, "root") as page:
+        await page.clock.install()
+        await page.reload()
+        await expect(tile(page, "Spent today")).to_have_text("$0.00")
+        asked, over = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            asked.set()
+            await over.wait()
+
+        await page.route("**/api/overview?*", hold)
+        books.message(talk, model_used="m", cost="1")
+        await asked.wait()
+        await page.clock.fast_forward(60_000)
+        told = "The server did not answer within a minute."
+        await expect(page.get_by_role("alert")).to_contain_text(told)
+        over.set()
+        await page.unroute_all(behavior="ignoreErrors")
+        await page.clock.fast_forward(5000)
+        await expect(tile(page, "Spent today")).to_have_text("$1.00")

@@ -1,5 +1,7 @@
 // The server's JSON, with its problems as errors.
 
+const PATIENCE_MS = 60_000;
+
 export class Problem extends Error {
   constructor(status, body) {
     super(body?.detail ?? `The server answered ${status}.`);
@@ -8,13 +10,19 @@ export class Problem extends Error {
 }
 
 export async function ask(path, { method = "GET", body, headers = {} } = {}) {
-  const response = await fetch(path, {
-    method,
-    headers: body === undefined ? headers : { "Content-Type": "application/json", ...headers },
-    body: body === undefined ? undefined : JSON.stringify(body),
-  });
-  if (!response.ok) throw await problem(response);
-  return response.status === 204 ? null : response.json();
+  const patience = new AbortController();
+  // A read without an answer is asked again; what is written may have been done.
+  const timer = method === "GET" ? setTimeout(() => patience.abort(new Error("The server did not answer within a minute.")), PATIENCE_MS) : null;
+  try {
+    const response = await fetch(path, {
+      method,
+      headers: body === undefined ? headers : { "Content-Type": "application/json", ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: patience.signal,
+    });
+    if (!response.ok) throw await problem(response);
+    return response.status === 204 ? null : await response.json();
+  } finally { clearTimeout(timer); }
 }
 
 // The events of a streamed answer, as they come: { event, data }.
