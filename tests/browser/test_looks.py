@@ -153,13 +153,25 @@ async def test_a_figure_is_not_broken_in_two_on_a_phone(
 ) -> None:
     await site.accounts.set_password(admin.identity.user_id, PASSWORD)
     books = Books(db)
-    books.message(books.conversation(), model_used="m", cost="0.000097")
+    talk = books.conversation()
+    books.message(talk, model_used="m", cost="0.000097")
+    first = books.value("select now() - interval '42 days'")
+    books.message(talk, model_used="m", cost="0.000097", created_at=first)
     viewport = {"width": 360, "height": 740}
     async with signed_in(browser, site.address, "root", viewport=viewport) as page:
         spent = page.locator("[data-tile='Spent today'] b")
         await expect(spent).to_have_text("$0.000097")
         lines = "(e) => e.offsetHeight / parseFloat(getComputedStyle(e).lineHeight)"
         assert round(await spent.evaluate(lines)) == 1
+        # Nor is a date at the edge of the chart cut off.
+        await page.get_by_text("All", exact=True).click()
+        await expect(page.locator(".chart svg g")).to_have_count(43)
+        cut = """(svg) => [...svg.querySelectorAll("text")].map((e) => e.getBoundingClientRect())
+          .filter((r) => r.right > svg.getBoundingClientRect().right + 1).length"""
+        for width in range(360, 420, 8):
+            await page.set_viewport_size({"width": width, "height": 740})
+            await page.wait_for_timeout(500)
+            assert await page.locator(".chart svg").evaluate(cut) == 0
 
 
 async def test_every_text_can_be_read_in_the_light_and_in_the_dark(

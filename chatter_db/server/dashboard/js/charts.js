@@ -48,7 +48,12 @@ export function bars({ rows, steps, label, format, measure, width }) {
       reached += row.value;
     }
     svg.append(group);
-    if (place % every === 0) svg.append(el("text", { x: x + wide / 2, y: HEIGHT - 6, "text-anchor": "middle" }, label(step)));
+    if (place % every === 0) {
+      // One at the edge ends there.
+      const cut = x + wide / 2 + LETTER * label(step).length > WIDTH;
+      const at = cut ? { x: WIDTH, "text-anchor": "end" } : { x: x + wide / 2, "text-anchor": "middle" };
+      svg.append(el("text", { ...at, y: HEIGHT - 6 }, label(step)));
+    }
   });
 
   const legend = named.map((key, place) =>
