@@ -22,6 +22,7 @@ def rebook(
     """
     from chatter_db.cli.books import migrated_url
     from chatter_db.cli.spooled import spooled
+    from chatter_db.cli.tables import amount
 
     with migrated_url() as url:
         before = spooled(url)["refused_records"]
@@ -32,11 +33,11 @@ def rebook(
         told = {"booked_records": before - left, "refused_records": left, "refused": file}
         typer.echo(json.dumps(told))
         return
-    typer.echo(f"{before - left:,} records booked.")
+    typer.echo(f"{amount(before - left, 'record')} booked.")
     if left:
         typer.echo(
-            f"{left:,} stay in {file}: refused again, not to be read by this version, or in the "
-            "books in reduced form."
+            f"Refused again, not to be read by this version, or in the books in reduced form: "
+            f"{left:,}, in {file}."
         )
 
 

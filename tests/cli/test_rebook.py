@@ -56,7 +56,7 @@ def test_what_a_restore_had_no_run_for_is_booked_once_that_is_back(
         told = rebook(chatter_command, url)
         assert told == {"booked_records": 0, "refused_records": 6, "refused": str(aside)}
         assert "chatter rebook" in chatter_command("status", url=url).stdout
-        assert f"6 stay in {aside}" in chatter_command("rebook", url=url).stdout
+        assert f"form: 6, in {aside}" in chatter_command("rebook", url=url).stdout
         writer.submit([gone]).result(timeout=20)
         for booked in (3, 0):
             told = rebook(chatter_command, url)
