@@ -15,8 +15,8 @@ select
   sum(u.cache_write_tokens)::bigint as cache_write_tokens,
   round(sum(u.cache_read_tokens) / nullif(sum(u.prompt_tokens), 0), 4) as read_share
 from analytics.usage_between(
-    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+    analytics.moment(:'since', :'time_zone'),
+    analytics.moment(:'until', :'time_zone')
   ) as u
 group by u.provider, u.model
 having sum(u.cache_read_tokens) <> 0 or sum(u.cache_write_tokens) <> 0

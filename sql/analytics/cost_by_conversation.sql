@@ -21,8 +21,9 @@ select
   count(*) filter (where m.model_call and m.cost is null) as unpriced_calls
 from chatter.messages as m
   join chatter.conversations as c on c.id = m.conversation_id
-where m.created_at >= (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')
-  and m.created_at < (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+-- Subselects, because it would be worked out for every row.
+where m.created_at >= (select analytics.moment(:'since', :'time_zone'))
+  and m.created_at < (select analytics.moment(:'until', :'time_zone'))
 group by m.conversation_id, c.external_id
 order by cost desc nulls last, calls desc, m.conversation_id
 limit :'limit'::bigint;

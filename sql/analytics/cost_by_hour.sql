@@ -13,8 +13,8 @@ select
   sum(u.total_tokens)::bigint as total_tokens,
   analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
 from analytics.usage_steps(
-    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone'),
+    analytics.moment(:'since', :'time_zone'),
+    analytics.moment(:'until', :'time_zone'),
     :'time_zone', 'hour'
   ) as u
 group by 1

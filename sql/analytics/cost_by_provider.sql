@@ -14,8 +14,8 @@ select
   analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_between(
-    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+    analytics.moment(:'since', :'time_zone'),
+    analytics.moment(:'until', :'time_zone')
   ) as u
 group by u.provider
 having sum(u.calls) <> 0 or sum(u.cost) <> 0

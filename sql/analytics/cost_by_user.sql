@@ -18,8 +18,8 @@ select
   analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.user_totals(
-    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+    analytics.moment(:'since', :'time_zone'),
+    analytics.moment(:'until', :'time_zone')
   ) as u
   left join chatter.users as p on p.id = u.user_id
 group by u.user_id, p.external_id

@@ -15,8 +15,8 @@ select
   sum(u.total_tokens)::bigint as total_tokens,
   analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
 from analytics.usage_between(
-    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+    analytics.moment(:'since', :'time_zone'),
+    analytics.moment(:'until', :'time_zone')
   ) as u
 group by u.workflow_name
 having sum(u.messages) <> 0

@@ -20,7 +20,8 @@ from chatter.workflow_executions as e
     where m.execution_id = e.id and m.model_call and m.cost is null
   ) as k
 where e.status in ('failed', 'cancelled', 'abandoned')
-  and e.started_at >= (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')
-  and e.started_at < (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+  -- Subselects, because it would be worked out for every row.
+  and e.started_at >= (select analytics.moment(:'since', :'time_zone'))
+  and e.started_at < (select analytics.moment(:'until', :'time_zone'))
 group by 1, 2, 3
 order by cost desc nulls last, executions desc, 1, 2, 3;

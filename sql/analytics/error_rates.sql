@@ -13,8 +13,8 @@
 with calls as (
   select u.provider, u.model, sum(u.calls)::bigint as calls
   from analytics.usage_between(
-      (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-      (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+      analytics.moment(:'since', :'time_zone'),
+      analytics.moment(:'until', :'time_zone')
     ) as u
   group by u.provider, u.model
 ),
@@ -30,17 +30,16 @@ failures as (
   from chatter.messages as m
   where m.model_call
     and m.status <> 'completed'
+    -- Subselects, because it would be worked out for every row.
     and m.created_at >= (
-      analytics.quarter_hour(
-        (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')
-          + interval '15 minutes' - interval '1 microsecond'
-      )
+      select analytics.quarter_hour(
+          analytics.moment(:'since', :'time_zone') + interval '15 minutes' - interval '1 microsecond'
+        )
     )
     and m.created_at < (
-      analytics.quarter_hour(
-        (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
-          + interval '15 minutes' - interval '1 microsecond'
-      )
+      select analytics.quarter_hour(
+          analytics.moment(:'until', :'time_zone') + interval '15 minutes' - interval '1 microsecond'
+        )
     )
   group by 1, 2
 )

@@ -20,16 +20,16 @@ select
 from (
   select distinct date_trunc('month', u.bucket at time zone :'time_zone') as month
   from analytics.usage_steps(
-      (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-      (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone'),
+      analytics.moment(:'since', :'time_zone'),
+      analytics.moment(:'until', :'time_zone'),
       :'time_zone', 'day'
     ) as u
 ) as m
   cross join lateral analytics.user_usage(
-    greatest(m.month at time zone :'time_zone', (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone')),
+    greatest(analytics.moment(m.month::text, :'time_zone'), analytics.moment(:'since', :'time_zone')),
     least(
-      (m.month + interval '1 month') at time zone :'time_zone',
-      (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+      analytics.moment((m.month + interval '1 month')::text, :'time_zone'),
+      analytics.moment(:'until', :'time_zone')
     )
   ) as u
   left join chatter.users as p on p.id = u.user_id

@@ -21,8 +21,8 @@ from (
   from (
     select l.provider, l.model, l.measure, l.bin, sum(l.calls) as calls
     from analytics.latency_between(
-        (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-        (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+        analytics.moment(:'since', :'time_zone'),
+        analytics.moment(:'until', :'time_zone')
       ) as l
     group by l.provider, l.model, l.measure, l.bin
     having sum(l.calls) <> 0

@@ -23,8 +23,8 @@ from (
   from (
     select t.tool_name, t.status, t.bin, sum(t.calls) as calls, sum(t.duration_ms) as duration_ms
     from analytics.tools_between(
-        (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-        (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+        analytics.moment(:'since', :'time_zone'),
+        analytics.moment(:'until', :'time_zone')
       ) as t
     group by t.tool_name, t.status, t.bin
     having sum(t.calls) <> 0

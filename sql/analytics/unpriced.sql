@@ -13,8 +13,8 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls,
   sum(u.unknown_usage)::bigint as unknown_usage
 from analytics.usage_between(
-    (analytics.local_time(:'since', :'time_zone') at time zone :'time_zone'),
-    (analytics.local_time(:'until', :'time_zone') at time zone :'time_zone')
+    analytics.moment(:'since', :'time_zone'),
+    analytics.moment(:'until', :'time_zone')
   ) as u
 group by u.provider, u.model
 having sum(u.unpriced_calls) <> 0 or sum(u.unknown_usage) <> 0

@@ -244,6 +244,32 @@ $$;
 comment on function analytics.local_time(text, text) is
   'A local time of a time zone: now, today, yesterday, tomorrow there, or a time as it is written.';
 
+-- Where clocks are set back over midnight that comes twice (Havana, the Azores), and Postgres takes
+-- the second: the day begins with the first. PL/pgSQL, because it is planned once a session.
+create function analytics.moment(p_time text, p_time_zone text) returns timestamptz
+language plpgsql stable
+as $$
+declare
+  v_local timestamp := analytics.local_time(p_time, p_time_zone);
+  v_at timestamptz := v_local at time zone p_time_zone;
+  v_before timestamptz := v_at - interval '3 hours';
+  v_first timestamptz;
+begin
+  if lower(p_time) = 'now' then
+    return now();
+  end if;
+  -- If the clocks went on as they did before.
+  v_first := v_before + (v_local - (v_before at time zone p_time_zone));
+  if v_first < v_at and v_first at time zone p_time_zone = v_local then
+    return v_first;
+  end if;
+  return v_at;
+end
+$$;
+
+comment on function analytics.moment(text, text) is
+  'When it is a local time (see analytics.local_time) in a time zone; the first time, if it comes twice there.';
+
 -- Of calls without any known price the sum is 0, which is no cost. What other calls of the same
 -- line cost is told, beside the number of those that have none.
 create function analytics.known_cost(p_cost numeric, p_calls numeric, p_unpriced_calls numeric)

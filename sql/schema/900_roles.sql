@@ -181,7 +181,7 @@ begin
       execute pg_catalog.format(
         'grant execute on function chatter.clock(), analytics.latency_bin(double precision), '
         'analytics.bin_ms(smallint), analytics.quarter_hour(timestamptz), '
-        'analytics.local_time(text, text), '
+        'analytics.local_time(text, text), analytics.moment(text, text), '
         'analytics.known_cost(numeric, numeric, numeric), '
         'analytics.user_usage(timestamptz, timestamptz), '
         'analytics.user_totals(timestamptz, timestamptz), '

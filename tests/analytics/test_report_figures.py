@@ -189,6 +189,32 @@ async def test_a_bill_is_of_the_months_of_its_time_zone(chatter: Chatter, books:
     ]
 
 
+async def test_a_midnight_that_comes_twice_begins_a_day_once(
+    chatter: Chatter, books: Books
+) -> None:
+    """In Havana November began at 4:00 UTC, and an hour later once more."""
+    talk = books.conversation(user_id=books.user("ada"))
+    for cost, hour, minute in ((1, 3, 59), (2, 4, 0), (4, 4, 59), (8, 5, 0)):
+        moment = at(1, hour, minute, month=11)
+        books.message(talk, model_used="gpt-4o", cost=cost, created_at=moment)
+        run = books.execution(talk, started_at=moment, status="failed", finished_at=at(2, month=11))
+        books.message(talk, execution_id=run, cost=cost * 16, created_at=at(1))
+    before = {"since": "2026-10-31", "until": "2026-11-01", "time_zone": "America/Havana"}
+    november = {"since": "2026-11-01", "until": "2026-12-01", "time_zone": "America/Havana"}
+    for period, cost in ((before, 1), (november, 14)):
+        for name in (
+            *("cost_by_day", "cost_by_hour", "cost_by_conversation", "cost_by_model"),
+            *("cost_by_provider", "cost_by_user", "cost_by_workflow", "monthly_bill"),
+            "usage_by_time",
+        ):
+            found = await told(chatter, name, **period)
+            assert sum(row["cost"] for row in found) == cost, name
+        [failed] = await told(chatter, "cost_of_failures", **period)
+        assert failed["cost"] == cost * 16
+    bill = await told(chatter, "monthly_bill", since="2026-10-01", time_zone="America/Havana")
+    assert [(row["month"].month, row["cost"]) for row in bill] == [(10, 1), (11, 14)]
+
+
 async def test_an_unknown_cost_is_not_0(chatter: Chatter, books: Books) -> None:
     ada = books.user("ada")
     talk = books.conversation(user_id=ada)

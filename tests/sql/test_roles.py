@@ -136,6 +136,7 @@ ANALYTICS = {"latency_bin(double precision)", "bin_ms(smallint)"} | {
     "user_totals(timestamp with time zone, timestamp with time zone)",
     "tools_between(timestamp with time zone, timestamp with time zone)",
     "local_time(text, text)",
+    "moment(text, text)",
     "known_cost(numeric, numeric, numeric)",
     "usage_between(timestamp with time zone, timestamp with time zone)",
     "latency_between(timestamp with time zone, timestamp with time zone)",

@@ -241,3 +241,47 @@ def test_a_chart_by_hour_reads_the_coarser_rollup_that_is_exact(
     until = datetime(2026, 3, 31, tzinfo=UTC)
     midnight = books.value("select %s at time zone 'UTC' at time zone %s", until, zone)
     assert books.value(asked, since, zone, midnight, zone) == grain
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        *("UTC", "America/New_York", "America/Havana", "Atlantic/Azores", "Asia/Beirut"),
+        *("Australia/Lord_Howe", "America/Santiago", "Asia/Kathmandu"),
+    ],
+)
+def test_a_local_time_is_the_first_moment_that_has_it(books: Books, zone: str) -> None:
+    """Or, if the clocks skip it, the moment at which they do."""
+    wrong = books.rows(
+        """
+        with moments as (
+          select z.zone, m.at at time zone z.zone as local, min(m.at) as first
+          from (values (%s)) as z (zone)
+            cross join generate_series(
+              '2026-01-01 00:00+00'::timestamptz, '2027-01-01 00:00+00', '15 minutes'
+            ) as m (at)
+          group by 1, 2
+        )
+        select l.local, analytics.moment(l.local::text, z.zone), m.first
+        from (select distinct m.zone from moments as m) as z
+          cross join generate_series(
+            '2026-01-02 00:00'::timestamp, '2026-12-30 00:00', '15 minutes'
+          ) as l (local)
+          left join moments as m on m.local = l.local
+        where analytics.moment(l.local::text, z.zone)
+          <> coalesce(m.first, l.local at time zone z.zone)
+        """,
+        zone,
+    )
+    assert wrong == []
+
+
+def test_now_is_now_in_an_hour_that_comes_twice(books: Books) -> None:
+    """In a zone whose clocks were set back half an hour ago; a local time alone is the first."""
+    changed = datetime.now(UTC) + timedelta(minutes=30)  # as the clocks showed it then
+    day = changed.timetuple().tm_yday - 1
+    zone = f"XST0XDT,{(day + 180) % 365}/0,{day}/{changed:%H:%M:%S}"
+    shown = books.value("select analytics.local_time('now', %s)", zone)
+    assert books.value("select analytics.moment('NOW', %s) = now()", zone)
+    ago = books.value("select now() - analytics.moment(%s, %s)", str(shown), zone)
+    assert timedelta(minutes=59) < ago < timedelta(minutes=61)
