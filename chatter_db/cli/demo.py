@@ -142,13 +142,15 @@ def _shown(value: Any) -> str:
 
     from rich.markup import escape
 
+    from chatter_db.cli.tables import six_decimals
+
     match value:
         case None:
             return ""
         case int():
             return f"{value:,}"
         case Decimal():
-            return f"${value:,.6f}"
+            return f"${six_decimals(value)}"
         case _:
             return escape(str(value))
 

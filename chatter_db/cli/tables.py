@@ -65,6 +65,11 @@ def amount(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
+def six_decimals(value: Decimal) -> str:
+    """And of what would read as 0 with these, all there are."""
+    return f"{value.normalize():f}" if value and not round(value, 6) else f"{value:,.6f}"
+
+
 def harmless(text: str) -> str:
     """What a user or a model wrote, without what a terminal would obey: \\x1b for Escape."""
     return text.translate(_CONTROLS)
@@ -141,7 +146,7 @@ def _text(value: Any) -> Text:
         case int():
             return Text(f"{value:,}")
         case Decimal():
-            return Text(f"{value:,.6f}".rstrip("0").rstrip("."))
+            return Text(six_decimals(value).rstrip("0").rstrip("."))
         case datetime():
             return Text(f"{value:%Y-%m-%d %H:%M}")
         case _:

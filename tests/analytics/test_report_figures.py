@@ -299,6 +299,15 @@ async def test_what_is_dear_beside_what_its_user_usually_spends(
     assert await told(chatter, "anomalies", limit=1) == found[:1]
 
 
+async def test_a_small_cost_is_not_rounded_to_0(chatter: Chatter, books: Books) -> None:
+    ada = books.user("ada")
+    # Of six the median is between two of them: exact, with a decimal more than theirs.
+    for cost in ("0.00000001", "0.00000001", "0.00000001", "0.00000002", "0.00000002", "0.00001"):
+        books.message(books.conversation(user_id=ada), cost=cost)
+    (dear,) = await told(chatter, "anomalies")
+    assert (dear["usual_cost"], dear["cost"]) == (Decimal("0.000000015"), Decimal("0.00001"))
+
+
 async def test_how_long_models_and_tools_take(chatter: Chatter, books: Books) -> None:
     """Percentiles by nearest rank: 20 of them are half a bin, 4.5 %, off at most."""
     talk = books.conversation()

@@ -90,6 +90,15 @@ def test_without_room_each_value_has_a_line() -> None:
     assert sum(line.startswith("last message at ") for line in lines) == 2
 
 
+def test_a_small_cost_is_not_shown_as_0() -> None:
+    out = Console(file=io.StringIO(), width=80)
+    costs = ("0", "0E-12", "0.5", "0.0000005", "0.00000012300", "-0.0000000001")
+    out.print(fitted(["cost"], [(Decimal(cost),) for cost in costs], 80))
+    assert isinstance(out.file, io.StringIO)
+    shown = out.file.getvalue().split()[1:]
+    assert shown == ["0", "0", "0.5", "0.0000005", "0.000000123", "-0.0000000001"]
+
+
 @ONE_SERVER
 def test_a_pipe_has_no_edge(chatter_command: Run, url: str, db: psycopg.Connection[Any]) -> None:
     (conversation,) = booked(db)
