@@ -6,7 +6,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, Uuid, and_, any_, func, select, tuple_, union_all
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import aliased
 from starlette.exceptions import HTTPException
 
 from chatter_db.accounts import Identity
@@ -78,19 +80,21 @@ async def executions(
 ) -> Page[ExecutionShown]:
     """The user's runs, newest first; an admin's list has everybody's."""
     key_of = (WorkflowExecution.started_at, WorkflowExecution.id)
-    wanted = select(WorkflowExecution)
-    if identity.role != "admin":
-        wanted = wanted.where(WorkflowExecution.user_id == identity.user_id)
+    newest_first = [column.desc() for column in key_of]
+    wanted = select(WorkflowExecution).order_by(*newest_first).limit(limit + 1)
     if status is not None:
         wanted = wanted.where(WorkflowExecution.status == status)
     if (key := position(after, moment, UUID)) is not None:
         wanted = wanted.where(tuple_(*key_of) < tuple_(*key))
+    if identity.role != "admin":
+        # Each kind by its own index: with `or` all of them would be read and sorted.
+        mine = union_all(*(wanted.where(which) for which in runs_of(identity.user_id)))
+        either = aliased(WorkflowExecution, mine.subquery())
+        wanted = (
+            select(either).order_by(either.started_at.desc(), either.id.desc()).limit(limit + 1)
+        )
     async with chatter.session(acting_for=identity.acts_for) as session:
-        rows = (
-            await session.scalars(
-                wanted.order_by(*(column.desc() for column in key_of)).limit(limit + 1)
-            )
-        ).all()
+        rows = (await session.scalars(wanted)).all()
     shown = [ExecutionShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
     last = cursor(shown[-1].started_at.isoformat(), shown[-1].id) if len(rows) > limit else None
     return Page(items=shown, next=last)
@@ -131,6 +135,18 @@ async def trace(
         unpriced_calls=told.unpriced_calls,
         steps=[StepShown.model_validate(step, from_attributes=True) for step in told.steps],
     )
+
+
+def runs_of(user_id: UUID) -> list[ColumnElement[bool]]:
+    """Which runs are a user's: by themselves; where they are nobody's, by their conversation."""
+    talks = select(Conversation.id).where(Conversation.user_id == user_id).scalar_subquery()
+    # An array, for the index of conversations: to join them, all runs of nobody may be read.
+    among = any_(func.array(talks, type_=ARRAY(Uuid)))
+    nobodys = WorkflowExecution.user_id.is_(None)
+    return [
+        WorkflowExecution.user_id == user_id,
+        and_(nobodys, WorkflowExecution.conversation_id == among),
+    ]
 
 
 def _may_see(identity: Identity, owner: UUID | None) -> bool:

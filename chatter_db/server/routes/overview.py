@@ -10,7 +10,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.exceptions import HTTPException
@@ -23,6 +23,7 @@ from chatter_db.queries import query
 from chatter_db.server.identity import Admin, Books, SignedIn
 from chatter_db.server.money import Money, Row
 from chatter_db.server.problems import documented
+from chatter_db.server.routes.executions import runs_of
 
 router = APIRouter(prefix="/api", tags=["analytics"])
 
@@ -212,7 +213,7 @@ async def _running_count(session: AsyncSession, user_id: UUID | None) -> int:
 def _runs(user_id: UUID | None) -> list[ColumnElement[bool]]:
     """What runs, of a user if told whom."""
     running = [WorkflowExecution.status == "running"]
-    return running if user_id is None else [*running, WorkflowExecution.user_id == user_id]
+    return running if user_id is None else [*running, or_(*runs_of(user_id))]
 
 
 def _rows(table: Table) -> list[dict[str, Any]]:
