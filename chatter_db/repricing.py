@@ -51,8 +51,9 @@ class OfModel:
     priced: int = 0
     unknown: int = 0
     """Calls whose price nobody knows still."""
-    before: Decimal = Decimal(0)
-    after: Decimal = Decimal(0)
+    before: Decimal | None = None
+    """Of the priced calls; None where none had a cost."""
+    after: Decimal | None = None
 
 
 @dataclass
@@ -180,8 +181,9 @@ def _changes(page: list[Row[Any]], outcome: Repriced) -> list[dict[str, Any]]:
         elif found[0] != row.cost:
             cost, details = found
             model.priced += 1
-            model.before += row.cost or 0
-            model.after += cost
+            if row.cost is not None:
+                model.before = (model.before or 0) + row.cost
+            model.after = (model.after or 0) + cost
             costs.append(
                 {
                     "id": str(row.id),

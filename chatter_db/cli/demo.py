@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from rich.console import Console
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -83,11 +85,16 @@ async def _chat(console: "Console", chatter: "Chatter") -> None:
     console.print(table)
     async with chatter.session() as session:
         booked = await session.get_one(Conversation, conversation.id)
+    cost = _dollars(booked.total_cost, booked.unpriced_calls)
     console.print(
         f"\nThe conversation, totalled by triggers: [bold]{booked.message_count} messages, "
         f"{booked.prompt_tokens} + {booked.completion_tokens} tokens, "
-        f"${booked.total_cost.normalize():f}[/]\n(a play tariff if the model is the offline one)"
+        f"{cost}[/]\n(a play tariff if the model is the offline one)"
     )
+
+
+def _dollars(cost: "Decimal", unpriced_calls: int) -> str:
+    return "unknown cost" if unpriced_calls and not cost else f"${cost.normalize():f}"
 
 
 def _message(row: Any) -> tuple[str, str, str, str, str]:
@@ -111,10 +118,11 @@ def _import_trace(console: "Console", chatter: "Chatter") -> None:
 
     trace = Path(__file__).parent.parent / "demo" / "aider_trace.csv"
     report = import_file(chatter.url, trace)
+    cost = "unknown cost" if report.cost is None else f"${report.cost:,.6f}"
     console.print(
         f"{report.booked:,} calls booked, {report.already_there:,} were there already, "
         f"in {report.seconds:.2f} s: {report.prompt_tokens + report.completion_tokens:,} tokens, "
-        f"${report.cost:,.6f}. (Aider's public analytics, Apache-2.0)"
+        f"{cost}. (Aider's public analytics, Apache-2.0)"
     )
 
 

@@ -146,7 +146,7 @@ def _print(report: "ImportReport") -> None:
         ("prompt tokens", report.prompt_tokens),
         ("completion tokens", report.completion_tokens),
         ("total tokens", report.total_tokens),
-        ("cost, US dollars", report.cost),
+        ("cost, US dollars", "unknown" if report.cost is None else report.cost),
     )
     out.print(counted(title, counts))
     out.print(f"{amount(report.rows_read, 'row')} in {report.seconds:.2f} s.")
@@ -185,5 +185,6 @@ def _print_json(report: "ImportReport") -> None:
     import json
     from dataclasses import asdict
 
-    facts: dict[str, Any] = {**asdict(report), "cost": f"{report.cost:f}"}
+    cost = None if report.cost is None else f"{report.cost:f}"
+    facts: dict[str, Any] = {**asdict(report), "cost": cost}
     typer.echo(json.dumps(facts))

@@ -197,7 +197,7 @@ def _print_outcome(outcome: "Repriced") -> None:
             "no price": found.unknown,
             "before": found.before,
             "after": found.after,
-            "difference": found.after - found.before,
+            "difference": (found.after or 0) - (found.before or 0),
         }
         for (provider, model), found in sorted(outcome.models.items())
     ]

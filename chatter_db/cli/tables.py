@@ -45,13 +45,19 @@ def show(
     out.print(fitted(columns, rows, out.width, figures=figures))
 
 
-def counted(title: str, counts: Iterable[tuple[str, int | Decimal]]) -> Table:
+def counted(title: str, counts: Iterable[tuple[str, int | Decimal | str]]) -> Table:
     """What came of a command, a count a line."""
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for subject, number in counts:
-        table.add_row(subject, f"{number:,f}" if isinstance(number, Decimal) else f"{number:,}")
+        match number:
+            case str():
+                table.add_row(subject, number)
+            case Decimal():
+                table.add_row(subject, f"{number:,f}")
+            case _:
+                table.add_row(subject, f"{number:,}")
     return table
 
 

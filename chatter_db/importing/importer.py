@@ -132,7 +132,8 @@ class _Import:
             prompt_tokens=sums.prompt_tokens,
             completion_tokens=sums.completion_tokens,
             total_tokens=sums.total_tokens,
-            cost=sums.cost,
+            # A price that nobody knows is not 0.
+            cost=sums.cost if sums.cost or not sums.unpriced_calls else None,
             unpriced_calls=sums.unpriced_calls,
         )
 

@@ -28,10 +28,11 @@ class ImportReport:
 
     `rows_read` counts good and bad rows. `rejected` counts the bad ones, of which
     `bad_lines` holds the first. `already_there` are good rows that the books had
-    before. Tokens, `cost` (US dollars, exact) and `unpriced_calls` (model calls without
-    a cost) are sums over the booked rows. Of the good rows, `without_time` say no time,
-    and so have that of their booking; `in_future` have one more than a day ahead;
-    `unread_usage` say no tokens, and have a usage block that can't be read for certain.
+    before. Tokens, `cost` (US dollars, exact; None if it is 0 for want of prices) and
+    `unpriced_calls` (model calls without a cost) are sums over the booked rows. Of the
+    good rows, `without_time` say no time, and so have that of their booking; `in_future`
+    have one more than a day ahead; `unread_usage` say no tokens, and have a usage block
+    that can't be read for certain.
     `seconds` is wall-clock time. `empty` is a file without a single byte.
     """
 
@@ -50,7 +51,7 @@ class ImportReport:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
-    cost: Decimal = Decimal(0)
+    cost: Decimal | None = Decimal(0)
     seconds: float = 0.0
     empty: bool = False
     dry_run: bool = False

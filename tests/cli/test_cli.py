@@ -12,6 +12,7 @@ from psycopg import sql
 from chatter_db import migrating
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
+from tests.providers import openai
 
 COMMANDS = ["migrate", "demo", "import", "adopt", "check", "status", "doctor", "trace", "psql"]
 
@@ -207,6 +208,22 @@ def test_the_demonstration(chatter_command: Run, url: str, db: psycopg.Connectio
     again = chatter_command("demo", url=url)
     assert "0 calls booked, 1,644 were there already" in again.stdout
     assert chatter_command("check", url=url).returncode == 0
+
+
+@ONE_SERVER
+def test_the_demonstration_with_a_model_that_nobody_has_a_price_of(
+    chatter_command: Run, url: str, provider: openai.Provider
+) -> None:
+    done = chatter_command(
+        "demo",
+        url=url,
+        CHATTER_MODEL="openai:nobody-1",
+        OPENAI_API_KEY="none",
+        OPENAI_BASE_URL=provider.base_url,
+    )
+    assert done.returncode == 0, done.stderr
+    (totals,) = (line for line in done.stdout.splitlines() if "totalled by triggers" in line)
+    assert "6 messages" in totals and totals.endswith(", unknown cost")
 
 
 def test_doctor(chatter_command: Run) -> None:

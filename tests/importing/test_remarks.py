@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,20 @@ def test_calls_without_a_cost_are_counted_and_can_be_priced(
     assert "yes" in chatter_command("prices", "--missing", url=url).stdout
     done = chatter_command("reprice", "--reason", "imported", "--json", url=url)
     assert json.loads(done.stdout)["priced"] == 2
+
+
+@ONE_SERVER
+def test_the_cost_of_calls_without_a_price_is_not_0(
+    chatter_command: Run, url: str, tmp_path: Path
+) -> None:
+    cases: list[tuple[list[Any], str | None]]
+    cases = [([None, None], None), ([None, "0.25"], "0.25"), ([0], "0")]
+    for number, (costs, told) in enumerate(cases):
+        rows = [call(cost=cost, conversation=f"{number} {n}") for n, cost in enumerate(costs)]
+        jsonl(tmp_path / "a.jsonl", rows)
+        tried = chatter_command("import", "a.jsonl", "--dry-run", "--json", url=url)
+        facts = json.loads(tried.stdout)
+        assert (facts["cost"], facts["unpriced_calls"]) == (told, costs.count(None))
+        done = chatter_command("import", "a.jsonl", url=url)
+        (shown,) = (line for line in done.stdout.splitlines() if "cost, US dollars" in line)
+        assert shown.split("│")[2].strip() == ("unknown" if told is None else told)

@@ -114,14 +114,14 @@ def test_missing_costs_are_filled_and_put_back(connection: Connection, books: Bo
             "looked_at": 2,
             "priced": 1,
             "unknown": 1,
-            "before": 0,
+            "before": None,
             "after": Decimal("0.0024"),
         },
         ("openai", "gpt-4o-mini"): {
             "looked_at": 2,
             "priced": 1,
             "unknown": 1,
-            "before": 0,
+            "before": None,
             "after": Decimal("0.00021"),
         },
     }
