@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    ColumnElement,
     Computed,
     DateTime,
     Double,
@@ -25,6 +26,10 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     Text,
+    case,
+    func,
+    or_,
+    select,
 )
 from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -180,6 +185,19 @@ class Message(Base):
     extra: Mapped[dict[str, Any]] = _default(name="metadata")
     created_at: Mapped[datetime] = _default()
     model_call: Mapped[bool] = mapped_column(Computed("", persisted=True))
+
+
+def unpriced_calls(run: type[WorkflowExecution] = WorkflowExecution) -> ColumnElement[int]:
+    """How many model calls of the run that is selected have no known cost."""
+    calls = select(func.count()).where(Message.execution_id == run.id, Message.model_call)
+    return calls.where(Message.cost.is_(None)).scalar_subquery()
+
+
+def known_cost() -> ColumnElement[Decimal | None]:
+    """What the run that is selected has cost; NULL if no model call's cost is known."""
+    run = WorkflowExecution
+    known = run.model_calls == 0, run.total_cost != 0, run.model_calls > unpriced_calls()
+    return case((or_(*known), run.total_cost))
 
 
 class ToolCall(Base):

@@ -26,6 +26,7 @@ from chatter_db.models import (
     ExecutionStatus,
     Message,
     WorkflowExecution,
+    known_cost,
 )
 from chatter_db.recorder.arguments import json_object, require_count, require_text, row_id
 from chatter_db.recorder.rows import error_columns
@@ -57,7 +58,8 @@ class WorkflowOperation:
     completion_tokens: int
     token_usage: int
     """All tokens of the run: prompt and completion, as totalled by the provider."""
-    cost: Decimal
+    cost: Decimal | None
+    """US dollars; None if no model call's cost is known."""
     error_type: str | None
 
 
@@ -269,7 +271,7 @@ class MonitoringService:
             raise UsageError(f"limit must be from 1 to 10000, not {limit}.")
         counts = select(WorkflowExecution.status, func.count()).group_by(WorkflowExecution.status)
         latest = (
-            select(WorkflowExecution)
+            select(WorkflowExecution, known_cost())
             .order_by(WorkflowExecution.started_at.desc(), WorkflowExecution.id.desc())
             .limit(limit)
         )
@@ -277,8 +279,8 @@ class MonitoringService:
             # One snapshot for both answers.
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             by_status = {row[0]: row[1] for row in await session.execute(counts)}
-            rows = (await session.scalars(latest)).all()
-        return WorkflowStats(by_status, [_operation(row) for row in reversed(rows)])
+            rows = (await session.execute(latest)).all()
+        return WorkflowStats(by_status, [_operation(run, cost) for run, cost in reversed(rows)])
 
 
 async def get_monitoring_service(chatter: Chatter | None = None) -> MonitoringService:
@@ -286,7 +288,7 @@ async def get_monitoring_service(chatter: Chatter | None = None) -> MonitoringSe
     return MonitoringService(chatter or await default_chatter())
 
 
-def _operation(row: WorkflowExecution) -> WorkflowOperation:
+def _operation(row: WorkflowExecution, cost: Decimal | None) -> WorkflowOperation:
     duration = row.finished_at - row.started_at if row.finished_at else None
     return WorkflowOperation(
         execution_id=row.id,
@@ -300,6 +302,6 @@ def _operation(row: WorkflowExecution) -> WorkflowOperation:
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
         token_usage=row.total_tokens,
-        cost=row.total_cost,
+        cost=cost,
         error_type=row.error_type,
     )

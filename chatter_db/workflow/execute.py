@@ -13,10 +13,11 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.uuid import uuid7
 from langgraph.graph.state import CompiledStateGraph
+from sqlalchemy import select
 
 from chatter_db.errors import RecordingFailed, UsageError
 from chatter_db.ledger import Chatter, default_chatter
-from chatter_db.models import Conversation, Message, WorkflowExecution
+from chatter_db.models import Conversation, Message, WorkflowExecution, known_cost
 from chatter_db.recorder import Recorder, RunOutcome
 from chatter_db.recorder.arguments import row_id
 from chatter_db.settings import settings
@@ -31,7 +32,7 @@ class ChatResponse:
     """The answer, and where it stands in the books.
 
     Tokens and cost are the whole run's, tools and all; the answer's own are on
-    its row `message_id`.
+    its row `message_id`. The cost is None if no model call's is known.
     """
 
     content: str
@@ -40,7 +41,7 @@ class ChatResponse:
     execution_id: UUID
     prompt_tokens: int
     completion_tokens: int
-    cost: Decimal
+    cost: Decimal | None
 
 
 async def execute_chat_workflow(
@@ -196,7 +197,9 @@ async def response_of(chatter: Chatter, outcome: RunOutcome | None) -> ChatRespo
         answer = await session.get(Message, outcome.message_id) if outcome else None
         if outcome is None or answer is None:
             raise RecordingFailed("The answer was given but could not be booked; see the log.")
-        execution = await session.get_one(WorkflowExecution, outcome.execution_id)
+        wanted = select(WorkflowExecution, known_cost())
+        row = await session.execute(wanted.where(WorkflowExecution.id == outcome.execution_id))
+        execution, cost = row.one()
         return ChatResponse(
             content=answer.content or "",
             message_id=answer.id,
@@ -204,5 +207,5 @@ async def response_of(chatter: Chatter, outcome: RunOutcome | None) -> ChatRespo
             execution_id=execution.id,
             prompt_tokens=execution.prompt_tokens,
             completion_tokens=execution.completion_tokens,
-            cost=execution.total_cost,
+            cost=cost,
         )

@@ -54,6 +54,13 @@ async def test_what_is_not_known_is_not_zero(chatter: Chatter, db: psycopg.Conne
     row = db.execute("select prompt_tokens, cost, usage_status from chatter.messages").fetchone()
     assert row == (None, None, "unknown")
     assert db.execute("select unpriced_calls from chatter.conversations").fetchone() == (1,)
+    assert (await monitoring.get_workflow_stats()).workflow_ops[-1].cost is None
+    # Of two the one that is known; and without a call there is no cost.
+    for cost in (Decimal(0), Decimal(1)):
+        await monitoring.update_workflow_metrics(execution, model="gpt-4o", cost=cost)
+        assert (await monitoring.get_workflow_stats()).workflow_ops[-1].cost == cost
+    await monitoring.start_workflow_tracking("billing")
+    assert (await monitoring.get_workflow_stats()).workflow_ops[-1].cost == 0
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,11 @@ async def test_more_runs_than_are_shown_are_counted(admin: Person, ada: Person, 
         newest = told["running"][0]
         assert (newest["id"], newest["model_calls"]) == (str(unpriced), 3)
         assert newest["unpriced_calls"] == 2
+        path = "/api/executions?limit=1&status=running"
+        (listed,) = (await person.http.get(path)).json()["items"]
+        one = (await person.http.get(f"/api/executions/{unpriced}")).json()
+        assert listed == one
+        assert (one["id"], one["unpriced_calls"]) == (str(unpriced), 2)
 
 
 async def test_runs_of_nobody_in_ones_own_conversation_are_ones_own(

@@ -17,6 +17,7 @@ from chatter_db import Chatter
 from chatter_db.server import create_app
 from chatter_db.server.pages import cursor
 from chatter_db.settings import settings
+from tests.providers.openai import Provider
 from tests.server.conftest import Person
 
 QUESTION = {"content": "What is 6 * 7?"}
@@ -505,3 +506,19 @@ async def test_what_postgres_takes_when_tried_again_is_not_our_failure(
     refused = await ada.http.post("/api/conversations", json={})
     assert_problem(refused, 503)
     assert refused.headers["Retry-After"] == "5"
+
+
+async def test_the_cost_of_an_answer_without_a_price_is_not_0(
+    ada: Person, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the answer is given once more."""
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    monkeypatch.setenv("CHATTER_MODELS", "openai:nobody-1")
+    settings.cache_clear()
+    path = f"/api/conversations/{await conversation(ada)}/messages"
+    question = QUESTION | {"model": "openai:nobody-1"}
+    for _ in range(2):
+        answer = await ada.http.post(path, json=question, headers={"Idempotency-Key": "1"})
+        assert (answer.json()["prompt_tokens"], answer.json()["cost"]) == (10, None)
+    assert len(provider.requests) == 1

@@ -31,6 +31,7 @@ from chatter_db.models import (
     UsageStatus,
     User,
     WorkflowExecution,
+    known_cost,
 )
 from chatter_db.server.correlation import correlation_id
 from chatter_db.server.identity import Books, SignedIn
@@ -118,7 +119,7 @@ class Answer(BaseModel):
     content: str
     prompt_tokens: int
     completion_tokens: int
-    cost: Money
+    cost: Money | None = Field(description="Null if no model call's is known.")
 
 
 @router.get("", responses=documented(401, 422, 429))
@@ -370,10 +371,15 @@ async def _claim(
                 Message.kind == "turn",
             )
         )
-    return _given_before(earlier, answer, digest)
+        cost = await session.scalar(
+            select(known_cost()).where(WorkflowExecution.id == execution_id)
+        )
+    return _given_before(earlier, answer, cost, digest)
 
 
-def _given_before(earlier: WorkflowExecution, answer: Message | None, digest: str) -> Answer:
+def _given_before(
+    earlier: WorkflowExecution, answer: Message | None, cost: Decimal | None, digest: str
+) -> Answer:
     """What the run that took the key has answered; raises HTTPException where it has not."""
     if earlier.extra.get("idempotency") != digest:
         raise HTTPException(422, "This Idempotency-Key was used for another message.")
@@ -391,5 +397,5 @@ def _given_before(earlier: WorkflowExecution, answer: Message | None, digest: st
         content=answer.content or "",
         prompt_tokens=earlier.prompt_tokens,
         completion_tokens=earlier.completion_tokens,
-        cost=earlier.total_cost,
+        cost=cost,
     )

@@ -1,18 +1,28 @@
 """/api/executions and /api/trace: what ran, and the story of one request."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Uuid, and_, any_, func, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Uuid,
+    and_,
+    any_,
+    func,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
 from starlette.exceptions import HTTPException
 
-from chatter_db.accounts import Identity
-from chatter_db.models import Conversation, ExecutionStatus, WorkflowExecution
+from chatter_db.models import Conversation, ExecutionStatus, WorkflowExecution, unpriced_calls
 from chatter_db.server.identity import Books, SignedIn
 from chatter_db.server.money import Money
 from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
@@ -41,6 +51,7 @@ class ExecutionShown(BaseModel):
     completion_tokens: int
     total_tokens: int
     total_cost: Money
+    unpriced_calls: int
 
 
 class StepShown(BaseModel):
@@ -89,13 +100,13 @@ async def executions(
     if identity.role != "admin":
         # Each kind by its own index: with `or` all of them would be read and sorted.
         mine = union_all(*(wanted.where(which) for which in runs_of(identity.user_id)))
-        either = aliased(WorkflowExecution, mine.subquery())
-        wanted = (
-            select(either).order_by(either.started_at.desc(), either.id.desc()).limit(limit + 1)
-        )
+        found = aliased(WorkflowExecution, mine.subquery())
+    else:
+        found = aliased(WorkflowExecution, wanted.subquery())
+    newest = _shown_of(found).order_by(found.started_at.desc(), found.id.desc()).limit(limit + 1)
     async with chatter.session(acting_for=identity.acts_for) as session:
-        rows = (await session.scalars(wanted)).all()
-    shown = [ExecutionShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
+        rows = (await session.execute(newest)).mappings().all()
+    shown = [ExecutionShown.model_validate(row) for row in rows[:limit]]
     last = cursor(shown[-1].started_at.isoformat(), shown[-1].id) if len(rows) > limit else None
     return Page(items=shown, next=last)
 
@@ -103,14 +114,14 @@ async def executions(
 @router.get("/executions/{execution_id}", responses=documented(401, 404, 422, 429))
 async def execution(execution_id: UUID, identity: SignedIn, chatter: Books) -> ExecutionShown:
     """One run with its totals."""
+    wanted = _shown_of(WorkflowExecution).where(WorkflowExecution.id == execution_id)
+    if identity.role != "admin":
+        wanted = wanted.where(or_(*runs_of(identity.user_id)))
     async with chatter.session(acting_for=identity.acts_for) as session:
-        found = await session.get(WorkflowExecution, execution_id)
-        owner = found.user_id if found is not None else None
-        if found is not None and owner is None and found.conversation_id is not None:
-            owner = (await session.get_one(Conversation, found.conversation_id)).user_id
-    if found is None or not _may_see(identity, owner):
+        found = (await session.execute(wanted)).mappings().one_or_none()
+    if found is None:
         raise HTTPException(404, "There is no such execution.")
-    return ExecutionShown.model_validate(found, from_attributes=True)
+    return ExecutionShown.model_validate(found)
 
 
 @router.get("/trace/{correlation_id:path}", responses=documented(401, 404, 422, 429))
@@ -149,5 +160,8 @@ def runs_of(user_id: UUID) -> list[ColumnElement[bool]]:
     ]
 
 
-def _may_see(identity: Identity, owner: UUID | None) -> bool:
-    return identity.role == "admin" or owner == identity.user_id
+def _shown_of(run: type[WorkflowExecution]) -> Select[Any]:
+    """The columns of `ExecutionShown`."""
+    names = [name for name in ExecutionShown.model_fields if name != "unpriced_calls"]
+    columns = [getattr(run, name) for name in names]
+    return select(*columns, unpriced_calls(run).label("unpriced_calls"))

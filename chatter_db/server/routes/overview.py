@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from chatter_db.accounts import Identity
 from chatter_db.analytics import Table, run_report
 from chatter_db.ledger import Chatter
-from chatter_db.models import Conversation, Message, WorkflowExecution
+from chatter_db.models import Conversation, WorkflowExecution, unpriced_calls
 from chatter_db.queries import query
 from chatter_db.server.identity import Admin, Books, SignedIn
 from chatter_db.server.money import Money, Row
@@ -189,18 +189,12 @@ async def _of_one(session: AsyncSession, identity: Identity, range_: Range) -> O
 
 async def _running(session: AsyncSession, user_id: UUID | None) -> list[Running]:
     newest_first = WorkflowExecution.started_at.desc(), WorkflowExecution.id.desc()
-    unpriced = (
-        select(func.count())
-        .where(Message.execution_id == WorkflowExecution.id, Message.model_call)
-        .where(Message.cost.is_(None))
-        .scalar_subquery()
-    )
     columns = [
         getattr(WorkflowExecution, name)
         for name in Running.model_fields
         if name != "unpriced_calls"
     ]
-    wanted = select(*columns, unpriced.label("unpriced_calls")).where(*_runs(user_id))
+    wanted = select(*columns, unpriced_calls().label("unpriced_calls")).where(*_runs(user_id))
     rows = await session.execute(wanted.order_by(*newest_first).limit(_ROWS))
     return [Running.model_validate(row) for row in rows.mappings()]
 
