@@ -6,6 +6,7 @@ Each round runs every way once, so that noise meets all of them; medians. Statem
 chatter_app; the request goes to a server on loopback, for the user who has signed in.
 """
 
+import argparse
 import asyncio
 import os
 import statistics
@@ -74,6 +75,7 @@ REQUESTS = [
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     with own_server() as (url, _):
         figures = measure(url) + asyncio.run(measure_requests(url))
     table = Table("way", "ms", "of none", title="Row-level security, medians")

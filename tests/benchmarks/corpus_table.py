@@ -6,6 +6,7 @@ Three readings of every answer: its bytes, what the real package before a loopba
 provider leaves of it, and the usage_metadata alone that its package is known to leave.
 """
 
+import argparse
 import logging
 import warnings
 from collections import Counter
@@ -20,6 +21,7 @@ Verdicts = Counter[tuple[str, str]]
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     warnings.simplefilter("ignore")
     logging.disable()
     console = Console(width=140)
