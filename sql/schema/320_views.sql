@@ -1,6 +1,7 @@
 -- Materialized views: history at the price of an index scan, by UTC day. Each has a unique
 -- index (so that it is refreshed without blocking readers), `as_of`, and a twin *_live that
--- is exact now. analytics.views registers them; a test finds one that is not.
+-- is exact now. analytics.views registers them; a test finds one that is not. `as_of` is when
+-- the refresh began: one for all rows, and no later than what they were read from.
 
 create table analytics.views (
   name text not null,
@@ -33,7 +34,7 @@ from analytics.usage_day_live as u
 group by 1;
 
 create materialized view analytics.usage_daily as
-select v.*, chatter.clock() as as_of from analytics.usage_daily_live as v
+select v.*, now() as as_of from analytics.usage_daily_live as v
 with no data;
 
 create unique index usage_daily_day_key on analytics.usage_daily (day);
@@ -61,7 +62,7 @@ group by 1, u.provider, u.model
 having sum(u.calls) <> 0 or sum(u.cost) <> 0;
 
 create materialized view analytics.usage_by_model as
-select v.*, chatter.clock() as as_of from analytics.usage_by_model_live as v
+select v.*, now() as as_of from analytics.usage_by_model_live as v
 with no data;
 
 create unique index usage_by_model_day_provider_model_key on analytics.usage_by_model (day, provider, model);
@@ -87,7 +88,7 @@ from analytics.usage_day_live as u
 group by 1, u.workflow_name;
 
 create materialized view analytics.usage_by_workflow as
-select v.*, chatter.clock() as as_of from analytics.usage_by_workflow_live as v
+select v.*, now() as as_of from analytics.usage_by_workflow_live as v
 with no data;
 
 create unique index usage_by_workflow_day_workflow_name_key on analytics.usage_by_workflow (day, workflow_name);
@@ -130,7 +131,7 @@ group by x.day, x.user_id
 having sum(x.messages) <> 0;
 
 create materialized view analytics.usage_by_user as
-select v.*, chatter.clock() as as_of from analytics.usage_by_user_live as v
+select v.*, now() as as_of from analytics.usage_by_user_live as v
 with no data;
 
 create unique index usage_by_user_day_user_id_key on analytics.usage_by_user (day, user_id) nulls not distinct;
@@ -194,7 +195,7 @@ from places as p
 order by p.place;
 
 create materialized view analytics.dearest_conversations as
-select v.*, chatter.clock() as as_of from analytics.dearest_conversations_live as v
+select v.*, now() as as_of from analytics.dearest_conversations_live as v
 with no data;
 
 create unique index dearest_conversations_place_key on analytics.dearest_conversations (place);
@@ -250,7 +251,7 @@ group by b.day, b.provider, b.model, b.measure;
 
 -- With data, here and below: a live view can't be read while its materialized view has none.
 create materialized view analytics.latency_by_model as
-select v.*, s.folds, chatter.clock() as as_of
+select v.*, s.folds, now() as as_of
 from analytics.latency_by_model_computed as v
   cross join analytics.state as s;
 
@@ -297,7 +298,7 @@ from (
 group by b.day, b.tool_name;
 
 create materialized view analytics.tool_usage as
-select v.*, chatter.clock() as as_of from analytics.tool_usage_live as v
+select v.*, now() as as_of from analytics.tool_usage_live as v
 with no data;
 
 create unique index tool_usage_day_tool_name_key on analytics.tool_usage (day, tool_name);
@@ -319,7 +320,7 @@ group by 1, u.provider, u.model
 having sum(u.cache_read_tokens) <> 0 or sum(u.cache_write_tokens) <> 0;
 
 create materialized view analytics.cache_usage as
-select v.*, chatter.clock() as as_of from analytics.cache_usage_live as v
+select v.*, now() as as_of from analytics.cache_usage_live as v
 with no data;
 
 create unique index cache_usage_day_provider_model_key on analytics.cache_usage (day, provider, model);
@@ -340,7 +341,7 @@ group by 1, u.provider, u.model
 having sum(u.unpriced_calls) <> 0 or sum(u.unknown_usage) <> 0;
 
 create materialized view analytics.unpriced_usage as
-select v.*, chatter.clock() as as_of from analytics.unpriced_usage_live as v
+select v.*, now() as as_of from analytics.unpriced_usage_live as v
 with no data;
 
 create unique index unpriced_usage_day_provider_model_key on analytics.unpriced_usage (day, provider, model);
@@ -400,7 +401,7 @@ where u.user_id is not null
 group by u.month;
 
 create materialized view analytics.active_users as
-select v.*, s.folds, chatter.clock() as as_of
+select v.*, s.folds, now() as as_of
 from analytics.active_users_computed as v
   cross join analytics.state as s;
 
