@@ -278,6 +278,10 @@ begin
       'started_at', x.started_at, 'finished_at', x.finished_at,
       'model_calls', x.model_calls, 'tool_calls', x.tool_calls,
       'total_tokens', x.total_tokens, 'total_cost', x.total_cost::text,
+      'unpriced_calls', (
+        select count(*) from chatter.messages as u
+        where u.execution_id = x.id and u.model_call and u.cost is null
+      ),
       'error_type', x.error_type
     )
     into v

@@ -199,6 +199,8 @@ def test_runs(books: Books, status: str, event: str) -> None:
     assert reader.read() == []
     message = {"execution_id": run, "prompt_tokens": 7, "cost": "0.25"}
     books.message(books.conversation(), **message)
+    for role in ("assistant", "user"):
+        books.message(books.conversation(), execution_id=run, role=role)
     for _ in range(2):
         books.tool_call(run)
     reader.read()
@@ -213,10 +215,11 @@ def test_runs(books: Books, status: str, event: str) -> None:
         "v": 1,
         "workflow_name": "support",
         "status": status,
-        "model_calls": 1,
+        "model_calls": 2,
         "tool_calls": 2,
         "total_tokens": 7,
         "total_cost": "0.25",
+        "unpriced_calls": 1,
         "error_type": None,
     }
     books.execution(status=status)
