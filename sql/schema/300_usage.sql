@@ -24,7 +24,7 @@ $do$;
 comment on schema analytics is 'Figures over time: deltas, rollups, materialized views, and for each its exact *_live view.';
 
 -- Histograms that can be added up: eight bins an octave, so that a value read from
--- the middle of a bin is at most 4.5 % off. Bin b holds 2^(b/8) to 2^((b+1)/8) milliseconds.
+-- the middle of a bin is at most 4.5 % off. Bin b holds 2^(b/8) to 2^((b+1)/8) milliseconds, bin 0 less than that, too.
 create function analytics.latency_bin(p_ms double precision) returns smallint
 language sql immutable parallel safe
 as $$
@@ -44,7 +44,7 @@ as $$
 $$;
 
 comment on function analytics.latency_bin(double precision) is 'The histogram bin of a latency in milliseconds.';
-comment on function analytics.bin_ms(smallint) is 'The middle of a histogram bin, in milliseconds: at most 4.5 % off.';
+comment on function analytics.bin_ms(smallint) is 'The middle of a histogram bin, in milliseconds: at most 4.5 % off, 1 ms at least.';
 comment on function analytics.quarter_hour(timestamptz) is 'The quarter of an hour that a moment is in.';
 
 create table analytics.deltas (

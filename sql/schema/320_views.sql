@@ -272,9 +272,9 @@ from changed as c
 
 create unique index latency_by_model_day_provider_model_measure_key on analytics.latency_by_model (day, provider, model, measure);
 
-comment on materialized view analytics.latency_by_model is 'Response time and time to first token by UTC day, provider and model, as percentiles of a histogram: at most 4.5 % off.';
+comment on materialized view analytics.latency_by_model is 'Response time and time to first token by UTC day, provider and model, as percentiles of a histogram: at most 4.5 % off, 1 ms at least.';
 comment on view analytics.latency_by_model_computed is 'What latency_by_model is filled with: all percentiles, computed now; slow.';
-comment on view analytics.latency_by_model_live is 'Response time and time to first token by UTC day, provider and model, as percentiles of a histogram: at most 4.5 % off. Exact now.';
+comment on view analytics.latency_by_model_live is 'Response time and time to first token by UTC day, provider and model, as percentiles of a histogram: at most 4.5 % off, 1 ms at least. Exact now.';
 comment on index analytics.latency_by_model_day_provider_model_measure_key is 'For refreshing without blocking readers.';
 insert into analytics.views (name) values ('latency_by_model');
 
@@ -556,9 +556,9 @@ begin
         ('model_calls', 'Model calls of the run so far.'),
         ('month', 'First day of the UTC month in which the tokens were spent.'),
         ('never_run', 'Tool calls that were asked for and never seen to run.'),
-        ('p50_ms', 'Half of the calls took no longer, in milliseconds, at most 4.5 % off.'),
-        ('p95_ms', '95 of 100 calls took no longer, in milliseconds, at most 4.5 % off.'),
-        ('p99_ms', '99 of 100 calls took no longer, in milliseconds, at most 4.5 % off.'),
+        ('p50_ms', 'Half of the calls took no longer, in milliseconds, at most 4.5 % off, 1 ms at least.'),
+        ('p95_ms', '95 of 100 calls took no longer, in milliseconds, at most 4.5 % off, 1 ms at least.'),
+        ('p99_ms', '99 of 100 calls took no longer, in milliseconds, at most 4.5 % off, 1 ms at least.'),
         ('period', 'day, week (from Monday) or month.'),
         ('place', '1 is the dearest.'),
         ('prompt_tokens', 'Prompt tokens, cached ones included.'),
