@@ -1,11 +1,11 @@
-"""Events of a run tell how many of its calls have no price."""
+"""A materialized view has one as_of."""
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0061"
-down_revision = "0060"
+revision = "0040"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 

@@ -1,11 +1,11 @@
-"""A materialized view has one as_of."""
+"""Events of a run tell how many of its calls have no price."""
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0060"
-down_revision = "0037"
+revision = "0041"
+down_revision = "0040"
 branch_labels = None
 depends_on = None
 

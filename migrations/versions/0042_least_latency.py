@@ -4,8 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0062"
-down_revision = "0061"
+revision = "0042"
+down_revision = "0041"
 branch_labels = None
 depends_on = None
 
