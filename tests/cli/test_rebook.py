@@ -106,16 +106,26 @@ def test_what_is_booked_in_reduced_form_keeps_its_texts(
 
 def test_what_is_put_aside_meanwhile_is_not_lost(aside: Path) -> None:
     """Others write to the file while it is read, and written anew."""
-    calls = [message(start()) for _ in range(300)]
+    enough = threading.Event()
+    calls: list[MessageRow] = []
+
+    def add() -> None:
+        while not enough.is_set():
+            calls.append(message(start()))
+            other.refuse([calls[-1]])
+
     with closing(Spool(aside.parent, 10**8)) as one, closing(Spool(aside.parent, 10**8)) as other:
-        adding = threading.Thread(target=lambda: [other.refuse([each]) for each in calls])
+        adding = threading.Thread(target=add)
         adding.start()
-        takings = 0
-        while (alive := adding.is_alive()) | bool(lines := one.aside()):
-            if lines:
-                one.take_back(lines[alive:])
-                takings += 1
+        try:
+            for _ in range(20):
+                while len(lines := one.aside()) < 2:
+                    pass
+                one.take_back(lines[1:])
+        finally:
+            enough.set()
+            adding.join()
+        one.take_back(one.aside())
         found = drained(one, 100)
-    assert takings > 2
     ids = [record.id for entry in found for record in entry if isinstance(record, MessageRow)]
     assert sorted(ids) == sorted(each.id for each in calls)
