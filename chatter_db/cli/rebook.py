@@ -44,12 +44,13 @@ def rebook(
 def _book_again(url: str) -> None:
     """Lets what was put aside wait in the spool, and books that."""
     from chatter_db.ledger import spool_name
-    from chatter_db.recorder import Writer, spool
+    from chatter_db.recorder import Writer, open_spool
+    from chatter_db.recorder.segment import readable
 
     with ExitStack() as opening:
-        opened = spool.open_spool(spool_name(url))
+        opened = open_spool(spool_name(url))
         opening.callback(opened.close)
-        aside = {line: spool.readable(line) for line in opened.aside()}
+        aside = {line: readable(line) for line in opened.aside()}
         reduced = _reduced(url, [record for records in aside.values() for record in records or ()])
         back = {
             line

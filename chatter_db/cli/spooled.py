@@ -6,6 +6,7 @@ from typing import Any
 
 from chatter_db.ledger import spool_name
 from chatter_db.recorder import spool
+from chatter_db.recorder.segment import records_in
 
 
 def spooled(url: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def _counted(files: Iterable[Path]) -> tuple[int, int]:
             with path.open("rb") as lines:
                 for line in lines:
                     size += len(line)
-                    records += spool.records_in(line)
+                    records += records_in(line)
         except OSError:  # booked this moment, or somebody else's
             continue
     return records, size

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Sequence
 
 from chatter_db.recorder.records import Record, as_json
-from chatter_db.recorder.spool import JOURNAL, Segment, Spool, SpoolFull
+from chatter_db.recorder.segment import Segment
+from chatter_db.recorder.spool import JOURNAL, Spool, SpoolFull
 
 SEGMENT_BYTES = 1024 * 1024
 """Where a new segment begins, so that the booked ones can go."""

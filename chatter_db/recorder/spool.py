@@ -14,16 +14,16 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
-import msgspec
 from langchain_core.utils.uuid import uuid7
 
 from chatter_db.errors import UsageError
 from chatter_db.recorder.records import Record, as_json
+from chatter_db.recorder.segment import OPEN_NEW, Segment, adopt, records_in
 from chatter_db.settings import settings
 
 if sys.platform != "win32":
@@ -43,21 +43,11 @@ NAME = "database"
 SEGMENTS = 16
 """Of how many segments a full spool is, so that the booked ones can go."""
 
-BATCH_BYTES = 1024 * 1024
-"""Where a batch ends that has few records, but long ones."""
-
 TURN_SECONDS = 5.0
 """How long to wait for another process that holds a lock for moments, unless it is frozen."""
 
 ENDING_SECONDS = 1.0
 """How long a process that dies may take to let go of one segment after another."""
-
-_NEW = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-
-_decoder = msgspec.json.Decoder(list[Record])
-_entry = msgspec.json.Decoder(list[msgspec.Raw])
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are anything else."""
 
 
 class SpoolFull(Exception):
@@ -196,7 +186,7 @@ class Spool:
                 refused.path.unlink()
                 return
             anew = refused.path.with_suffix(f".{self._id}")
-            with closing(Segment(anew, os.open(anew, _NEW, 0o600))) as remaining:
+            with closing(Segment(anew, os.open(anew, OPEN_NEW, 0o600))) as remaining:
                 remaining.append(b"".join(kept))
             anew.replace(refused.path)
 
@@ -205,7 +195,7 @@ class Spool:
         self._be_there()
         path = self._directory / REFUSED
         while True:
-            segment = Segment(path, os.open(path, _NEW, 0o600))
+            segment = Segment(path, os.open(path, OPEN_NEW, 0o600))
             ours = _locked(segment.fileno())
             if ours and not segment.removed:
                 return segment
@@ -258,146 +248,6 @@ class Spool:
         self._segments, self._own = [saved], saved
 
 
-class Segment:
-    """A file of entries, one JSON array a line, locked by this process."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        # No buffer: what a full disk didn't take would have to be written before anything is read.
-        self._file = os.fdopen(descriptor, "r+b", buffering=0)
-        self.size = os.fstat(descriptor).st_size
-        self._booked = self._given = 0
-        self.unreadable: bytes | None = None
-        """The whole line that `batch` came upon, if it could read none before it."""
-        self.stays = False
-        """Whether the file is kept when all of it is booked: something in it is nowhere else."""
-
-    def append(self, line: bytes, *, sync: bool = True) -> None:
-        """Writes an entry; with `sync` it is on the disk when this returns."""
-        begin = self._file.seek(0, os.SEEK_END)
-        try:
-            written = 0
-            while written < len(line):
-                written += self._file.write(line[written:])
-            if sync:
-                os.fsync(self._file.fileno())
-        except OSError:
-            # A part of an entry would spoil the next one.
-            self._file.truncate(begin)
-            raise
-        self.size = begin + written
-
-    @property
-    def left(self) -> int:
-        """Bytes that wait to be booked."""
-        return max(0, self.size - self._booked)
-
-    @property
-    def removed(self) -> bool:
-        """Whether somebody has deleted the file: no other process would find what is in it."""
-        return os.fstat(self._file.fileno()).st_nlink == 0
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def rest(self) -> bytes:
-        """What waits to be booked, as it was written; no half line, that would spoil the next."""
-        self._file.seek(self._booked)
-        left = self._file.read()
-        return left[: left.rfind(b"\n") + 1]
-
-    def batch(self, limit: int) -> list[list[Record]]:
-        """The next entries to be booked, of `limit` records together, or somewhat more."""
-        batch: list[list[Record]] = []
-        count = 0
-        self._given, self.unreadable = self._booked, None
-        with self._unread() as lines:
-            for line in lines:
-                try:
-                    entry = _decoder.decode(line)
-                except _UNREADABLE as error:
-                    if not line.endswith(b"\n"):
-                        # The end of a segment whose process died while it wrote: its caller
-                        # never heard that the record was kept.
-                        log.error(
-                            "Spool %s ends in mid-line, at byte %d: %s",
-                            self.path, self._given, error,
-                        )  # fmt: skip
-                    elif batch:
-                        # By itself next time, so that all that is put aside is in its order.
-                        break
-                    else:
-                        self.unreadable = line
-                        self._given += len(line)
-                        break
-                else:
-                    batch.append(entry)
-                    count += len(entry)
-                self._given += len(line)
-                if batch and (count >= limit or self._given - self._booked >= BATCH_BYTES):
-                    break
-        return batch
-
-    @contextmanager
-    def _unread(self) -> Iterator[Iterable[bytes]]:
-        self._file.seek(self._booked)
-        reader = io.BufferedReader(self._file)
-        try:
-            yield reader
-        finally:
-            # To close it would be to close the file.
-            reader.detach()
-
-    def forget(self) -> None:
-        """What `batch` gave last is booked, for good."""
-        self._booked = self._given
-
-    def clear(self) -> None:
-        """Forgets every entry; the file stays ours."""
-        self._file.truncate(0)
-        self.size = self._booked = 0
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.close()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def leave(self) -> None:
-        """In a child of fork: lets go of the file, which stays the parent's."""
-        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(nowhere, self._file.fileno(), inheritable=False)
-        os.close(nowhere)
-
-
-def readable(line: bytes) -> list[Record] | None:
-    """The records of a line; None if this version can't read it."""
-    try:
-        return _decoder.decode(line)
-    except _UNREADABLE:
-        return None
-
-
-def records_in(line: bytes) -> int:
-    """How many records a line has, of any version; none if it has no end, one if it is damaged."""
-    try:
-        return len(_entry.decode(line))
-    except _UNREADABLE:
-        return 1 if line.endswith(b"\n") else 0
-
-
-def adopt(path: Path) -> Segment | None:
-    """The segment at `path`, locked; None if a living process has it."""
-    descriptor = os.open(path, _NEW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return Segment(path, descriptor)
-
-
 def _adopt_all(directory: Path) -> list[Segment]:
     """The segments that dead processes left, each one's whole, in the order to book them in."""
     with _turn(directory) as ours:
@@ -428,7 +278,7 @@ def _turn(directory: Path) -> Iterator[bool]:
     Whether it is our turn. Nobody's start waits for one that is frozen.
     """
     path = directory / "turn.lock"
-    descriptor = os.open(path, _NEW, 0o600)
+    descriptor = os.open(path, OPEN_NEW, 0o600)
     try:
         ours = _locked(descriptor)
         if not ours:

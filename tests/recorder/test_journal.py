@@ -13,7 +13,8 @@ from langchain_core.messages import HumanMessage
 from chatter_db import Chatter
 from chatter_db.errors import RecordingFailed, UsageError
 from chatter_db.recorder import journal
-from chatter_db.recorder.spool import Segment, open_spool
+from chatter_db.recorder.segment import Segment
+from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 from chatter_db.settings import settings
 from tests.providers.openai import Provider
@@ -25,7 +26,8 @@ import os, sys
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 from chatter_db.recorder.records import MessageRow
-from chatter_db.recorder.spool import Segment, open_spool
+from chatter_db.recorder.segment import Segment
+from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 
 writer = Writer(sys.argv[1], open_spool("test"), durability="spool")

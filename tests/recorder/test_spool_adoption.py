@@ -15,10 +15,11 @@ import psycopg
 import pytest
 
 from chatter_db.errors import UsageError
-from chatter_db.recorder import spool
+from chatter_db.recorder import segment, spool
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, RunStarted
-from chatter_db.recorder.spool import NAME, Segment, Spool, open_spool
+from chatter_db.recorder.segment import Segment
+from chatter_db.recorder.spool import NAME, Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
 from tests.recorder.test_backlog import drained
@@ -90,7 +91,7 @@ def test_two_that_start_at_once_share_nothing(
     books_hold: Callable[[], None],
 ) -> None:
     other = Other(url)
-    adopt = spool.adopt
+    adopt = segment.adopt
 
     def interrupted(path: Path) -> Segment | None:
         segment = adopt(path)
@@ -135,7 +136,7 @@ def test_a_segment_is_its_makers_from_the_first_moment(
 
 FROZEN = """
 import os, signal, sys
-from chatter_db.recorder import spool
+from chatter_db.recorder import segment, spool
 from chatter_db.recorder.writer import Writer
 
 adopt = spool.adopt
@@ -188,7 +189,7 @@ def test_a_process_that_is_frozen_in_its_turn_holds_nobody_up(
 def test_a_process_that_is_just_dying_is_taken_over_whole(
     left: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adopt = spool.adopt
+    adopt = segment.adopt
     held = [adopt(left[1])]
 
     def let_go(path: Path) -> Segment | None:
