@@ -4,6 +4,7 @@ Exit codes: 0 good, 1 found something wrong, 2 wrong use.
 """
 
 import logging
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -82,6 +83,9 @@ def _options(
 
 def main() -> None:
     """Runs the command; a user's mistake ends in a message, never in a traceback."""
+    if os.environ.get("COLUMNS") == "0":
+        # A terminal that doesn't know how wide it is. Rich would write nothing.
+        del os.environ["COLUMNS"]
     # psycopg warns that a pipeline was aborted by the error that is told here.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     try:

@@ -54,6 +54,12 @@ def test_a_url_of_something_else_is_wrong_use(chatter_command: Run, command: str
     assert_no_traceback(done.stderr)
 
 
+def test_a_terminal_that_does_not_know_its_width_is_told(chatter_command: Run) -> None:
+    done = chatter_command("import", "calls", COLUMNS="0")
+    assert done.returncode == 2
+    assert "Can't tell the format of calls" in done.stderr
+
+
 def test_a_parameter_of_the_url_that_is_none(chatter_command: Run) -> None:
     done = chatter_command("status", url="postgresql://u:secret@127.0.0.1:1/db?connect_timeout=é")
     assert done.returncode == 2

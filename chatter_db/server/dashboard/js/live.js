@@ -8,9 +8,10 @@ const TYPES = [
 ];
 // What happens at the door, which admins hear of: not what figures are made of.
 const DOOR = [
-  "login_success", "login_failure", "login_blocked", "password_changed", "password_reset_requested", "account_created",
-  "api_key_created", "api_key_used", "api_key_revoked", "token_revoked", "rate_limit_exceeded", "block_lifted",
-  "brute_force_attempt",
+  "login_success", "login_failure", "login_blocked", "account_locked", "account_created", "account_deactivated",
+  "password_changed", "password_reset_requested", "password_reset_completed", "token_created", "token_refreshed",
+  "token_revoked", "api_key_created", "api_key_used", "api_key_revoked", "brute_force_attempt", "anomalous_login",
+  "multiple_failures", "suspicious_ip", "rate_limit_exceeded", "block_lifted",
 ];
 
 const RETRY_MS = 5000;
