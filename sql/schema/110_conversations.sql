@@ -42,6 +42,9 @@ create unique index conversations_user_id_external_id_key
 -- touch no index at all.
 create index conversations_user_id_idx on chatter.conversations (user_id);
 
+-- Everybody's, as they began: ids tell no time where an import or the app made them.
+create index conversations_created_at_id_idx on chatter.conversations (created_at, id);
+
 comment on table chatter.conversations is
   'Conversations with the totals of their messages. Totals are kept by triggers and can''t be written.';
 comment on column chatter.conversations.id is 'UUIDv7.';
@@ -66,3 +69,4 @@ comment on column chatter.conversations.last_message_at is 'Kept by trigger: cre
 comment on index chatter.conversations_user_id_external_id_key is
   'One conversation per user and id of the host app.';
 comment on index chatter.conversations_user_id_idx is 'The conversations of a user.';
+comment on index chatter.conversations_created_at_id_idx is 'The newest conversations.';

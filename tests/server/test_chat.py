@@ -311,18 +311,38 @@ async def test_an_id_that_would_spoil_a_log_is_replaced(ada: Person, bad: str) -
     assert answered.headers["x-correlation-id"] not in {"", bad}
 
 
-async def test_lists_come_in_pages(ada: Person) -> None:
-    made = [await conversation(ada, title=str(number)) for number in range(5)]
+async def listed(person: Person) -> list[Any]:
+    """The conversations of a person's list, read by pages of two."""
     seen: list[str] = []
     after = None
     while True:
         query = {"limit": 2, **({"after": after} if after else {})}
-        page = (await ada.http.get("/api/conversations", params=query)).json()
+        page = (await person.http.get("/api/conversations", params=query)).json()
         seen += [item["id"] for item in page["items"]]
         after = page["next"]
         if after is None:
-            break
-    assert seen == made[::-1]
+            return seen
+
+
+async def test_lists_come_in_pages(ada: Person) -> None:
+    made = [await conversation(ada, title=str(number)) for number in range(5)]
+    assert await listed(ada) == made[::-1]
+
+
+async def test_who_spoke_last_is_first_and_an_admin_s_list_is_by_their_beginnings(
+    ada: Person, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    first, second, third = [await conversation(ada) for _ in range(3)]
+    # As an import makes it: of long ago, with an id of today.
+    [old] = db.execute(
+        "insert into chatter.conversations (external_id, user_id, created_at) "
+        "select 'old', user_id, '2020-01-01' from chatter.conversations where id = %s "
+        "returning id::text",
+        (first,),
+    ).fetchall()
+    await ada.http.post(f"/api/conversations/{second}/messages", json=QUESTION)
+    assert await listed(ada) == [second, third, first, *old]
+    assert await listed(admin) == [third, second, first, *old]
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
