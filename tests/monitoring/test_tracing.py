@@ -121,8 +121,10 @@ def test_the_command_tells_what_is_unknown(
     url: str, db: psycopg.Connection[Any], chatter_command: Run
 ) -> None:
     books = Books(db)
-    books.message(books.conversation(), correlation_id=REQUEST, completion_tokens=1234)
-    shown = chatter_command("trace", REQUEST, url=url).stdout
+    request = f"{REQUEST}\x1b[2J"
+    books.message(books.conversation(), correlation_id=request, completion_tokens=1234)
+    shown = chatter_command("trace", request, url=url).stdout
+    assert rf"correlation id {REQUEST}\x1b[2J" in shown
     assert re.search(r"\? \+ 1,234 +unknown\n", shown)
     assert "0 ms, unknown cost, and 1 call of unknown price" in shown
 

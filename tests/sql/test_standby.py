@@ -142,7 +142,7 @@ async def reads_the_same(here: str, there: str, chatter_command: Run) -> None:
         primary.session() as one,
         standby.session() as other,
     ):
-        for name in reports():
+        for name in reports().keys() - {"running"}:  # tells how long they have
             assert (await run_report(one, name)).rows == (await run_report(other, name)).rows
 
 
