@@ -12,13 +12,16 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
+from chatter_db.recorder.arguments import run_id_of
+
 Handler = TypeVar("Handler", bound=BaseCallbackHandler)
 
 
 def run_id() -> UUID | None:
     """The run that this code is in, as LangChain counts runs: of a node, for example."""
     callbacks = _callbacks()
-    return callbacks.parent_run_id if callbacks is not None else None
+    given = callbacks.parent_run_id if callbacks is not None else None
+    return run_id_of(given) if given else None
 
 
 def handler(kind: type[Handler]) -> Handler | None:

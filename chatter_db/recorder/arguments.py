@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import msgspec
 
@@ -18,6 +18,16 @@ MAX_NAME = 500
 
 MAX_TOKENS = 1_000_000_000
 """The limit of a call's prompt or completion."""
+
+
+def run_id_of(given: object) -> UUID:
+    """An app's `run_id`: LangChain passes on whatever it is given, text as well."""
+    if isinstance(given, UUID):
+        return given
+    try:
+        return UUID(str(given))
+    except ValueError:
+        return uuid5(NAMESPACE_OID, str(given))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from chatter_db.models import ExecutionStatus
 from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
-from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object
+from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object, run_id_of
 from chatter_db.recorder.asking import endpoint_asked, terms_asked
 from chatter_db.recorder.doors import callback, durable
 from chatter_db.recorder.records import (
@@ -37,6 +37,7 @@ from chatter_db.recorder.rows import (
     CANCELLED,
     asked_rows,
     error_columns,
+    first_of,
     interrupted_below,
     interrupted_call,
     is_pause,
@@ -211,8 +212,7 @@ class Recorder(BaseCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
-        run = self._runs.get(run_id)
-        call = run.calls.get(run_id) if run else None
+        call = self._open_call(run_id)
         if call is None:
             return
         if call.first_token is None:
@@ -224,8 +224,7 @@ class Recorder(BaseCallbackHandler):
 
     # The newer streams tell of events instead of tokens.
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        run = self._runs.get(run_id)
-        call = run.calls.get(run_id) if run else None
+        call = self._open_call(run_id)
         if call is not None and call.first_token is None and "delta" in str(event.get("event")):
             call.first_token = time.perf_counter()
 
@@ -234,7 +233,7 @@ class Recorder(BaseCallbackHandler):
         run, call = self._close_call(run_id)
         if run is None or call is None:
             return
-        generation = _first(response)
+        generation = first_of(response)
         message = generation.message if isinstance(generation, ChatGeneration) else None
         await self._record_reply(
             run,
@@ -257,7 +256,7 @@ class Recorder(BaseCallbackHandler):
         run, call = self._close_call(run_id)
         if run is None or call is None:
             return
-        generation = _first(response)
+        generation = first_of(response)
         if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
             call.partial = unparsed(generation.message)
         records = self._interrupted(run, call, error)
@@ -446,6 +445,10 @@ class Recorder(BaseCallbackHandler):
             # Nobody is left to wait for it; the writer logs what it can't book.
             self._writer.submit(records)
 
+    def _open_call(self, given: UUID) -> ModelCall | None:
+        run = self._runs.get(run_id := run_id_of(given))
+        return run.calls.get(run_id) if run else None
+
     def _close_call(self, run_id: UUID) -> tuple[Run | None, ModelCall | None]:
         run = self._runs.get(run_id)
         call = run.calls.pop(run_id, None) if run else None
@@ -591,9 +594,3 @@ class Recorder(BaseCallbackHandler):
 
     async def _booked(self, records: Sequence[Record]) -> Booked:
         return await durable(self._writer.submit(records))
-
-
-def _first(result: LLMResult | None) -> Any:
-    """The first generation of a result, if it has one."""
-    generations = result.generations if result else None
-    return generations[0][0] if generations and generations[0] else None

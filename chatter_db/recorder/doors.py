@@ -15,10 +15,14 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from langchain_core.callbacks.manager import handle_event
 
+from chatter_db.recorder.arguments import run_id_of
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _blocking = ContextVar("chatter_db_blocking", default=False)
+
+_RUN_IDS = frozenset({"run_id", "parent_run_id"})
 
 
 def callback(method: Callable[Arguments, Coroutine[Any, Any, None]]) -> Callable[Arguments, Any]:
@@ -37,17 +41,24 @@ async def durable(future: "Future[Result]") -> Result:
 class _Callback:
     def __init__(self, method: Callable[..., Coroutine[Any, Any, None]]) -> None:
         @wraps(method)
+        async def awaited(*args: Any, **kwargs: Any) -> None:
+            for name in _RUN_IDS & kwargs.keys():
+                if kwargs[name] is not None:
+                    kwargs[name] = run_id_of(kwargs[name])
+            await method(*args, **kwargs)
+
+        @wraps(method)
         def blocking(*args: Any, **kwargs: Any) -> None:
             token = _blocking.set(True)
             try:
-                method(*args, **kwargs).send(None)
+                awaited(*args, **kwargs).send(None)
             except StopIteration:
                 return
             finally:
                 _blocking.reset(token)
             raise RuntimeError(f"{method.__name__} waits for an event loop.")
 
-        self._awaited, self._blocks = method, blocking
+        self._awaited, self._blocks = awaited, blocking
 
     def __get__(self, handler: object, owner: type | None = None) -> Any:
         if handler is None:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import LLMResult
 
 from chatter_db.models import CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
@@ -50,6 +51,12 @@ def asked_rows(
     ]
     run.asked += len(rows)
     return rows
+
+
+def first_of(result: LLMResult | None) -> Any:
+    """The first generation of a result, if it has one."""
+    generations = result.generations if result else None
+    return generations[0][0] if generations and generations[0] else None
 
 
 def reply(

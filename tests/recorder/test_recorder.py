@@ -31,6 +31,7 @@ from chatter_db import Chatter, Conversation, Message, Recorder, ToolCall, Usage
 from chatter_db import WorkflowExecution as Execution
 from tests.conftest import ONE_SERVER
 from tests.providers.openai import Provider, Reply
+from tests.recorder.test_ways import assert_forgotten
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -457,6 +458,26 @@ async def test_a_run_id_that_is_used_again_is_another_run(
     assert [(run.status, run.model_calls) for run in runs] == [("completed", 1)] * 3
     assert {run.correlation_id for run in runs} == {str(config["run_id"])}
     assert config["run_id"] in {run.id for run in runs}
+
+
+@pytest.mark.parametrize("given", ["b3d7c1f0-51f3-4d8b-9d52-6a2f6a0f3b11", "request-1"])
+async def test_a_run_id_may_be_text(chatter: Chatter, provider: Provider, given: str) -> None:
+    """LangServe's are. Of a model by itself LangChain takes none but a UUID's."""
+    model = model_of(provider)
+    chain = RunnableLambda(lambda text: text) | model
+    for runnable in (chain, agent(model), *([model] if "request" not in given else [])):
+        run = chatter.recorder()
+        config: Any = {"run_id": given, "callbacks": [run]}
+        asked: Any = "Hello" if runnable in (chain, model) else {"messages": "Hello"}
+        async for _ in runnable.astream(asked, config):
+            pass
+        await asyncio.to_thread(runnable.invoke, asked, config)
+        assert_forgotten(run)
+    answers = await rows(chatter, role="assistant")
+    assert len(answers) == len(provider.requests) >= 4
+    async with chatter.session() as session:
+        runs = (await session.scalars(select(Execution))).all()
+    assert [(run.status, run.model_calls) for run in runs] == [("completed", 1)] * len(answers)
 
 
 async def test_the_conversation_defaults_to_the_thread(
