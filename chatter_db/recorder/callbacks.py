@@ -143,11 +143,11 @@ class Recorder(BaseCallbackHandler):
 
     @callback
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._leave(run_id, outputs, None)
+        await self._leave(run_id, outputs, None, kwargs.get("inputs"))
 
     @callback
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._leave(run_id, None, error)
+        await self._leave(run_id, None, error, kwargs.get("inputs"))
 
     @callback
     async def on_retriever_start(
@@ -372,7 +372,6 @@ class Recorder(BaseCallbackHandler):
         metadata = metadata or {}
         given = self._given.conversation if isinstance(self._given.conversation, UUID) else None
         named = self._given.conversation or metadata.get("thread_id") if given is None else None
-        at = now()
         start = RunStarted(
             execution_id=run.id,
             conversation_id=given or (None if named else uuid7()),
@@ -381,12 +380,11 @@ class Recorder(BaseCallbackHandler):
             user_external_id=self._user_of(metadata),
             workflow_name=(self._given.workflow or name or "workflow")[:MAX_NAME],
             correlation_id=run.correlation_id,
-            started_at=at,
+            started_at=run.began,
             metadata=self._given.metadata,
             recorder_id=self._writer.id,
         )
-        turns = asked_rows(run, asked, at, content=self._given.content)
-        return [start, *turns]
+        return [start, *asked_rows(run, asked, run.began, content=self._given.content)]
 
     def _user_of(self, metadata: Mapping[str, Any]) -> str | None:
         named = self._given.user or ambient.user(metadata)
@@ -527,17 +525,22 @@ class Recorder(BaseCallbackHandler):
             self._forget(run, run_id)
         return records if booked else []
 
-    async def _leave(self, run_id: UUID, outputs: Any, error: BaseException | None) -> None:
+    async def _leave(
+        self, run_id: UUID, outputs: Any, error: BaseException | None, inputs: Any = None
+    ) -> None:
         """A chain is over. LangChain tells nothing of calls cancelled below it: they end here."""
         run = self._runs.get(run_id)
         if run is None:
             return
         records = self._below(run, run_id)
-        answered = asked_rows(run, resumed_in(run, outputs), now(), content=self._given.content)
+        said = asked_rows(run, resumed_in(run, outputs), now(), content=self._given.content)
+        if run_id == run.root and not run.asked:
+            # What a streamed chain is asked is told at its end only.
+            said += asked_rows(run, asked_of(inputs), run.began, content=self._given.content)
         if run.unbooked:
-            run.unbooked.extend(answered)
+            run.unbooked.extend(said)
         else:
-            records += answered
+            records += said
         if run_id == run.root:
             records += self._ended(run, outputs, error)
         else:

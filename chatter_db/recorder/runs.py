@@ -13,6 +13,11 @@ from chatter_db.recorder.records import Record
 from chatter_db.recorder.waiting import Waiting
 
 
+def now() -> datetime:
+    """The time, UTC."""
+    return datetime.now(UTC)
+
+
 @dataclass
 class ModelCall:
     """A model call that has not ended."""
@@ -63,6 +68,7 @@ class Run:
     root: UUID
     """LangChain's."""
     correlation_id: str
+    began: datetime = field(default_factory=now)
     conversation_id: UUID | None = None
     parents: dict[UUID, UUID | None] = field(default_factory=dict)
     waits: dict[UUID, Waiting] = field(default_factory=dict)
@@ -122,11 +128,6 @@ class Run:
         while parent is not None and parent != ancestor:
             parent = self.parents.get(parent)
         return parent is not None
-
-
-def now() -> datetime:
-    """The time, UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

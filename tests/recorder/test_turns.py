@@ -1,15 +1,18 @@
 """Turns of a talk: what a person said, and which reply the person was shown."""
 
+import asyncio
 import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
+from openai import InternalServerError
 from pydantic import BaseModel
 
 from chatter_db import Chatter, Conversation
@@ -130,3 +133,26 @@ async def test_a_talk_by_interrupts_has_all_its_turns(
     assert said == ["Rain?", "In Rome?", "Twice."]
     assert [role for role, _ in turns] == ["user", "assistant"] * 3
     assert db.execute("select message_count from chatter.conversations").fetchall() == [(6,)]
+
+
+@pytest.mark.parametrize("installed", [False, True])
+async def test_what_a_streamed_chain_is_asked(
+    chatter: Chatter, provider: Provider, db: Database, installed: bool
+) -> None:
+    """LangChain tells it at the end: what a chain streams from may come in pieces."""
+    chain = RunnableLambda(lambda inputs: inputs["messages"]) | model_of(provider)
+    config: RunnableConfig = {} if installed else {"callbacks": [chatter.recorder()]}
+    if installed:
+        chatter.install()
+    async for _ in chain.astream(question(), config):
+        pass
+    await asyncio.to_thread(lambda: list(chain.stream(question(), config)))
+    provider.script.append(Reply(status=500))
+    with pytest.raises(InternalServerError):
+        await anext(chain.astream(question(), config))
+    chatter.uninstall()
+    turns = db.execute(
+        "select role, content from chatter.messages where kind = 'turn' order by created_at"
+    ).fetchall()
+    asked, answered = ("user", "Rain?"), ("assistant", "All right. ")
+    assert turns == [asked, answered, asked, answered, asked]
