@@ -28,11 +28,7 @@ from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object, run_id_of
 from chatter_db.recorder.asking import endpoint_asked, terms_asked
 from chatter_db.recorder.doors import callback, durable
-from chatter_db.recorder.records import (
-    Record,
-    RunEnded,
-    RunStarted,
-)
+from chatter_db.recorder.records import Record, RunEnded, RunStarted
 from chatter_db.recorder.rows import (
     CANCELLED,
     asked_rows,
@@ -40,6 +36,7 @@ from chatter_db.recorder.rows import (
     first_of,
     interrupted_below,
     interrupted_call,
+    is_interrupt,
     is_pause,
     reply,
     requested_tools,
@@ -532,6 +529,7 @@ class Recorder(BaseCallbackHandler):
         run = self._runs.get(run_id)
         if run is None:
             return
+        run.waits_for_person = run.waits_for_person or is_interrupt(error)
         records = self._below(run, run_id)
         said = asked_rows(run, resumed_in(run, outputs), now(), content=self._given.content)
         if run_id == run.root and not run.asked:

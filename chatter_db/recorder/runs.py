@@ -87,6 +87,8 @@ class Run:
     """Replies, their last pieces and errors by identity, and when the calls of them started."""
     asked: int = 0
     """How much the person said in it."""
+    waits_for_person: bool = False
+    """Whether a node of it was interrupted."""
     resumed_by: list[str] = field(default_factory=list)
     """Texts that answer an interrupt, which no message has had yet."""
     unbooked: list[Record] = field(default_factory=list)

@@ -93,7 +93,10 @@ def shown_of(run: Run, outputs: Any) -> UUID | None:
         (_by_id(run, item) for item in reversed(others)),
         (_by_text(run, item) for item in reversed(others)),
     )
-    return next(filter(None, shown), run.last_reply)
+    last = messages[-1] if messages else None
+    # Of one that waits for leave to use a tool, other replies were guards' and summaries.
+    waits = run.waits_for_person and isinstance(last, AIMessage) and bool(last.tool_calls)
+    return next(filter(None, shown), None if waits else run.last_reply)
 
 
 def _items(value: Any) -> list[Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware, before_model
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
@@ -18,7 +20,7 @@ from pydantic import BaseModel
 from chatter_db import Chatter, Conversation
 from tests.conftest import ONE_SERVER
 from tests.providers.openai import Provider, Reply
-from tests.recorder.graphs import model_of
+from tests.recorder.graphs import model_of, weather
 from tests.recorder.test_recorder import ainvoke, only, rows
 from tests.recorder.test_ways import Database, question
 
@@ -156,3 +158,29 @@ async def test_what_a_streamed_chain_is_asked(
     ).fetchall()
     asked, answered = ("user", "Rain?"), ("assistant", "All right. ")
     assert turns == [asked, answered, asked, answered, asked]
+
+
+async def test_a_run_that_waits_for_a_tools_approval_has_shown_nothing(
+    chatter: Chatter, provider: Provider, db: Database
+) -> None:
+    """Whatever else was asked on the way: who guards it, what sums it up."""
+
+    @before_model
+    async def guard(state: Any, runtime: Any) -> None:
+        await model_of(provider).ainvoke("Is that safe?")
+
+    approval = HumanInTheLoopMiddleware(interrupt_on={"weather": True})
+    graph: Any = create_agent(
+        model_of(provider),
+        [weather],
+        middleware=[guard, approval],
+        checkpointer=InMemorySaver(),
+    )
+    asks = Reply(tools=(("weather", {"city": "Rome"}),))
+    provider.script += [Reply("Safe."), asks, Reply("Still safe."), Reply("Rain.")]
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}, "callbacks": [chatter.recorder()]}
+    await graph.ainvoke(question(), config)
+    seen = "select content from chatter.messages where kind = 'turn' order by created_at"
+    assert db.execute(seen).fetchall() == [("Rain?",)]
+    await graph.ainvoke(Command(resume={"decisions": [{"type": "approve"}]}), config)
+    assert db.execute(seen).fetchall() == [("Rain?",), ("Rain.",)]
