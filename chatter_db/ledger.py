@@ -20,7 +20,7 @@ from chatter_db import database, migrating
 from chatter_db.errors import UsageError
 from chatter_db.events import Event, Hub, Selection
 from chatter_db.loops import Loops
-from chatter_db.models import Conversation, User
+from chatter_db.models import MAX_TITLE, Conversation, User
 from chatter_db.queries import query
 from chatter_db.recorder import Recorder, Writer, open_spool
 from chatter_db.recorder import hook as hook_recorders
@@ -30,9 +30,6 @@ from chatter_db.recorder.arguments import json_object, require_text, row_id
 from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.runs import now
 from chatter_db.settings import default_data_dir, settings
-
-MAX_TITLE = 2000
-"""The limit of conversations.title, in characters."""
 
 
 class Chatter:

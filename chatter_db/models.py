@@ -48,6 +48,21 @@ Severity = Literal["low", "medium", "high", "critical"]
 Subject = Literal["ip_address", "user_id", "api_key_id"]
 ToolCallStatus = Literal["requested", "running", "completed", "failed", "cancelled"]
 
+# Limits of columns, as their checks have them.
+MAX_NAME = 500
+"""Characters of a name or id that the host app gives."""
+
+MAX_TITLE = 2000
+"""Characters of a conversation's title."""
+
+MAX_CONTENT_BYTES = 8 * 1024 * 1024
+"""Of a message's content, in UTF-8."""
+
+MAX_TOKENS = 1_000_000_000
+"""Of each count of a message but their total, which may be twice that."""
+
+MAX_COST = 1_000_000
+"""US dollars that the cost of a message stays below."""
 
 Xid8 = NewType("Xid8", str)
 """A transaction's number, 64 bits."""

@@ -21,6 +21,7 @@ from chatter_db.database import refusals_told, said
 from chatter_db.errors import DatabaseUnavailable, UsageError
 from chatter_db.ledger import Chatter, default_chatter
 from chatter_db.models import (
+    MAX_COST,
     Conversation,
     CostSource,
     ExecutionStatus,
@@ -33,9 +34,6 @@ from chatter_db.recorder.rows import error_columns
 
 ENDS = ("completed", "failed", "cancelled")
 """How a tracked workflow may finish."""
-
-MAX_COST = 1_000_000
-"""The limit of messages.cost, in US dollars."""
 
 SLOW_DATABASE_MS = 500
 """A round trip to Postgres above this is reported as a reason to look."""

@@ -1,11 +1,12 @@
 """Which columns a file may have, what else they may be called, and what they hold."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, get_args
 
 from chatter_db.errors import UsageError
 from chatter_db.importing import values
 from chatter_db.importing.values import Convert
+from chatter_db.models import MAX_TOKENS, CallStatus, CostSource, Kind, Role, UsageStatus
 
 # In the order of sql/queries/import_copy.sql, which has `line` and `keyed` before them.
 # `key` comes last: it goes into the row's id and not into the database.
@@ -14,27 +15,27 @@ TARGETS: Final[Mapping[str, Convert]] = {
     "conversation": values.name,
     "user": values.name,
     "time": values.moment,
-    "role": values.one_of("system", "user", "assistant", "tool"),
-    "kind": values.one_of("turn", "step"),
+    "role": values.one_of(*get_args(Role)),
+    "kind": values.one_of(*get_args(Kind)),
     "content": values.content,
     "tool_calls": values.json_value,
     "tool_call_id": values.text,
     "provider_used": values.text,
     "model_used": values.text,
-    "prompt_tokens": values.count(values.MAX_TOKENS),
-    "completion_tokens": values.count(values.MAX_TOKENS),
-    "total_tokens": values.count(values.MAX_TOTAL_TOKENS),
-    "cache_read_tokens": values.count(values.MAX_TOKENS),
-    "cache_write_tokens": values.count(values.MAX_TOKENS),
-    "reasoning_tokens": values.count(values.MAX_TOKENS),
+    "prompt_tokens": values.count(MAX_TOKENS),
+    "completion_tokens": values.count(MAX_TOKENS),
+    "total_tokens": values.count(2 * MAX_TOKENS),
+    "cache_read_tokens": values.count(MAX_TOKENS),
+    "cache_write_tokens": values.count(MAX_TOKENS),
+    "reasoning_tokens": values.count(MAX_TOKENS),
     "cost": values.cost,
-    "cost_source": values.one_of("provider", "computed", "imported"),
-    "usage_status": values.one_of("reported", "estimated", "unknown"),
+    "cost_source": values.one_of(*get_args(CostSource)),
+    "usage_status": values.one_of(*get_args(UsageStatus)),
     "usage": values.json_value,
     "response_time_ms": values.milliseconds,
     "time_to_first_token_ms": values.milliseconds,
     "finish_reason": values.text,
-    "status": values.one_of("completed", "failed", "cancelled"),
+    "status": values.one_of(*get_args(CallStatus)),
     "error_type": values.text,
     "error_message": values.text,
     "correlation_id": values.name,

@@ -36,7 +36,7 @@ from sqlalchemy.exc import NoSuchTableError
 
 from chatter_db.errors import UsageError
 from chatter_db.importing.columns import check_header, sources
-from chatter_db.importing.values import MAX_NAME
+from chatter_db.models import MAX_NAME, MAX_TITLE
 
 Expression: TypeAlias = ColumnElement[Any]
 Rows: TypeAlias = Select[*tuple[Any, ...]]
@@ -121,7 +121,7 @@ class Tables:
         found = select(
             name.label("external_id"),
             func.nullif(user, "").label("user"),
-            func.left(cast(self._conversation("title"), Text), 2000).label("title"),
+            func.left(cast(self._conversation("title"), Text), MAX_TITLE).label("title"),
             case((known, status), else_="active").label("status"),
             self._conversation("created_at").label("created_at"),
         )

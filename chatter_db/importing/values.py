@@ -16,16 +16,12 @@ from uuid import UUID
 
 import msgspec
 
+from chatter_db.models import MAX_CONTENT_BYTES, MAX_COST, MAX_NAME
+
 Convert = Callable[[Any], str]
 
 NULL = r"\N"
 
-# The CHECK constraints of chatter.messages, users and conversations.
-MAX_TOKENS = 1_000_000_000
-MAX_TOTAL_TOKENS = 2_000_000_000
-COST_BELOW = 1_000_000
-MAX_CONTENT_BYTES = 8 * 1024 * 1024
-MAX_NAME = 500
 MAX_LEVELS = 100
 # No price has them; Postgres ends at 16,383.
 MAX_DECIMALS = 1000
@@ -119,8 +115,8 @@ def count(maximum: int) -> Convert:
 def cost(value: Any) -> str:
     """US dollars, digit for digit as the file has them."""
     number = value if type(value) is Decimal else _number(value)
-    if not 0 <= number < COST_BELOW:
-        beyond = "below 0" if number < 0 else f"not below {COST_BELOW:,}"
+    if not 0 <= number < MAX_COST:
+        beyond = "below 0" if number < 0 else f"not below {MAX_COST:,}"
         raise ValueError(f"{_shown(value)} is {beyond}")
     written = str(number)
     if len(written) > MAX_DECIMALS or "E" in written:

@@ -12,12 +12,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import msgspec
 
 from chatter_db.errors import UsageError
-
-MAX_NAME = 500
-"""The limit, in characters, of the names that a host app gives."""
-
-MAX_TOKENS = 1_000_000_000
-"""The limit of a call's prompt or completion."""
+from chatter_db.models import MAX_NAME, MAX_TOKENS
 
 
 def run_id_of(given: object) -> UUID:

@@ -22,10 +22,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from langchain_core.utils.uuid import uuid7
 from msgspec.structs import replace
 
-from chatter_db.models import ExecutionStatus
+from chatter_db.models import MAX_NAME, ExecutionStatus
 from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
-from chatter_db.recorder.arguments import MAX_NAME, Given, fitting, json_object, run_id_of
+from chatter_db.recorder.arguments import Given, fitting, json_object, run_id_of
 from chatter_db.recorder.asking import endpoint_asked, terms_asked
 from chatter_db.recorder.doors import callback, durable
 from chatter_db.recorder.records import Record, RunEnded, RunStarted

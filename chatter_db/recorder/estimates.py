@@ -11,7 +11,8 @@ from dataclasses import replace
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 
-from chatter_db.recorder.usage import MAX_TOKENS, Usage
+from chatter_db.models import MAX_TOKENS
+from chatter_db.recorder.usage import Usage
 
 
 def estimated(usage: Usage, question: Sequence[BaseMessage], answer: AIMessage) -> Usage:

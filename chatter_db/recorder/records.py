@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from chatter_db.models import (
+    MAX_CONTENT_BYTES,
     CallStatus,
     CostSource,
     ExecutionStatus,
@@ -23,9 +24,6 @@ from chatter_db.models import (
     ToolCallStatus,
     UsageStatus,
 )
-
-MAX_CONTENT_BYTES = 8 * 1024 * 1024
-"""The limit of chatter.messages.content."""
 
 
 class RunStarted(Struct, frozen=True, tag=True):

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import msgspec
 
+from chatter_db.models import MAX_COST, MAX_TOKENS
 from chatter_db.recorder.records import MessageRow, Record, RunEnded, RunStarted, ToolRun
-from chatter_db.recorder.usage import MAX_COST, MAX_TOKENS
 
 Number = TypeVar("Number", int, float, Decimal)
 

@@ -12,9 +12,8 @@ from uuid import UUID, uuid5
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import LLMResult
 
-from chatter_db.models import CallStatus, Kind, ToolCallStatus
+from chatter_db.models import MAX_NAME, CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
-from chatter_db.recorder.arguments import MAX_NAME
 from chatter_db.recorder.asking import with_terms
 from chatter_db.recorder.endpoints import provider_answering
 from chatter_db.recorder.estimates import estimated
@@ -28,8 +27,6 @@ CANCELLED = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 
 NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0, cost=Decimal(0))
 """Of a call that LangChain's cache answered."""
-
-MAX_TEXT = 500
 
 
 def asked_rows(
@@ -339,7 +336,7 @@ def _text(value: object) -> str | None:
     """`value` as a name or a reason: packages may put anything there."""
     if value is None or value == "" or isinstance(value, Mapping | list | tuple):
         return None
-    return str(getattr(value, "value", value))[:MAX_TEXT]
+    return str(getattr(value, "value", value))[:MAX_NAME]
 
 
 def requested_tools(run: Run, call: ModelCall, message: AIMessage) -> list[Record]:

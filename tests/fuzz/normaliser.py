@@ -16,10 +16,11 @@ from uuid import uuid4
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
+from chatter_db.models import MAX_COST, MAX_TOKENS
 from chatter_db.recorder.pricing import cost_of
 from chatter_db.recorder.records import MessageRow, RunStarted
 from chatter_db.recorder.spool import open_spool
-from chatter_db.recorder.usage import MAX_COST, MAX_TOKENS, Usage, from_wire, of_message
+from chatter_db.recorder.usage import Usage, from_wire, of_message
 from chatter_db.recorder.writer import Writer
 from tests.fuzz import nonsense
 from tests.fuzz.tally import Outcome, Tally, Tell, drive

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatter_db.recorder.usage import MAX_TOKENS, Usage, from_wire
+from chatter_db.models import MAX_TOKENS
+from chatter_db.recorder.usage import Usage, from_wire
 
 Counts = tuple[int | None, ...]
 

@@ -1,5 +1,6 @@
 """chatter_db.models says what the catalog says: the two can't disagree."""
 
+import re
 import typing
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,7 +11,15 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Column, Table, create_engine
 
-from chatter_db.models import Base, Xid8
+from chatter_db.models import (
+    MAX_CONTENT_BYTES,
+    MAX_COST,
+    MAX_NAME,
+    MAX_TITLE,
+    MAX_TOKENS,
+    Base,
+    Xid8,
+)
 
 from .books import Books
 
@@ -161,6 +170,34 @@ def test_literals_are_the_values_of_the_checks(books: Books, table: str) -> None
     }
     assert modelled or table not in WRITTEN_BY_THE_APP
     assert {name: sorted(values) for name, values in checks} == modelled
+
+
+def test_limits_are_those_of_the_checks(books: Books) -> None:
+    limits = {
+        "users_external_id": MAX_NAME,
+        "conversations_external_id": MAX_NAME,
+        "conversations_title": MAX_TITLE,
+        "workflow_executions_workflow_name": MAX_NAME,
+        "workflow_executions_correlation_id": MAX_NAME,
+        "tool_calls_tool_name": MAX_NAME,
+        "messages_content": MAX_CONTENT_BYTES,
+        "messages_prompt_tokens": MAX_TOKENS,
+        "messages_completion_tokens": MAX_TOKENS,
+        "messages_total_tokens": 2 * MAX_TOKENS,
+        "messages_cache_read_tokens": MAX_TOKENS,
+        "messages_cache_write_tokens": MAX_TOKENS,
+        "messages_reasoning_tokens": MAX_TOKENS,
+        "messages_cost": MAX_COST,
+    }
+    checks = books.rows(
+        "select conname::text, pg_get_constraintdef(oid) from pg_constraint "
+        "where conname = any(%s)",
+        [f"{name}_check" for name in limits],
+    )
+    assert limits == {
+        name.removesuffix("_check"): max(map(int, re.findall(r"\d+", check)))
+        for name, check in checks
+    }
 
 
 def kept_columns(books: Books, table: str) -> list[str]:

@@ -22,13 +22,11 @@ follow from how a protocol is written:
   are left out by the encoding (protobuf: Gemini, xAI's gRPC), a missing one is 0.
 """
 
-from chatter_db.recorder.usage.counts import MAX_COST, MAX_TOKENS, Usage, merged, plain
+from chatter_db.recorder.usage.counts import Usage, merged, plain
 from chatter_db.recorder.usage.langchain import of_chunks, of_message, of_result, said_of
 from chatter_db.recorder.usage.wire import from_wire
 
 __all__ = [
-    "MAX_COST",
-    "MAX_TOKENS",
     "Usage",
     "from_wire",
     "merged",

@@ -7,13 +7,7 @@ from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any
 
-from chatter_db.models import UsageStatus
-
-MAX_TOKENS = 1_000_000_000
-"""The limit of the token columns of chatter.messages."""
-
-MAX_COST = 1_000_000
-"""The limit, in US dollars, of chatter.messages.cost."""
+from chatter_db.models import MAX_COST, MAX_TOKENS, UsageStatus
 
 GROUNDED = "grounding_tool_count"
 

@@ -9,9 +9,15 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from sqlalchemy import select
 from starlette.exceptions import HTTPException
 
-from chatter_db.accounts import MAX_PASSWORD, MIN_PASSWORD, SESSION_LENGTH, Identity
+from chatter_db.accounts import (
+    MAX_KEY_NAME,
+    MAX_PASSWORD,
+    MIN_PASSWORD,
+    SESSION_LENGTH,
+    Identity,
+)
 from chatter_db.keys import NewKey
-from chatter_db.models import ApiKey, UserRole
+from chatter_db.models import MAX_NAME, ApiKey, UserRole
 from chatter_db.server.identity import COOKIE, Admin, Books, Door, From, SignedIn
 from chatter_db.server.problems import documented
 
@@ -34,7 +40,7 @@ Password = Annotated[Secret, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSW
 class Login(BaseModel):
     """A user with a password, or an API key."""
 
-    user: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    user: Annotated[str, Field(min_length=1, max_length=MAX_NAME)] | None = None
     password: Annotated[Secret, Field(max_length=MAX_PASSWORD)] | None = None
     api_key: Annotated[Secret, Field(max_length=200)] | None = None
 
@@ -61,7 +67,7 @@ class Rotation(BaseModel):
 
 
 class KeyWanted(Rotation):
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=MAX_KEY_NAME)]
 
 
 class Key(BaseModel):
@@ -85,7 +91,7 @@ class MadeKey(BaseModel):
 
 
 class UserWanted(BaseModel):
-    user: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+    user: Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]+$")]
     password: Password | None = None
     role: UserRole = "user"
 

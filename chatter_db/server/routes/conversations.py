@@ -23,6 +23,8 @@ from chatter_db.accounts import Identity
 from chatter_db.errors import ChatterError
 from chatter_db.ledger import Chatter
 from chatter_db.models import (
+    MAX_NAME,
+    MAX_TITLE,
     CallStatus,
     Conversation,
     ConversationStatus,
@@ -56,9 +58,9 @@ Text = Annotated[
 
 
 class ConversationWanted(BaseModel):
-    title: Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")] | None = None
+    title: Annotated[str, Field(max_length=MAX_TITLE, pattern=r"^[^\x00]*$")] | None = None
     external_id: (
-        Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")] | None
+        Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]+$")] | None
     ) = None
 
 

@@ -22,7 +22,13 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
 from starlette.exceptions import HTTPException
 
-from chatter_db.models import Conversation, ExecutionStatus, WorkflowExecution, unpriced_calls
+from chatter_db.models import (
+    MAX_NAME,
+    Conversation,
+    ExecutionStatus,
+    WorkflowExecution,
+    unpriced_calls,
+)
 from chatter_db.server.identity import Books, SignedIn
 from chatter_db.server.money import Money
 from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
@@ -126,7 +132,7 @@ async def execution(execution_id: UUID, identity: SignedIn, chatter: Books) -> E
 
 @router.get("/trace/{correlation_id:path}", responses=documented(401, 404, 422, 429))
 async def trace(
-    correlation_id: Annotated[str, Path(min_length=1, max_length=500)],
+    correlation_id: Annotated[str, Path(min_length=1, max_length=MAX_NAME)],
     identity: SignedIn,
     chatter: Books,
 ) -> TraceShown:
