@@ -7,7 +7,7 @@ from pathlib import Path
 from psycopg import pq
 
 from chatter_db.embedded.account import Account
-from tests.embedded.processes import until
+from tests.polling import wait_until
 from tests.pooler.pgbouncer import free_port
 
 
@@ -24,7 +24,7 @@ def running(cluster: Path, binaries: Path) -> Iterator[int]:
         )
     try:
         where = f"host=127.0.0.1 port={port}".encode()
-        until(
+        wait_until(
             lambda: process.poll() is not None or pq.PGconn.ping(where) == pq.Ping.OK,
             "the server answers",
         )

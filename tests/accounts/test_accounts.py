@@ -14,6 +14,7 @@ from chatter_db import Chatter, SignInBlocked, SignInRefused, UsageError
 from chatter_db import accounts as accounts_module
 from chatter_db.accounts import Accounts, Identity, Origin
 from chatter_db.keys import KEY_PREFIX
+from tests.polling import WAITS_FOR_A_LOCK, until
 
 PASSWORD = "correct horse battery staple"
 HOME = Origin(ip_address("203.0.113.7"), "Browser/1.0", "request-1")
@@ -213,7 +214,7 @@ async def test_failures_in_another_process_undo_a_session_that_is_being_begun(
     with psycopg.connect(url) as holding:
         holding.execute("lock table chatter.browser_sessions in share mode")
         signing_in = asyncio.create_task(accounts.sign_in("ada", PASSWORD, origin=HOME))
-        await waits_for_a_lock(db)
+        await until(lambda: db.execute(WAITS_FOR_A_LOCK).fetchall())
         # Its password was right, and it was not kept out when it was asked for.
         failed_elsewhere(db, ada)
     with pytest.raises(SignInBlocked):
@@ -253,15 +254,6 @@ def failed_elsewhere(db: psycopg.Connection[tuple[object, ...]], identity: Ident
         "select 'login_failure', %s from generate_series(1, 5)",
         [identity.user_id],
     )
-
-
-async def waits_for_a_lock(db: psycopg.Connection[tuple[object, ...]]) -> None:
-    async with asyncio.timeout(20):
-        while not db.execute(
-            "select from pg_stat_activity "
-            "where datname = current_database() and wait_event_type = 'Lock'"
-        ).fetchall():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_new_password_signs_every_browser_out(accounts: Accounts) -> None:
@@ -311,7 +303,7 @@ async def test_a_session_that_began_while_the_password_is_changed_ends_with_it(
     with psycopg.connect(url) as holding:
         holding.execute("lock table chatter.security_events in share mode")
         signing_in = asyncio.create_task(accounts.sign_in("ada", PASSWORD, origin=HOME))
-        await waits_for_a_lock(db)
+        await until(lambda: db.execute(WAITS_FOR_A_LOCK).fetchall())
         # Its session is written and not committed: who changes the password can't see it yet.
         changing = asyncio.create_task(accounts.set_password(ada.user_id, "another good password"))
         await asyncio.sleep(1)

@@ -15,8 +15,9 @@ import pytest
 
 from chatter_db.analytics import Worker, worker
 from chatter_db.events import Hub
-from tests.analytics.test_worker import until, value, write
+from tests.analytics.test_worker import value, write
 from tests.conftest import ONE_SERVER
+from tests.polling import until
 
 COMMAND = """
 from chatter_db.analytics import worker

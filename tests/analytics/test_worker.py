@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from chatter_db.analytics import Worker, worker
 from chatter_db.events import Hub
 from chatter_db.settings import settings
+from tests.polling import until
 
 
 @pytest.fixture
@@ -29,12 +30,6 @@ async def start(url: str) -> AsyncIterator[Callable[[], Worker]]:
         made.stop()
         await task
     await hub.close()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def write(db: psycopg.Connection[Any]) -> None:

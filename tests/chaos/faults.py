@@ -19,6 +19,7 @@ from tests.chaos.load import insert, jump
 from tests.chaos.members import Member
 from tests.chaos.postgres import Connection, Postgres
 from tests.chaos.proxy import Proxy
+from tests.polling import until
 
 EFFECT_SECONDS = 30.0
 FREEZES = (0.2, 0.5, 1.0, 3.0)
@@ -47,10 +48,7 @@ class Field:
     dice: random.Random
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + EFFECT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {EFFECT_SECONDS:g} s: {what}"
-            await asyncio.sleep(0.01)
+        await until(condition, what, EFFECT_SECONDS)
 
     async def end(self, members: list[Member], how: signal.Signals) -> None:
         """Ends one of them by a signal; the next fault may find it starting again."""

@@ -13,7 +13,8 @@ import psycopg
 from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.embedded.data_dir import DataDir
 from tests.chaos.proxy import Proxy
-from tests.embedded.processes import IS_ROOT, is_alive, until
+from tests.embedded.processes import IS_ROOT, is_alive
+from tests.polling import wait_until
 
 DISK = "1g"
 ANSWER_SECONDS = 90.0
@@ -107,7 +108,7 @@ class Postgres:
         self._lease.close()
         wait_until_stopped(self._data, 70)
         # Its supervisor ends with it, and may still hold its log open.
-        until(lambda: self.no_disk != "" or self._unmounted(), "the disk is let go")
+        wait_until(lambda: self.no_disk != "" or self._unmounted(), "the disk is let go")
 
     def _unmounted(self) -> bool:
         ran = subprocess.run(["umount", self.disk], capture_output=True, check=False)

@@ -12,6 +12,7 @@ from psycopg import sql
 from chatter_db import migrating
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
+from tests.polling import WAITS_FOR_A_LOCK
 from tests.providers import openai
 
 COMMANDS = ["migrate", "demo", "import", "adopt", "check", "status", "doctor", "trace", "psql"]
@@ -81,14 +82,11 @@ def test_a_password_that_was_not_encoded_is_not_shown(chatter_command: Run, pass
 def test_a_connection_lost_half_way_is_said(
     chatter_command: Run, url: str, db: psycopg.Connection[Any]
 ) -> None:
-    waiting = (
-        "select pg_terminate_backend(pid) from pg_stat_activity "
-        "where datname = current_database() and wait_event_type = 'Lock'"
-    )
+    ended = f"select pg_terminate_backend(pid) from ({WAITS_FOR_A_LOCK}) as waiting".encode()
     with psycopg.connect(url) as busy, ThreadPoolExecutor(1) as pool:
         busy.execute("lock chatter.messages")
         checking = pool.submit(chatter_command, "check", url=url)
-        while not db.execute(waiting).fetchall():
+        while not db.execute(ended).fetchall():
             assert not checking.done(), checking.result().stderr
         done = checking.result()
     assert done.returncode == 1

@@ -7,6 +7,7 @@ import psycopg
 
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
+from tests.polling import WAITS_FOR_A_LOCK
 
 pytestmark = ONE_SERVER
 
@@ -15,14 +16,10 @@ def test_the_tables_of_a_picture_are_of_one_snapshot(
     chatter_command: Run, url: str, db: psycopg.Connection[Any]
 ) -> None:
     """A call that is booked while the last table is asked for is in none of them."""
-    waiting = (
-        "select from pg_stat_activity "
-        "where datname = current_database() and wait_event_type = 'Lock'"
-    )
     with psycopg.connect(url) as busy, ThreadPoolExecutor(1) as pool:
         busy.execute("lock chatter.users")
         shown = pool.submit(chatter_command, "top", "--once", url=url)
-        while not db.execute(waiting).fetchall():
+        while not db.execute(WAITS_FOR_A_LOCK).fetchall():
             assert not shown.done(), shown.result().stderr
         busy.execute(
             "with c as (insert into chatter.conversations default values returning id) "

@@ -8,13 +8,11 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-DEADLINE_SECONDS = 10.0
 UNSAFE = {"fsync": "off"}
 ROOT = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
@@ -40,14 +38,6 @@ with lease(Path(data_dir), bin_dir and Path(bin_dir), settings) as server:
     sys.stdin.read()
 """
 )
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
-    """Poll until the condition holds; fail after the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.005)
 
 
 def is_alive(pid: int) -> bool:

@@ -16,8 +16,9 @@ from chatter_db.embedded import binaries, lease, locks, server, wait_until_stopp
 from chatter_db.embedded.account import Account
 from chatter_db.embedded.data_dir import DataDir
 from chatter_db.errors import EmbeddedServerError
+from tests.polling import wait_until
 
-from .processes import IS_ROOT, UNSAFE, copy_of, postmaster_pid, until
+from .processes import IS_ROOT, UNSAFE, copy_of, postmaster_pid
 
 
 def refusal(data_dir: Path, bin_dir: Path | None = None, **settings: str) -> str:
@@ -244,7 +245,9 @@ def small_disk(directory: Path) -> Iterator[Path]:
         if path.is_dir():
             wait_until_stopped(path)
     # A process that has let go of its locks is gone a moment later.
-    until(lambda: subprocess.run(["umount", disk], check=False).returncode == 0, "the disk is free")
+    wait_until(
+        lambda: subprocess.run(["umount", disk], check=False).returncode == 0, "the disk is free"
+    )
 
 
 def test_disk_full_at_first_start(small_disk: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 from chatter_db.embedded import Server, lease, wait_until_stopped
 from chatter_db.errors import EmbeddedServerError
 from chatter_db.settings import settings as configured
+from tests.polling import wait_until
 
-from .processes import UNSAFE, Holder, answers, command_lines, environment, supervisor_pids, until
+from .processes import UNSAFE, Holder, answers, command_lines, environment, supervisor_pids
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 EXPECTED = {
@@ -72,7 +73,7 @@ def test_stops_after_the_last_lease_and_keeps_the_data(data_dir: Path) -> None:
         assert answer(server, "show fsync") == "on"
     wait_until_stopped(data_dir, timeout=1.0)
     assert not answers(server.port)
-    until(lambda: not supervisor_pids(data_dir), "supervisor gone")
+    wait_until(lambda: not supervisor_pids(data_dir), "supervisor gone")
     with lease(data_dir, settings=UNSAFE) as again:
         assert answer(again, "select word from kept") == "still here"
         assert again.password == server.password

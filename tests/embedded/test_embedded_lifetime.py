@@ -17,6 +17,7 @@ from chatter_db.embedded import lease, locks, wait_until_stopped
 from chatter_db.embedded.account import Account
 from chatter_db.errors import EmbeddedServerError
 from tests.clusters import running
+from tests.polling import wait_until
 
 from .processes import (
     UNSAFE,
@@ -26,7 +27,6 @@ from .processes import (
     is_alive,
     postmaster_pid,
     supervisor_pids,
-    until,
 )
 
 Hold = Callable[..., Holder]
@@ -49,7 +49,7 @@ print(pid)
 def kill_supervisor(data_dir: Path) -> None:
     (supervisor,) = supervisor_pids(data_dir)
     os.kill(supervisor, signal.SIGKILL)
-    until(lambda: not is_alive(supervisor), "supervisor dead")
+    wait_until(lambda: not is_alive(supervisor), "supervisor dead")
 
 
 def assert_data_kept(data_dir: Path) -> None:
@@ -59,8 +59,8 @@ def assert_data_kept(data_dir: Path) -> None:
 
 
 def assert_all_gone(data_dir: Path, port: int, pids: list[int]) -> None:
-    until(lambda: not answers(port), "port closed", 2.0)
-    until(lambda: not any(map(is_alive, pids)), "processes gone", 2.0)
+    wait_until(lambda: not answers(port), "port closed", 2.0)
+    wait_until(lambda: not any(map(is_alive, pids)), "processes gone", 2.0)
     assert not supervisor_pids(data_dir)
     assert not (data_dir / "cluster" / "postmaster.pid").exists()
 
@@ -96,7 +96,7 @@ def test_one_of_two_users_is_killed(data_dir: Path, hold: Hold) -> None:
 def test_first_start_is_killed(directory: Path, hold: Hold) -> None:
     data_dir = directory / "data"
     holder = hold(data_dir)
-    until(lambda: any(data_dir.glob("cluster.new-*/base/1")), "initdb at work")
+    wait_until(lambda: any(data_dir.glob("cluster.new-*/base/1")), "initdb at work")
     holder.kill(signal.SIGKILL, group=True)
     assert not (data_dir / "cluster").exists()
     with lease(data_dir, settings=UNSAFE) as server, psycopg.connect(server.url):
@@ -105,10 +105,10 @@ def test_first_start_is_killed(directory: Path, hold: Hold) -> None:
 
 def test_starter_is_killed_before_the_server_is_ready(data_dir: Path, hold: Hold) -> None:
     holder = hold(data_dir)
-    until((data_dir / "cluster" / "postmaster.pid").exists, "Postgres starting")
+    wait_until((data_dir / "cluster" / "postmaster.pid").exists, "Postgres starting")
     holder.kill(signal.SIGKILL, group=True)
     wait_until_stopped(data_dir)
-    until(lambda: not supervisor_pids(data_dir), "supervisor gone")
+    wait_until(lambda: not supervisor_pids(data_dir), "supervisor gone")
     assert not (data_dir / "cluster" / "postmaster.pid").exists()
     assert_data_kept(data_dir)
 
@@ -220,7 +220,7 @@ def test_directory_is_removed_under_the_server(directory: Path, data_dir: Path, 
     pids = [postmaster_pid(data_dir), *supervisor_pids(data_dir)]
     data_dir.rename(directory / "moved")
     holder.kill(signal.SIGTERM)
-    until(lambda: not any(map(is_alive, pids)), "processes gone")
+    wait_until(lambda: not any(map(is_alive, pids)), "processes gone")
 
 
 def test_chosen_port_is_taken_meanwhile(data_dir: Path, hold: Hold, directory: Path) -> None:

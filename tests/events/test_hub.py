@@ -12,6 +12,7 @@ from chatter_db import Chatter
 from chatter_db.errors import EventsPruned, UsageError
 from chatter_db.events import Hub, hub, subscription
 from tests.events.conftest import Follow, Writer
+from tests.polling import WAITS_FOR_A_LOCK, until
 
 OF_THE_HUB = "application_name = 'chatter events' and datname = current_database()"
 
@@ -130,13 +131,11 @@ async def test_a_reader_of_the_past_survives_a_broken_connection(
     with psycopg.connect(url) as holder:
         holder.execute("lock table chatter.event_stream in access exclusive mode")
         reading = asyncio.create_task(anext(batches))
-        async with asyncio.timeout(20):
-            while not db.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity "
-                "where datname = current_database() and application_name = 'chatter' "
-                "and wait_event_type = 'Lock'"
-            ).fetchall():
-                await asyncio.sleep(0.01)
+        ended = (
+            f"select pg_terminate_backend(pid) from ({WAITS_FOR_A_LOCK} "
+            "and application_name = 'chatter') as waiting"
+        )
+        await until(lambda: db.execute(ended.encode()).fetchall())
     async with asyncio.timeout(20):
         seen += (await reading).events
         while len(seen) < 7:
@@ -250,10 +249,8 @@ async def test_a_busy_hub_spares_the_writers_the_bell_and_passes_it_on(
             last = writer.conversation()
         rung_by = {notice.pid for notice in db.notifies(timeout=0.2)}
         assert connection.info.backend_pid not in rung_by
-    async with asyncio.timeout(20):
-        for seen in (one, two):
-            while last not in [event.conversation_id for event in seen.events]:
-                await asyncio.sleep(0.01)
+    for seen in (one, two):
+        await until(lambda: last in [event.conversation_id for event in seen.events])  # noqa: B023
     assert [e.id for e in two.events] == [e.id for e in one.events]
     await awake.close()
     await asleep.close()
@@ -281,8 +278,7 @@ async def test_who_only_watches_is_woken_and_spares_the_writers_the_bell_too(
         something.clear()
         last = writer.conversation()
         await something.wait()
-        while last not in [event.conversation_id for event in seen.events]:
-            await asyncio.sleep(0.01)
+        await until(lambda: last in [event.conversation_id for event in seen.events])
         watching.unwatch(something)
         something.clear()
         joined = await follow(hub=watching).live()
@@ -304,9 +300,7 @@ async def test_a_slow_reader_goes_on_from_the_table(
     for _ in range(40):
         writer.message(conversation)
         await asyncio.sleep(0.002)
-    async with asyncio.timeout(20):
-        while slow._live:
-            await asyncio.sleep(0.01)
+    await until(lambda: not slow._live)
     assert len(slow._pending) <= 11
     seen: list[int] = []
     async for batch in batches:
@@ -345,9 +339,7 @@ async def test_retention_passes_by_no_live_reader_who_has_had_everything(
         writer.conversation()
         had = (await seen.until(1))[0].position
         late.rollback()
-    async with asyncio.timeout(20):
-        while own.position == had:
-            await asyncio.sleep(0.01)
+    await until(lambda: own.position != had)
     assert db.execute("select chatter.prune_events(chatter.clock())").fetchone() == (1,)
     with pytest.raises(EventsPruned):
         await own.check(had)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from chatter_db.errors import DatabaseUnavailable, SchemaError
 from chatter_db.migrating import Migrated
 from tests import forked
 from tests.conftest import SERVERS
+from tests.polling import wait_until
 
 from .catalog import catalog
 from .test_same_catalog import SCHEMA_FILES
@@ -47,16 +47,6 @@ def named(statement: str, *names: str) -> sql.Composed:
 def set_revision(url: str, revision: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("update chatter.alembic_version set version_num = %s", [revision])
-
-
-def wait_until(connection: psycopg.Connection[Any], condition: str, seconds: float = 30) -> None:
-    """Polls until the query `condition` says true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        row = connection.execute(condition).fetchone()
-        if row == (True,):
-            return
-        assert time.monotonic() < deadline, f"still not: {condition}"
 
 
 def test_migrating_an_empty_database(empty_url: str) -> None:
@@ -101,14 +91,12 @@ def test_migrators_at_once_take_turns(empty_url: str) -> None:
             for _ in range(2)
         ]
         try:
-            wait_until(
-                connection,
-                "select count(*) = 2 from pg_locks as l "
-                "join pg_database as d on d.oid = l.database "
+            waiting = (
+                "select from pg_locks as l join pg_database as d on d.oid = l.database "
                 "where l.locktype = 'advisory' and not l.granted "
-                # One literal a line keeps the formatter from joining them.
-                "and d.datname = current_database()",
+                "and d.datname = current_database()"
             )
+            wait_until(lambda: len(connection.execute(waiting).fetchall()) == 2)
             connection.execute("select pg_advisory_unlock(%s)", [LOCK])
             said = sorted(process.communicate(timeout=60)[0].strip() for process in migrators)
         finally:
@@ -159,11 +147,11 @@ def test_two_databases_make_the_roles_at_once(
                 for file in SCHEMA_FILES:
                     open_migration.execute(file.read_bytes())
                 waiting = pool.submit(migrating.migrate, second)
-                wait_until(
-                    server,
-                    "select exists (select from pg_stat_activity "
-                    "where datname = 'second_books' and wait_event_type = 'Lock')",
+                held_up = (
+                    "select from pg_stat_activity "
+                    "where datname = 'second_books' and wait_event_type = 'Lock'"
                 )
+                wait_until(lambda: server.execute(held_up).fetchall())
                 open_migration.commit()
                 assert waiting.result(timeout=30).changed
             assert catalog(first)["grants"] == catalog(second)["grants"]

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from chatter_db import database, migrating, queries
 from chatter_db.errors import SchemaError
 from chatter_db.queries import query
-from tests.migrations.test_migrating import ROOT, wait_until
+from tests.migrations.test_migrating import ROOT
+from tests.polling import wait_until
 from tests.sql.books import Books
 from tests.sql.test_usage import differences, fold_all
 
@@ -105,7 +106,7 @@ def test_a_writer_in_the_middle_and_a_migration_wait_for_no_circle(empty_url: st
         watching.execute(WRITTEN)
         writing.execute("update chatter.conversations set title = 'begun'")
         migrated = pool.submit(migrating.migrate, empty_url)
-        wait_until(watching, "select exists (select from pg_locks where not granted)")
+        wait_until(lambda: watching.execute("select from pg_locks where not granted").fetchall())
         writing.execute("update chatter.messages set prompt_tokens = 5 where role = 'assistant'")
         writing.execute("update chatter.users set role = 'admin' where external_id = 'ada'")
         writing.commit()

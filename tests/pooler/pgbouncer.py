@@ -11,7 +11,7 @@ from shutil import which
 from psycopg.conninfo import conninfo_to_dict
 
 from chatter_db.embedded.account import Account
-from tests.embedded.processes import until
+from tests.polling import wait_until
 
 PROGRAM = which("pgbouncer") or which("pgbouncer", path="/usr/sbin")
 
@@ -76,7 +76,7 @@ def pgbouncer(url: str, directory: Path, mode: str = "transaction") -> Iterator[
     with (directory / "pgbouncer.log").open("wb") as log:
         process = account.spawn(command, log, log.fileno())
     try:
-        until(lambda: process.poll() is not None or _listens(port), "PgBouncer listens")
+        wait_until(lambda: process.poll() is not None or _listens(port), "PgBouncer listens")
         assert process.poll() is None, (directory / "pgbouncer.log").read_text()
         yield (
             f"postgresql://{server['user']}:{server['password']}@127.0.0.1:{port}"

@@ -20,6 +20,7 @@ from chatter_db.settings import settings
 from tests.conftest import ONE_SERVER
 from tests.embedded.conftest import open_directory
 from tests.forked import Run
+from tests.polling import until
 from tests.pooler.pgbouncer import pgbouncer
 from tests.providers.openai import Provider
 from tests.recorder.test_recorder import agent, model_of
@@ -141,9 +142,7 @@ async def test_of_two_workers_one_works_at_a_time(
             "with c as (insert into chatter.conversations default values returning id) "
             "insert into chatter.messages (conversation_id, role) select id, 'assistant' from c"
         )
-        async with asyncio.timeout(20):
-            while value(db, "select sum(calls) from analytics.usage_15min") != count:
-                await asyncio.sleep(0.01)
+        await until(lambda: value(db, "select sum(calls) from analytics.usage_15min") == count)  # noqa: B023
     held = "select count(*) from pg_locks where locktype = 'advisory' and not fastpath"
     for each in workers:
         each.stop()

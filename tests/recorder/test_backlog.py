@@ -17,7 +17,8 @@ from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import Record, RunStarted
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
-from tests.recorder.test_writer import booked_calls, message, start, wait_until, wait_until_blocked
+from tests.polling import wait_until, wait_until_blocked
+from tests.recorder.test_writer import booked_calls, message, start
 
 
 def test_who_breaks_off_in_the_spool_goes_on_there(spool_dir: Path) -> None:

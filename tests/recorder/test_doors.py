@@ -12,9 +12,9 @@ from langchain_core.callbacks import manager
 from langchain_core.runnables import RunnableConfig
 
 from chatter_db import Chatter
+from tests.polling import wait_until
 from tests.providers.openai import Provider
 from tests.recorder.graphs import model_of, single
-from tests.recorder.test_writer import wait_until
 
 QUESTION = {"messages": [("user", "Will it rain?")]}
 SEEN = "select status, model_calls from chatter.workflow_executions"

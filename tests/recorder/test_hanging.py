@@ -16,7 +16,8 @@ from chatter_db.recorder import connection, writer
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
-from tests.recorder.test_writer import booked_calls, message, start, wait_until
+from tests.polling import WAITS_FOR_A_LOCK, wait_until
+from tests.recorder.test_writer import booked_calls, message, start
 
 
 @pytest.fixture(autouse=True)
@@ -145,8 +146,4 @@ def test_a_process_that_is_frozen_in_a_transaction_holds_nobody_up(
 
 def waiting(url: str) -> int:
     with psycopg.connect(url) as watching:
-        (count,) = watching.execute(
-            "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
-            " and datname = current_database()"
-        ).fetchone() or (0,)
-    return int(count)
+        return len(watching.execute(WAITS_FOR_A_LOCK).fetchall())

@@ -17,9 +17,10 @@ from chatter_db.recorder.segment import Segment
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 from chatter_db.settings import settings
+from tests.polling import wait_until
 from tests.providers.openai import Provider
 from tests.recorder.test_recorder import agent, model_of
-from tests.recorder.test_writer import booked_calls, message, start, wait_until
+from tests.recorder.test_writer import booked_calls, message, start
 
 KILLED = """
 import os, sys

@@ -12,8 +12,9 @@ from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
+from tests.polling import wait_until
 from tests.recorder.test_backlog import drained
-from tests.recorder.test_writer import away, booked_calls, message, start, wait_until
+from tests.recorder.test_writer import away, booked_calls, message, start
 
 
 @ONE_SERVER

@@ -16,7 +16,8 @@ from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
-from tests.recorder.test_writer import booked_calls, message, start, wait_until
+from tests.polling import wait_until
+from tests.recorder.test_writer import booked_calls, message, start
 
 
 @contextmanager

@@ -22,8 +22,9 @@ from chatter_db.recorder.segment import Segment
 from chatter_db.recorder.spool import NAME, Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
+from tests.polling import wait_until
 from tests.recorder.test_backlog import drained
-from tests.recorder.test_writer import booked_calls, message, start, wait_until
+from tests.recorder.test_writer import booked_calls, message, start
 
 
 class Other(threading.Thread):

@@ -13,7 +13,8 @@ from chatter_db.recorder.records import as_json
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
-from tests.recorder.test_writer import booked_calls, message, start, wait_until
+from tests.polling import wait_until
+from tests.recorder.test_writer import booked_calls, message, start
 
 NEWER = b'[{"type":"Invoice","id":"1","text":"secret"},{"type":"Invoice","id":"2"}]\n'
 

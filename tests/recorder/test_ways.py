@@ -16,6 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from chatter_db import Chatter, Recorder
 from tests.conftest import ONE_SERVER
+from tests.polling import until
 from tests.providers import openai
 from tests.providers.openai import Provider, Reply
 from tests.recorder.graphs import Graph, Replies, Shape, answering, model_of, shapes_of
@@ -209,9 +210,7 @@ async def test_the_newest_events(
             pass
     assert len(asked.bill) == 3
     # The answer is read before LangChain tells the handlers of its end.
-    async with asyncio.timeout(10):
-        while ("running", 0) in executions(db, "v3"):
-            await asyncio.sleep(0.001)
+    await until(lambda: ("running", 0) not in executions(db, "v3"))
     assert executions(db, "v3") == {("completed", 2): 1, ("completed", 1): 1}
     assert booked(db, "v3") == Counter(asked.bill)
     assert_forgotten(run)

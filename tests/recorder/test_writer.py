@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from chatter_db import Chatter, RecordingFailed
 from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted, ToolCallRow, ToolRun
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
+from tests.polling import wait_until, wait_until_blocked
 from tests.providers.openai import Provider, Reply
 from tests.recorder.test_recorder import agent, model_of, rows
 
@@ -362,18 +362,6 @@ def test_a_serialization_failure_is_tried_again(
     ).fetchall() == [(1, 10)]
 
 
-def wait_until_blocked(db: psycopg.Connection[Any]) -> None:
-    """Returns when another session waits for a lock of this one."""
-    deadline = time.monotonic() + 10
-    blocked = (
-        # Not pg_stat_activity: a transaction knows only those who were there when it first looked.
-        "select exists (select from pg_locks "
-        "where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))"
-    )
-    while not (db.execute(blocked).fetchone() or (False,))[0]:
-        assert time.monotonic() < deadline, "nobody waits"
-
-
 def test_a_writer_that_was_closed_says_so(url: str) -> None:
     closed = Writer(url, open_spool("test"))
     closed.close()
@@ -571,10 +559,3 @@ def is_gone(process: int) -> bool:
     except ProcessLookupError:
         return True
     return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -17,6 +17,7 @@ from chatter_db import Chatter
 from chatter_db.server import create_app
 from chatter_db.server.pages import cursor
 from chatter_db.settings import settings
+from tests.polling import WAITS_FOR_A_LOCK, until
 from tests.providers.openai import Provider
 from tests.server.conftest import Person
 
@@ -106,9 +107,7 @@ async def test_a_client_that_leaves_ends_the_run(
         found = db.execute("select status from chatter.workflow_executions").fetchone()
         return found is not None and found[0] != "running"
 
-    async with asyncio.timeout(20):
-        while not ended():
-            await asyncio.sleep(0.02)
+    await until(ended)
     books_hold()
 
 
@@ -135,10 +134,8 @@ async def test_a_claim_is_of_the_process_before_its_run_begins(
         asking = asyncio.create_task(
             ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
         )
-        async with asyncio.timeout(10):
-            while not (claimed := db.execute(claims).fetchall()):
-                await asyncio.sleep(0.02)
-        assert claimed == [("running", True)]
+        await until(lambda: db.execute(claims).fetchall())
+        assert db.execute(claims).fetchall() == [("running", True)]
     assert (await asking).status_code == 200
     assert db.execute(claims).fetchall() == [("completed", True)]
 
@@ -197,17 +194,10 @@ async def test_who_leaves_before_a_model_was_asked_may_ask_with_the_same_key(
     with psycopg.connect(url) as holding:
         holding.execute(f"lock table chatter.{held} in share mode".encode())
         connection = await begin_stream(ada, path, "try-1")
-        async with asyncio.timeout(10):
-            while not db.execute(
-                "select from pg_stat_activity "
-                "where datname = current_database() and wait_event_type = 'Lock'"
-            ).fetchall():
-                await asyncio.sleep(0.01)
+        await until(lambda: db.execute(WAITS_FOR_A_LOCK).fetchall())
         await leave(ada, connection)
     runs = "select status, model_calls from chatter.workflow_executions order by started_at"
-    async with asyncio.timeout(10):
-        while db.execute(runs).fetchall() != [("cancelled", 0)]:
-            await asyncio.sleep(0.01)
+    await until(lambda: db.execute(runs).fetchall() == [("cancelled", 0)])
     again = await ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
     assert again.status_code == 200, again.text
     same = await ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
@@ -250,9 +240,7 @@ async def test_a_client_that_is_gone_before_the_first_word(
         with pytest.raises((OSError, ClientDisconnect)):
             await app(scope, receive, send)
     runs = "select status, model_calls from chatter.workflow_executions order by started_at"
-    async with asyncio.timeout(10):
-        while db.execute(runs).fetchall() != [("cancelled", 0)]:
-            await asyncio.sleep(0.01)
+    await until(lambda: db.execute(runs).fetchall() == [("cancelled", 0)])
     assert db.execute("select count(*) from chatter.messages").fetchone() == (0,)
     again = await ada.http.post(path, json=QUESTION, headers={"Idempotency-Key": "try-1"})
     assert again.status_code == 200, again.text

@@ -15,6 +15,7 @@ import pytest
 from chatter_db import Chatter
 from chatter_db.server import sse
 from chatter_db.settings import settings
+from tests.polling import WAITS_FOR_A_LOCK, until
 from tests.server.conftest import PASSWORD, Person, Site, serving
 
 
@@ -146,12 +147,8 @@ async def test_a_database_that_goes_away_is_not_our_failure(
         asked = asyncio.create_task(
             ada.http.get("/api/events", headers={"Last-Event-ID": str(position[0])})
         )
-        async with asyncio.timeout(20):
-            while not db.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where datname = current_database() and wait_event_type = 'Lock'"
-            ).fetchall():
-                await asyncio.sleep(0.01)
+        ended = f"select pg_terminate_backend(pid) from ({WAITS_FOR_A_LOCK}) as waiting"
+        await until(lambda: db.execute(ended.encode()).fetchall())
     answer = await asked
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
@@ -287,9 +284,7 @@ async def test_streams_outlast_a_postgres_that_can_not_be_asked(
     db.execute("alter table chatter.browser_sessions rename to elsewhere")
     async with stream(ada.http) as told:
         await told.next("position")
-        async with asyncio.timeout(20):
-            while caplog.text.count("can't be looked at") < 3:
-                await asyncio.sleep(0.01)
+        await until(lambda: caplog.text.count("can't be looked at") >= 3)
         db.execute("alter table chatter.elsewhere rename to browser_sessions")
         await conversation_of(ada)
         await told.next("conversation_created")
@@ -405,9 +400,7 @@ async def test_streams_that_begin_when_none_is_open_are_looked_after_too(
     async with stream(ada.http) as told:
         await told.next("position")
     streams = served(chatter)
-    async with asyncio.timeout(20):
-        while streams():
-            await asyncio.sleep(0.01)
+    await until(lambda: not streams())
     await asyncio.sleep(0.2)  # what looks after streams has nothing to do, and ends
     async with stream(ada.http) as told:
         await told.next("position")

@@ -1,8 +1,7 @@
 """A logical replica by the recipe of .github/OPERATIONS.md, word for word, and its promotion."""
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import migrate_template, throwaway_server
 from tests.migrations.test_upgrading import WRITTEN
+from tests.polling import wait_until
 from tests.recorder.test_writer import message, start
 from tests.sql.books import Books
 from tests.sql.test_usage import differences, fold_all
@@ -55,21 +55,14 @@ def books_of(server: SimpleNamespace) -> Iterator[Books]:
         yield Books(connection)
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
 def caught_up(primary: Books, replica: Books) -> None:
     """Waits until the replica has all that the primary had when this was called."""
     copied = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
-    until(lambda: replica.value(copied), "the first copy is over")
+    wait_until(lambda: replica.value(copied), "the first copy is over")
     # Not what is written: the primary commits without waiting for that.
     now = primary.value("select pg_current_wal_insert_lsn()")
     replayed = "select bool_and(replay_lsn >= %s) from pg_stat_replication"
-    until(lambda: primary.value(replayed, now), "what was written is replayed")
+    wait_until(lambda: primary.value(replayed, now), "what was written is replayed")
 
 
 def contents(books: Books) -> dict[str, list[tuple[object, ...]]]:
@@ -117,7 +110,7 @@ def test_a_logical_replica_and_its_promotion() -> None:
 
         position = primary.value("select chatter.events_now()")
         follow(promote, replica)
-        until(
+        wait_until(
             lambda: (
                 replica.value("select count(*) from chatter.messages where prompt_tokens = 10") == 1
             ),

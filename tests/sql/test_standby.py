@@ -15,11 +15,12 @@ from chatter_db.events import Hub
 from tests.conftest import throwaway_server
 from tests.forked import Run
 from tests.migrations.test_upgrading import WRITTEN
+from tests.polling import wait_until
 from tests.providers.openai import Provider
 from tests.recorder.test_recorder import agent, model_of
 from tests.sql.books import Books
 from tests.sql.standby import hot_standby
-from tests.sql.test_replica import books_of, until
+from tests.sql.test_replica import books_of
 from tests.sql.test_restore import BINARIES, MANY_TRANSACTIONS
 from tests.sql.test_usage import differences, fold_all
 
@@ -37,7 +38,7 @@ def replayed(primary: Books) -> None:
     now = primary.value("select pg_current_wal_insert_lsn()")
     primary.value("select pg_switch_wal()")  # it is on its way now
     query = "select coalesce(bool_and(replay_lsn >= %s), false) from pg_stat_replication"
-    until(lambda: primary.value(query, now), "what was written is replayed")
+    wait_until(lambda: primary.value(query, now), "what was written is replayed")
 
 
 def same_events(one: Books, other: Books, position: str) -> bool:
@@ -77,7 +78,9 @@ async def test_a_standby_reads_and_takes_over(chatter_command: Run, provider: Pr
                 # From here on the standby hears of nothing, and the primary takes no writes.
                 connection.execute("alter system set primary_conninfo = ''")
                 standby.value("select pg_reload_conf()")
-                until(lambda: not primary.rows("select from pg_stat_replication"), "it is cut off")
+                wait_until(
+                    lambda: not primary.rows("select from pg_stat_replication"), "it is cut off"
+                )
                 primary.connection.execute(MANY_TRANSACTIONS)
                 primary.message(conversation, prompt_tokens=9)
                 ahead = primary.value("select chatter.events_now()")
@@ -91,7 +94,7 @@ async def test_a_standby_reads_and_takes_over(chatter_command: Run, provider: Pr
                 await ask(chatter, provider)
                 assert standby.value(ASKED) == primary.value(ASKED) == 1
                 standby.value("select pg_promote()")
-                until(lambda: standby.value(ASKED) == 2, "the run is booked")
+                wait_until(lambda: standby.value(ASKED) == 2, "the run is booked")
                 assert chatter.lost_records == 0
 
             # It never had what that position has seen.

@@ -13,7 +13,7 @@ import uvloop
 from sqlalchemy import text
 
 from chatter_db import Chatter
-from tests.recorder.test_writer import wait_until
+from tests.polling import wait_until
 
 LOOPS = pytest.mark.parametrize(
     "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]

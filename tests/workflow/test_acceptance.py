@@ -21,9 +21,9 @@ from chatter_db import (
 )
 from chatter_db.settings import settings
 from chatter_db.workflow import OfflineChatModel
+from tests.polling import wait_until_blocked
 from tests.providers.openai import Provider, Reply
 from tests.recorder.test_recorder import model_of
-from tests.recorder.test_writer import wait_until_blocked
 
 
 @pytest.fixture

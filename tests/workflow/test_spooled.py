@@ -12,9 +12,9 @@ from chatter_db import Chatter, Conversation, RecordingFailed, execute_chat_work
 from chatter_db.recorder import connection, writer
 from chatter_db.settings import settings
 from chatter_db.workflow import ChatResponse, stream_chat_workflow
+from tests.polling import wait_until_blocked
 from tests.providers.openai import Provider, Reply
 from tests.recorder.test_recorder import agent, model_of
-from tests.recorder.test_writer import wait_until_blocked
 
 
 @pytest.fixture
