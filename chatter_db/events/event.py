@@ -9,12 +9,12 @@ from uuid import UUID
 import msgspec
 
 from chatter_db.errors import UsageError
+from chatter_db.models import EventCategory
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
-Category = Literal["workflow", "conversation", "security", "analytics", "alert"]
-"""As in the check of chatter.events.category."""
+Category = EventCategory
 
 EventType = Literal[
     "conversation_created",
