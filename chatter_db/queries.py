@@ -18,7 +18,7 @@ def resource(name: str) -> Path:
 @cache
 def query(name: str) -> TextClause:
     """The named query `sql/queries/<name>.sql`, its parameters written `:name`."""
-    return text((resource("sql") / "queries" / f"{name}.sql").read_text("utf-8"))
+    return text(statement(name))
 
 
 @cache
