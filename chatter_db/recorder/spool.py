@@ -58,8 +58,10 @@ class Spool:
     """The spool of one database in one process; for one thread at a time."""
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
-        self._directory = directory
-        self._limit = limit_bytes
+        self.directory = directory
+        """Where the segments are."""
+        self.limit_bytes = limit_bytes
+        """How much may wait."""
         self._id = str(uuid7())
         self._segments = _adopt_all(directory)
         self._own: Segment | None = None
@@ -74,16 +76,6 @@ class Spool:
         self._segments = []
         self._own = None
         self.taken = 0
-
-    @property
-    def directory(self) -> Path:
-        """Where the segments are."""
-        return self._directory
-
-    @property
-    def limit_bytes(self) -> int:
-        """How much may wait."""
-        return self._limit
 
     @property
     def waiting(self) -> bool:
@@ -102,13 +94,13 @@ class Spool:
     def append(self, records: Sequence[Record]) -> None:
         """Keeps `records`, in order, durably. Raises SpoolFull, or OSError if the disk won't."""
         line = as_json(records).encode() + b"\n"
-        if self._left + len(line) > self._limit:
+        if self._left + len(line) > self.limit_bytes:
             raise SpoolFull(
-                f"The spool {self._directory} has reached its limit of {self._limit} bytes "
+                f"The spool {self.directory} has reached its limit of {self.limit_bytes} bytes "
                 "(CHATTER_SPOOL_LIMIT_MB)."
             )
         self._save()
-        if self._own is None or self._own.size > self._limit // SEGMENTS:
+        if self._own is None or self._own.size > self.limit_bytes // SEGMENTS:
             self._own = self.begin()
             self._segments.append(self._own)
         self._own.append(line)
@@ -120,7 +112,7 @@ class Spool:
         It has its name when it is locked: else another might adopt it before.
         """
         self._be_there()
-        path = self._directory / f"{self._id}.{uuid7()}{suffix}"
+        path = self.directory / f"{self._id}.{uuid7()}{suffix}"
         segment = adopt(path.with_name(f"{path.name}.new"))
         assert segment is not None, "a new segment is nobody else's"
         segment.path = segment.path.rename(path)
@@ -165,7 +157,7 @@ class Spool:
     def aside(self) -> list[bytes]:
         """The whole lines of what was put aside."""
         try:
-            written = (self._directory / REFUSED).read_bytes()
+            written = (self.directory / REFUSED).read_bytes()
         except FileNotFoundError:
             return []
         return [line for line in io.BytesIO(written) if line.endswith(b"\n")]
@@ -193,7 +185,7 @@ class Spool:
     def _refused(self) -> "Segment":
         """What was put aside, locked: who had it before may have written it anew."""
         self._be_there()
-        path = self._directory / REFUSED
+        path = self.directory / REFUSED
         while True:
             segment = Segment(path, os.open(path, OPEN_NEW, 0o600))
             ours = _locked(segment.fileno())
@@ -223,14 +215,14 @@ class Spool:
         try:
             self._save()
         except OSError as error:
-            log.error("Somebody removed what waited in %s: %s", self._directory, error)
+            log.error("Somebody removed what waited in %s: %s", self.directory, error)
         for segment in self._segments:
             segment.close()
         self._segments.clear()
 
     def _be_there(self) -> None:
         """Makes the directory anew if somebody has cleared it away."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _save(self) -> None:
         """Writes all that waits anew, in order, if only this process can still read some of it."""
