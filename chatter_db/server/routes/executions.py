@@ -109,9 +109,9 @@ async def executions(
         found = aliased(WorkflowExecution, mine.subquery())
     else:
         found = aliased(WorkflowExecution, wanted.subquery())
-    newest = _shown_of(found).order_by(found.started_at.desc(), found.id.desc()).limit(limit + 1)
+    newest = runs_as(ExecutionShown, found).order_by(found.started_at.desc(), found.id.desc())
     async with chatter.session(acting_for=identity.acts_for) as session:
-        rows = (await session.execute(newest)).mappings().all()
+        rows = (await session.execute(newest.limit(limit + 1))).mappings().all()
     shown = [ExecutionShown.model_validate(row) for row in rows[:limit]]
     last = cursor(shown[-1].started_at.isoformat(), shown[-1].id) if len(rows) > limit else None
     return Page(items=shown, next=last)
@@ -120,7 +120,7 @@ async def executions(
 @router.get("/executions/{execution_id}", responses=documented(401, 404, 422, 429))
 async def execution(execution_id: UUID, identity: SignedIn, chatter: Books) -> ExecutionShown:
     """One run with its totals."""
-    wanted = _shown_of(WorkflowExecution).where(WorkflowExecution.id == execution_id)
+    wanted = runs_as(ExecutionShown).where(WorkflowExecution.id == execution_id)
     if identity.role != "admin":
         wanted = wanted.where(or_(*runs_of(identity.user_id)))
     async with chatter.session(acting_for=identity.acts_for) as session:
@@ -166,8 +166,10 @@ def runs_of(user_id: UUID) -> list[ColumnElement[bool]]:
     ]
 
 
-def _shown_of(run: type[WorkflowExecution]) -> Select[Any]:
-    """The columns of `ExecutionShown`."""
-    names = [name for name in ExecutionShown.model_fields if name != "unpriced_calls"]
+def runs_as(
+    shown: type[BaseModel], run: type[WorkflowExecution] = WorkflowExecution
+) -> Select[Any]:
+    """Runs, with a column for each field of `shown`."""
+    names = [name for name in shown.model_fields if name != "unpriced_calls"]
     columns = [getattr(run, name) for name in names]
     return select(*columns, unpriced_calls(run).label("unpriced_calls"))

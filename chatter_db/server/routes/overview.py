@@ -18,12 +18,12 @@ from starlette.exceptions import HTTPException
 from chatter_db.accounts import Identity
 from chatter_db.analytics import Table, run_report
 from chatter_db.ledger import Chatter
-from chatter_db.models import Conversation, WorkflowExecution, unpriced_calls
+from chatter_db.models import Conversation, WorkflowExecution
 from chatter_db.queries import query
 from chatter_db.server.identity import Admin, Books, SignedIn
 from chatter_db.server.money import Money, Row
 from chatter_db.server.problems import documented
-from chatter_db.server.routes.executions import runs_of
+from chatter_db.server.routes.executions import runs_as, runs_of
 
 router = APIRouter(prefix="/api", tags=["analytics"])
 
@@ -169,9 +169,7 @@ async def _of_one(session: AsyncSession, identity: Identity, range_: Range) -> O
         scope="own",
         step="day",
         since=since,
-        over_time=[
-            {**dict(zip(table.columns, row, strict=True)), "at": row[0]} for row in table.rows
-        ],
+        over_time=[{**row, "at": row["day"]} for row in _rows(table)],
         running_count=await _running_count(session, identity.user_id),
         running=await _running(session, identity.user_id),
         dearest=[
@@ -189,12 +187,7 @@ async def _of_one(session: AsyncSession, identity: Identity, range_: Range) -> O
 
 async def _running(session: AsyncSession, user_id: UUID | None) -> list[Running]:
     newest_first = WorkflowExecution.started_at.desc(), WorkflowExecution.id.desc()
-    columns = [
-        getattr(WorkflowExecution, name)
-        for name in Running.model_fields
-        if name != "unpriced_calls"
-    ]
-    wanted = select(*columns, unpriced_calls().label("unpriced_calls")).where(*_runs(user_id))
+    wanted = runs_as(Running).where(*_runs(user_id))
     rows = await session.execute(wanted.order_by(*newest_first).limit(_ROWS))
     return [Running.model_validate(row) for row in rows.mappings()]
 
