@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chatter_db.ledger import Chatter
 
 errors = Console(stderr=True)
+"""For what is no answer of a command, so that its output is good for a pipe."""
 
 
 @contextmanager
@@ -72,5 +73,5 @@ def needs_server_extra(*modules: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Prints a warning of Postgres to the terminal."""
+    """Prints a warning on stderr."""
     errors.print("[yellow]Warning:[/]", escape(message), highlight=False)

@@ -89,17 +89,17 @@ def _write_csv(found: "Table") -> None:
     writer.writerows(map(cell, row) for row in found.rows)
 
 
-def _check(report: "Report", options: Mapping[str, str | int | None]) -> None:
+def _check(chosen: "Report", options: Mapping[str, str | int | None]) -> None:
     """Raises UsageError for an option that the report doesn't have, and for one that it needs."""
     from chatter_db.errors import UsageError
 
-    has = [name for name in options if name in report.defaults]
+    has = [name for name in options if name in chosen.defaults]
     for name, value in options.items():
         if value is not None and name not in has:
             known = ", ".join(map(_option, has)) or "none"
-            raise UsageError(f"{report.name} has no {_option(name)}; its options are {known}.")
+            raise UsageError(f"{chosen.name} has no {_option(name)}; its options are {known}.")
     if "user_id" in has and options["user_id"] is None:
-        raise UsageError(f"{report.name} needs --user: your own id of the user.")
+        raise UsageError(f"{chosen.name} needs --user: your own id of the user.")
 
 
 def _option(variable: str) -> str:

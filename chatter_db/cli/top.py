@@ -28,8 +28,8 @@ def top(
     async def picture(chatter: "Chatter") -> Group:
         async with chatter.session() as session:
             # One snapshot for all the tables, or they would not add up.
-            once = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-            await session.connection(execution_options=once)
+            snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            await session.connection(execution_options=snapshot)
             today = {"since": "today", "time_zone": time_zone}
             running = await run_report(session, "running")
             models = await run_report(session, "cost_by_model", **today, limit=8)
