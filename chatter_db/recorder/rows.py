@@ -70,10 +70,11 @@ def reply(
 ) -> MessageRow:
     if from_cache(message):
         usage = NOTHING_USED
-    elif estimate and usage.status == "unknown" and (status == "completed" or message.content):
-        usage = estimated(usage, call.question, message)
-    if call.terms:
-        usage = replace(usage, terms=with_terms(usage, call.terms))
+    else:
+        if estimate and usage.status == "unknown" and (status == "completed" or message.content):
+            usage = estimated(usage, call.question, message)
+        if call.terms:
+            usage = replace(usage, terms=with_terms(usage, call.terms))
     stated = usage_of.said_of(message, call.chunks)
     ended = time.perf_counter()
     # One clock for start and end: the start's, plus what the call took.

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -484,15 +484,18 @@ async def test_a_run_that_waits_for_a_person_and_goes_on(
     books_hold()
 
 
+@pytest.mark.parametrize("part", [{}, {"cache_control": {"type": "ephemeral", "ttl": "1h"}}])
 async def test_an_answer_from_langchains_cache_costs_nothing(
-    chatter: Chatter, db: Database, shared: Provider
+    chatter: Chatter, db: Database, shared: Provider, part: dict[str, Any]
 ) -> None:
+    """At whatever terms it was asked for."""
+    asked = {"messages": [HumanMessage([{"type": "text", "text": "Rain?", **part}])]}
     model = model_of(shared, cache=InMemoryCache())
     shared.script = []
     shared.bill.clear()
     run = chatter.recorder(workflow="cached")
     for _ in range(2):
-        await single(model).ainvoke(question(), {"callbacks": [run]})
+        await single(model).ainvoke(asked, {"callbacks": [run]})
     assert len(shared.bill) == 1
     rows = db.execute(
         "select prompt_tokens, completion_tokens, cost > 0, usage_status,"
