@@ -64,10 +64,11 @@ def reply(
     *,
     kind: Kind,
     content: bool,
-    estimate: bool = False,
+    estimate: bool,
     status: CallStatus = "completed",
     error: BaseException | None = None,
 ) -> MessageRow:
+    """The row of a call that was answered, or that broke off with what is in `message`."""
     if from_cache(message):
         usage = NOTHING_USED
     else:
@@ -85,11 +86,7 @@ def reply(
     )
     asked = _text(call.model)
     model = _text(stated.get("model_name")) or _text(stated.get("model")) or asked
-    # What is only estimated has no price: a cost in the books is one that was reported or computed.
-    cost = cost_of(usage, provider=provider, model=model, at=at) if not usage.estimated else None
-    if cost is None and model != asked and not usage.estimated:
-        # The list may know the model by the name that was asked for.
-        cost = cost_of(usage, provider=provider, model=asked, at=at)
+    cost = _cost(usage, provider, (model, asked), at)
     return MessageRow(
         id=call.row_id,
         execution_id=run.id,
@@ -120,6 +117,17 @@ def reply(
         created_at=at,
         **error_columns(error),
     )
+
+
+def _cost(
+    usage: Usage, provider: str | None, names: Sequence[str | None], at: datetime
+) -> Cost | None:
+    """By the first of the model's `names` that has a price: the list may know another one."""
+    if usage.estimated:
+        # A cost in the books is one that was reported or computed.
+        return None
+    costs = (cost_of(usage, provider=provider, model=name, at=at) for name in dict.fromkeys(names))
+    return next(filter(None, costs), None)
 
 
 def _why_it_ended(stated: Mapping[str, Any]) -> str | None:
@@ -161,7 +169,7 @@ def interrupted_call(
     error: BaseException | None,
     *,
     content: bool,
-    estimate: bool = False,
+    estimate: bool,
 ) -> MessageRow:
     """A call that failed or, without an error, was cancelled: what it gave until then.
 
