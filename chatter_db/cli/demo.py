@@ -17,6 +17,9 @@ QUESTIONS = (
     "Thank you, that is all.",
 )
 
+ROWS = 8
+"""How many the tables of the dearest have."""
+
 
 def demo() -> None:
     """See it work: a chat with tools and a real usage trace, booked by Postgres."""
@@ -126,15 +129,13 @@ def _import_trace(console: "Console", chatter: "Chatter") -> None:
     )
 
 
-async def _print_query(
-    console: "Console", session: "AsyncSession", title: str, name: str, limit: int = 8
-) -> None:
+async def _print_query(console: "Console", session: "AsyncSession", title: str, name: str) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from chatter_db.queries import query
 
-    result = await session.execute(query(name), {"limit": limit})
+    result = await session.execute(query(name), {"limit": ROWS})
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for number, column in enumerate(result.keys()):
         table.add_column(

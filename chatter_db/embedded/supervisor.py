@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,12 +46,7 @@ def _supervise(data: DataDir, bin_dir: Path, settings: Sequence[str]) -> None:
     _stop(pid)
 
 
-def start_postgres(
-    data: DataDir,
-    bin_dir: Path,
-    settings: Sequence[str],
-    choose_port: Callable[[], int] | None = None,
-) -> int | None:
+def start_postgres(data: DataDir, bin_dir: Path, settings: Sequence[str]) -> int | None:
     """Start Postgres, or find it running; return its pid, or None if it does not start.
 
     Tries another port if somebody took the chosen one in the meantime.
@@ -62,7 +57,7 @@ def start_postgres(
             postmaster = data.postmaster()
             return postmaster.pid if postmaster else None
         for _ in range(PORT_ATTEMPTS):
-            port = (choose_port or _free_port)()
+            port = _free_port()
             _remove_stale_pid_file(data)
             pid = _start_on_port(data, bin_dir, settings, port, server_lock)
             if pid is not None or not _is_answered(port):

@@ -12,6 +12,9 @@ from chatter_db.models import ExecutionStatus
 from chatter_db.recorder.records import Record
 from chatter_db.recorder.waiting import Waiting
 
+MAX_ENDED = 10_000
+"""Runs that are known as ended, the newest: so far back an app may try again with a run_id."""
+
 
 def now() -> datetime:
     """The time, UTC."""
@@ -145,10 +148,9 @@ class RunOutcome:
 
 
 class Ended:
-    """Which runs have ended, as far back as an app may try again with the same run_id."""
+    """Which runs have ended, the newest of them."""
 
-    def __init__(self, limit: int = 10_000) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._ids: dict[UUID, None] = {}
 
     def __contains__(self, run_id: UUID) -> bool:
@@ -157,5 +159,5 @@ class Ended:
     def add(self, run_id: UUID) -> None:
         """The oldest one goes where there are too many."""
         self._ids[run_id] = None
-        if len(self._ids) > self._limit:
+        if len(self._ids) > MAX_ENDED:
             del self._ids[next(iter(self._ids))]

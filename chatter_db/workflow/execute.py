@@ -169,7 +169,7 @@ async def prepare(
     )
 
 
-def chat_model_named(name: str | None = None) -> BaseChatModel:
+def chat_model_named(name: str | None) -> BaseChatModel:
     """The chat model of that name, by default CHATTER_MODEL; `offline` needs no provider.
 
     Raises UsageError if LangChain knows no such model, or lacks its package or key.

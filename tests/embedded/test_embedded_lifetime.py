@@ -38,10 +38,8 @@ from chatter_db.embedded import supervisor
 from chatter_db.embedded.data_dir import DataDir
 
 ports = iter([int(sys.argv[3]), supervisor._free_port()])
-pid = supervisor.start_postgres(
-    DataDir(Path(sys.argv[1])), Path(sys.argv[2]), ["fsync=off"], lambda: next(ports)
-)
-print(pid)
+supervisor._free_port = lambda: next(ports)
+print(supervisor.start_postgres(DataDir(Path(sys.argv[1])), Path(sys.argv[2]), ["fsync=off"]))
 """
 )
 
