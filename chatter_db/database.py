@@ -139,7 +139,7 @@ def place(url: str) -> str:
     return f"{host}:{port}/{parts.get('dbname') or ''}"
 
 
-Kind = TypeVar("Kind", bound=psycopg.Connection[tuple[Any, ...]])
+Made = TypeVar("Made", bound=psycopg.Connection[tuple[Any, ...]])
 
 
 def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
@@ -151,8 +151,8 @@ def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
     return connect_as(psycopg.Connection[tuple[Any, ...]], url, **options)
 
 
-def connect_as(kind: type[Kind], url: str, **options: Any) -> Kind:
-    """The same, of a kind of its own."""
+def connect_as(kind: type[Made], url: str, **options: Any) -> Made:
+    """The same, as an instance of `kind`."""
     if settings().pools_transactions:
         options["prepare_threshold"] = None
     try:

@@ -92,7 +92,7 @@ class SystemHealth:
     lost_records: int
     """Records of this process that could not be booked; see the log."""
     reduced_records: int
-    """Those that Postgres took without their texts alone; see the log."""
+    """Those that Postgres took only without their texts; see the log."""
 
 
 class MonitoringService:

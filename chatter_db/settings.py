@@ -134,9 +134,9 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "postgres_bin", "spool_dir")
     @classmethod
     def _from_here(cls, path: Path | None) -> Path | None:
-        """The same directory also for a process that goes to another one later.
+        """Absolute, for a process that changes its directory later.
 
-        No shell has read what stands in a unit file or a container's environment: `~` is the home.
+        And with `~` as the home: no shell reads a unit file or a container's environment.
         """
         return path and Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - without a home
 
@@ -178,7 +178,7 @@ def settings() -> Settings:
 
 
 def unknown_variables(names: Iterable[str]) -> Iterator[str]:
-    """What is wrong with those of `names` that begin as a setting's does and are none."""
+    """A warning for each of `names` that begins like a setting and is none."""
     known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in sorted(names):
         written = name.upper()

@@ -47,7 +47,8 @@ class Trace:
         # A run's own cost is the sum of theirs.
         known = [s.cost for s in self.steps if s.cost is not None and s.step != "workflow"]
         spent = sum(known, Decimal(0))
-        return spent if spent or len(self._calls) > self.unpriced_calls or not self._calls else None
+        unknown = self._calls and self.unpriced_calls == len(self._calls)
+        return None if unknown and not spent else spent
 
     @property
     def unpriced_calls(self) -> int:

@@ -1,4 +1,4 @@
-"""Whom a call was asked of, and with what that changes its price and no answer tells of."""
+"""Who was asked for a call, and at which terms: what changes its price and is in no answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,6 +1,7 @@
-"""Runs of this process that have yet to end: who restores an older state takes their starts away.
+"""The starts of runs that have not ended yet, to be booked again where the books have lost them.
 
-What comes of them afterwards was paid for, and has no execution to be booked under.
+A database that was restored to an earlier state has none of them. What comes of these runs
+afterwards was paid for, and would have no execution to be booked under.
 """
 
 from collections.abc import Iterable

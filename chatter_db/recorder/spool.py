@@ -321,7 +321,7 @@ def open_spool(database: str) -> Spool:
 
 
 def _name(directory: Path, database: str) -> None:
-    """For people, who would not know the directory of a database that has another address now.
+    """Writes into it whose it is, for people: the directory's name is a digest.
 
     A spool whose disk takes no more is opened all the same: what waits in it is to be booked.
     """

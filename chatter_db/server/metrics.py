@@ -39,7 +39,7 @@ class Metrics:
         )
         self._reduced = Gauge(
             "chatter_records_reduced",
-            "Records of this process that Postgres took without their texts alone.",
+            "Records of this process that Postgres took only without their texts.",
             registry=self._registry,
         )
         self._up = Gauge(

@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
 def server(chatter: Chatter, *, worker: Worker | None = None, access_log: bool = True) -> Server:
     """A server for an open `chatter`; give `serve` the sockets to listen on.
 
-    Of `worker`, which works beside it, the app tells when it can't.
+    The app tells when `worker`, which works beside it, gets nothing done.
     """
     app = create_app(chatter)
     app.state.worker = worker
