@@ -1,7 +1,7 @@
 """A thin client of the books: one method per operation, so that tests read like the protocol."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -38,6 +38,13 @@ class RunTotals:
     completion_tokens: int = 0
     total_tokens: int = 0
     total_cost: Decimal = Decimal(0)
+
+
+SUMS = [
+    *(("conversations", field.name) for field in fields(Totals)),
+    *(("workflow_executions", field.name) for field in fields(RunTotals)),
+]
+"""Table and column of every total but last_message_at."""
 
 
 class Books:

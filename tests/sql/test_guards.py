@@ -8,34 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import errors, sql
 
-from .books import Books, RunTotals, Totals
+from .books import SUMS, Books, RunTotals, Totals
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 TOTALS: list[tuple[str, str, Any]] = [
-    *(
-        ("conversations", column, 1)
-        for column in (
-            "message_count",
-            "prompt_tokens",
-            "completion_tokens",
-            "total_tokens",
-            "total_cost",
-            "unpriced_calls",
-        )
-    ),
+    *((table, column, 1) for table, column in SUMS),
     ("conversations", "last_message_at", NOON),
-    *(
-        ("workflow_executions", column, 1)
-        for column in (
-            "model_calls",
-            "tool_calls",
-            "prompt_tokens",
-            "completion_tokens",
-            "total_tokens",
-            "total_cost",
-        )
-    ),
 ]
 
 NEEDED: dict[str, dict[str, Any]] = {
