@@ -5,6 +5,8 @@ query with the variables written `:'name'`.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -74,18 +76,25 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
     _check(values)
     # When the transaction began: its snapshot may be older than the clock, but not than that.
     as_of = await session.scalar(select(func.least(func.now(), func.chatter.clock())))
-    try:
+    with zones_told(values.get("time_zone")):
         result = await session.execute(report.statement, values)
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == _INVALID_PARAMETER and "time_zone" in values:
-            raise UsageError(
-                f"No time zone {values['time_zone']!r}; names are like UTC or Europe/Berlin, "
-                "and the view pg_timezone_names has them all."
-            ) from None
-        raise
     columns = tuple(result.keys())
     assert as_of is not None
     return Table(report, as_of, columns, [tuple(row) for row in result])
+
+
+@contextmanager
+def zones_told(time_zone: str | None) -> Iterator[None]:
+    """Raises UsageError if Postgres knows no time zone of this name."""
+    try:
+        yield
+    except DBAPIError as error:
+        if time_zone is None or getattr(error.orig, "sqlstate", None) != _INVALID_PARAMETER:
+            raise
+        raise UsageError(
+            f"No time zone {time_zone!r}; names are like UTC or Europe/Berlin, "
+            "and the view pg_timezone_names has them all."
+        ) from None
 
 
 async def user_id(session: AsyncSession, user: str) -> UUID:

@@ -158,6 +158,13 @@ async def test_what_cant_be_asked_is_a_problem(admin: Person, path: str, status:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("page", ["overview", "breakdown", "performance"])
+async def test_a_zone_that_there_is_none_of_is_a_problem(admin: Person, page: str) -> None:
+    answer = await admin.http.get(f"/api/{page}?time_zone=Mars")
+    assert answer.status_code == 422
+    assert "Europe/Berlin" in answer.json()["detail"]
+
+
 async def test_figures_of_all_are_for_admins(ada: Person) -> None:
     assert (await ada.http.get("/api/analytics")).status_code == 403
     assert (await ada.http.get("/api/analytics/cost_by_user")).status_code == 403

@@ -11,12 +11,11 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, func, or_, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
-from starlette.exceptions import HTTPException
 
 from chatter_db.accounts import Identity
 from chatter_db.analytics import Table, run_report
+from chatter_db.analytics.reports import zones_told
 from chatter_db.ledger import Chatter
 from chatter_db.models import Conversation, WorkflowExecution
 from chatter_db.queries import query
@@ -216,12 +215,8 @@ async def _since(session: AsyncSession, range_: Range, time_zone: str) -> str | 
     days = _DAYS[range_]
     if days is None:
         return None
-    try:
+    with zones_told(time_zone):
         first: date = (
             await session.execute(query("day_in_zone"), {"time_zone": time_zone, "days": days})
         ).scalar_one()
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != "22023":
-            raise
-        raise HTTPException(422, f"time_zone: there is no {time_zone!r}.") from None
     return first.isoformat()
