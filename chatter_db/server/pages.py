@@ -29,6 +29,15 @@ class Page(BaseModel, Generic[Item]):
     """Where the list goes on; None at its end."""
 
 
+def page_of(items: list[Item], limit: int, key: Callable[[Item], tuple[object, ...]]) -> Page[Item]:
+    """The first `limit` of `items`: one more of them says that the list goes on.
+
+    `key` is what the list is sorted by, and what `position` gets back.
+    """
+    more = len(items) > limit
+    return Page(items=items[:limit], next=cursor(*key(items[limit - 1])) if more else None)
+
+
 def cursor(*key: object) -> str:
     """An opaque cursor of the row with that sort key."""
     return base64.urlsafe_b64encode(json.dumps([str(part) for part in key]).encode()).decode()

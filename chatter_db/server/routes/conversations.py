@@ -39,7 +39,7 @@ from chatter_db.models import (
 from chatter_db.server.correlation import correlation_id
 from chatter_db.server.identity import Books, SignedIn
 from chatter_db.server.money import Money
-from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
+from chatter_db.server.pages import After, Limit, Page, moment, page_of, position
 from chatter_db.server.problems import documented
 from chatter_db.settings import settings
 from chatter_db.workflow import TOOLS, ChatResponse, Prepared, chunks_of, prepare
@@ -147,9 +147,9 @@ async def conversations(
         wanted = wanted.where(tuple_(at, Conversation.id) < tuple_(*key))
     async with chatter.session(acting_for=identity.acts_for) as session:
         rows = (await session.execute(wanted)).all()
-    shown = [_shown(found, user) for found, user, _ in rows[:limit]]
-    last = cursor(rows[limit - 1][2].isoformat(), shown[-1].id) if len(rows) > limit else None
-    return Page(items=shown, next=last)
+    times = {found.id: time for found, _, time in rows}
+    shown = [_shown(found, user) for found, user, _ in rows]
+    return page_of(shown, limit, lambda last: (times[last.id].isoformat(), last.id))
 
 
 @router.post("", status_code=201, responses=documented(401, 403, 413, 422, 429))
@@ -203,9 +203,8 @@ async def messages(
     wanted = wanted.order_by(*(column.desc() if newest_first else column for column in order))
     async with chatter.session(acting_for=identity.acts_for) as session:
         rows = (await session.scalars(wanted.limit(limit + 1))).all()
-    shown = [MessageShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
-    last = cursor(shown[-1].created_at.isoformat(), shown[-1].id) if len(rows) > limit else None
-    return Page(items=shown, next=last)
+    shown = [MessageShown.model_validate(row, from_attributes=True) for row in rows]
+    return page_of(shown, limit, lambda last: (last.created_at.isoformat(), last.id))
 
 
 @router.post(

@@ -31,7 +31,7 @@ from chatter_db.models import (
 )
 from chatter_db.server.identity import Books, SignedIn
 from chatter_db.server.money import Money
-from chatter_db.server.pages import After, Limit, Page, cursor, moment, position
+from chatter_db.server.pages import After, Limit, Page, moment, page_of, position
 from chatter_db.server.problems import documented
 from chatter_db.tracing import trace as tell
 
@@ -112,9 +112,8 @@ async def executions(
     newest = runs_as(ExecutionShown, found).order_by(found.started_at.desc(), found.id.desc())
     async with chatter.session(acting_for=identity.acts_for) as session:
         rows = (await session.execute(newest.limit(limit + 1))).mappings().all()
-    shown = [ExecutionShown.model_validate(row) for row in rows[:limit]]
-    last = cursor(shown[-1].started_at.isoformat(), shown[-1].id) if len(rows) > limit else None
-    return Page(items=shown, next=last)
+    shown = [ExecutionShown.model_validate(row) for row in rows]
+    return page_of(shown, limit, lambda last: (last.started_at.isoformat(), last.id))
 
 
 @router.get("/executions/{execution_id}", responses=documented(401, 404, 422, 429))

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from chatter_db.models import Alert, SecurityEvent, Severity, Subject, User
 from chatter_db.server.identity import Admin, Books
-from chatter_db.server.pages import After, Limit, Page, cursor, position
+from chatter_db.server.pages import After, Limit, Page, page_of, position
 from chatter_db.server.problems import documented
 
 router = APIRouter(prefix="/api/security", tags=["security"])
@@ -61,9 +61,9 @@ async def security_events(
         SecurityEventShown.model_validate(row, from_attributes=True).model_copy(
             update={"user": user}
         )
-        for row, user in rows[:limit]
+        for row, user in rows
     ]
-    return Page(items=shown, next=cursor(shown[-1].id) if len(rows) > limit else None)
+    return page_of(shown, limit, lambda last: (last.id,))
 
 
 @router.get("/alerts", responses=documented(401, 403, 422, 429))
@@ -76,5 +76,5 @@ async def alerts(
         wanted = wanted.where(Alert.id < key[0])
     async with chatter.session() as session:
         rows = (await session.scalars(wanted.order_by(Alert.id.desc()).limit(limit + 1))).all()
-    shown = [AlertShown.model_validate(row, from_attributes=True) for row in rows[:limit]]
-    return Page(items=shown, next=cursor(shown[-1].id) if len(rows) > limit else None)
+    shown = [AlertShown.model_validate(row, from_attributes=True) for row in rows]
+    return page_of(shown, limit, lambda last: (last.id,))
