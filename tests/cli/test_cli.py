@@ -230,7 +230,7 @@ def test_the_demonstration_with_a_model_that_nobody_has_a_price_of(
     assert "6 messages" in totals and totals.endswith(", unknown cost")
 
 
-def test_doctor(chatter_command: Run) -> None:
+def test_doctor_tells_what_would_be_unknown(chatter_command: Run) -> None:
     """It needs no database."""
     good = chatter_command("doctor", "openai:gpt-4o-mini")
     assert good.returncode == 0, good.stderr

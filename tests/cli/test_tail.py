@@ -12,7 +12,9 @@ from tests.sql.books import Books
 pytestmark = ONE_SERVER
 
 
-def test_what_it_follows(chatter_command: Run, url: str, db: psycopg.Connection[Any]) -> None:
+def test_tail_goes_on_from_a_position_and_filters(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
     books = Books(db)
     talk, other = books.conversation(), books.conversation()
     run = books.execution(talk)

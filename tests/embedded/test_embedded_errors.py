@@ -220,7 +220,7 @@ def test_another_process_takes_too_long(data_dir: Path, monkeypatch: pytest.Monk
     assert "has been starting or stopping the server" in message
 
 
-def test_windows(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_to_run_on_windows(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     assert "does not run on Windows" in refusal(directory / "data")
 

@@ -238,7 +238,9 @@ def test_a_line_too_long_for_memory_is_read_past(
         (100000000, "1973-03-03 09:46:40+00"),
     ],
 )
-def test_times(url: str, db: Db, tmp_path: Path, written: Any, moment: str) -> None:
+def test_a_time_in_any_form_is_booked_in_utc(
+    url: str, db: Db, tmp_path: Path, written: Any, moment: str
+) -> None:
     import_file(url, jsonl(tmp_path / "a.jsonl", [call(time=written)]))
     db.execute("set timezone = 'UTC'")
     times = db.execute(

@@ -180,7 +180,9 @@ async def chat(server: Served) -> None:
 
 
 @pytest.mark.parametrize("command", ["migrate", "status", "check", "report cost_by_user"])
-def test_the_command(pooled_url: str, chatter_command: Run, command: str) -> None:
+def test_the_command_works_through_a_pooler(
+    pooled_url: str, chatter_command: Run, command: str
+) -> None:
     done = chatter_command(*command.split(), url=pooled_url, CHATTER_POOLER="transaction")
     assert (done.returncode, done.stderr) == (0, "")
 

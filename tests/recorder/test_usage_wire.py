@@ -296,7 +296,9 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
 @pytest.mark.parametrize(
     ("provider", "block", "expected"), [r[1:] for r in RULES], ids=[r[0] for r in RULES]
 )
-def test_rules(provider: str | None, block: dict[str, Any], expected: Counts) -> None:
+def test_a_block_is_read_by_the_rules_of_its_protocol(
+    provider: str | None, block: dict[str, Any], expected: Counts
+) -> None:
     usage = from_wire(provider, block)
     assert counts(usage) == expected
     assert not usage.malformed
@@ -468,7 +470,7 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
 @pytest.mark.parametrize(
     ("events", "expected"), [s[1:] for s in STREAMS], ids=[s[0] for s in STREAMS]
 )
-def test_streams(events: list[dict[str, Any]], expected: Counts) -> None:
+def test_a_stream_counts_once(events: list[dict[str, Any]], expected: Counts) -> None:
     assert counts(from_wire(None, events)) == expected
 
 

@@ -43,7 +43,7 @@ def costs(told: Any) -> Iterator[str]:
             yield from costs(each)
 
 
-async def test_over_http(admin: Person, talk: str) -> None:
+async def test_money_over_http_is_decimal_text(admin: Person, talk: str) -> None:
     for path in (
         "conversations",
         f"conversations/{talk}",
@@ -62,7 +62,7 @@ async def test_over_http(admin: Person, talk: str) -> None:
         assert set(found) == {TINY}, path
 
 
-def test_by_the_command(chatter_command: Run, url: str, talk: str) -> None:
+def test_money_by_the_command_is_decimal_text(chatter_command: Run, url: str, talk: str) -> None:
     for command in (
         ["report", "cost_by_model", "--json"],
         ["report", "dearest_conversations", "--json"],

@@ -128,7 +128,7 @@ def test_a_reader_does_not_meet_its_own_uncommitted_events_twice(books: Books) -
     assert len(reader.read()) == 2
 
 
-def test_filters(books: Books) -> None:
+def test_filters_hold_in_mid_batch_too(books: Books) -> None:
     user = books.user("ada")
     mine, other = books.conversation(user_id=user), books.conversation()
     position = now(books)

@@ -169,7 +169,7 @@ def test_a_change_of_figures_is_an_update_and_a_change_of_text_is_none(books: Bo
     assert [(row[5], row[8]["prompt_tokens"]) for row in reader.read()] == [(other, 0)]
 
 
-def test_conversations(books: Books) -> None:
+def test_a_conversation_tells_that_it_is_new_and_what_changed(books: Books) -> None:
     reader = Reader(books, now(books))
     conversation = books.conversation(title="a title")
     assert reader.types() == ["conversation_created"]
@@ -191,7 +191,7 @@ def test_conversations(books: Books) -> None:
         ("abandoned", "workflow_failed"),
     ],
 )
-def test_runs(books: Books, status: str, event: str) -> None:
+def test_a_run_tells_of_its_beginning_and_its_end(books: Books, status: str, event: str) -> None:
     reader = Reader(books, now(books))
     run = books.execution(correlation_id="r-1")
     assert reader.types() == ["workflow_started"]
@@ -226,7 +226,7 @@ def test_runs(books: Books, status: str, event: str) -> None:
     assert reader.types() == ["workflow_started", event]
 
 
-def test_tool_calls(books: Books) -> None:
+def test_a_tool_call_is_told_with_its_run(books: Books) -> None:
     run = books.execution(books.conversation(), correlation_id="r-1")
     reader = Reader(books, now(books))
     message = books.message(books.conversation())
@@ -249,7 +249,7 @@ def test_tool_calls(books: Books) -> None:
     assert reader.read() == []
 
 
-def test_the_door(books: Books) -> None:
+def test_failures_at_the_door_and_their_alert_are_told(books: Books) -> None:
     reader = Reader(books, now(books))
     books.connection.execute(
         "insert into chatter.security_events (event_type, ip_address, correlation_id) "

@@ -122,7 +122,7 @@ def test_a_model_call_always_says_whether_its_usage_is_known(
     ],
     ids=repr,
 )
-def test_model_call(
+def test_which_rows_are_model_calls(
     books: Books, conversation: UUID, columns: dict[str, Any], model_call: bool
 ) -> None:
     message = books.message(conversation, **columns)
@@ -134,7 +134,7 @@ def test_model_call_can_not_be_written(books: Books, conversation: UUID) -> None
         books.message(conversation, model_call=False)
 
 
-def test_defaults(books: Books, conversation: UUID) -> None:
+def test_a_bare_row_is_a_completed_turn_of_now(books: Books, conversation: UUID) -> None:
     message = books.message(conversation, role="user")
     assert books.row(
         "select kind, status, metadata, created_at = transaction_timestamp() or "

@@ -89,7 +89,7 @@ def table(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def test_columns(books: Books, table: str) -> None:
+def test_columns_are_those_of_the_catalog(books: Books, table: str) -> None:
     catalog = books.rows(
         "select a.attname::text, format_type(a.atttypid, a.atttypmod), not a.attnotnull, "
         "a.attgenerated <> '', a.atthasdef and a.attgenerated = '' or a.attidentity <> '' "

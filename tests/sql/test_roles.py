@@ -428,7 +428,7 @@ REFUSED_TO_THE_WORKER = [
         *((WORKER, statement) for statement in REFUSED_TO_THE_WORKER),
     ],
 )
-def test_refused(books: Books, role: str, statement: str) -> None:
+def test_a_role_is_refused_what_it_was_not_granted(books: Books, role: str, statement: str) -> None:
     with acting_as(books, role), pytest.raises(errors.InsufficientPrivilege):
         books.connection.execute(statement)
 

@@ -34,7 +34,7 @@ def no_base_url(monkeypatch: pytest.MonkeyPatch) -> None:
         ("claude-sonnet-4-5", ("anthropic", "claude-sonnet-4-5")),
     ],
 )
-def test_names(name: str, expected: tuple[str, str]) -> None:
+def test_a_name_tells_provider_and_model(name: str, expected: tuple[str, str]) -> None:
     assert parsed(name) == expected
 
 
