@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+ANSWER_SECONDS = 5.0
+"""How long Postgres may take to book a batch, before its records go to the spool."""
+
 CANCEL_SECONDS = 2.0
 """How long Postgres may take to let go of what it was told to cancel."""
 
@@ -41,7 +44,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     an OperationalError.
     """
 
-    answer_seconds = 5.0
+    answer_seconds = ANSWER_SECONDS
 
     def hear(self) -> None:
         """Knows from then on if the server has ended the connection, without asking it.

@@ -19,6 +19,7 @@ import psycopg
 
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed
 from chatter_db.recorder.booking import Booking, execution_ids, lacks_parent, passes, reason
+from chatter_db.recorder.connection import ANSWER_SECONDS
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, Record, RunStarted
 from chatter_db.recorder.reduced import reduced
@@ -36,9 +37,6 @@ Few enough for whatever statement_timeout there is."""
 
 RETRY_FOR_SECONDS = 1.0
 """How long a record waits for a database that went away before it goes to the spool."""
-
-ANSWER_SECONDS = 5.0
-"""How long Postgres may take to book a batch, before its records go to the spool."""
 
 PROBE_SECONDS = 1.0
 """The same while it is found out whether Postgres books again, by an entry of the spool, then by
