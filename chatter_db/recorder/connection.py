@@ -100,8 +100,8 @@ def connect(url: str) -> Connection:
     try:
         if connection.execute(psycopg_query("record_ready")).fetchone() != (True,):
             raise DatabaseUnavailable(
-                "The schema chatter lacks triggers, or is a replica's by a subscription. "
-                "Unless it is being restored or promoted, see chatter check."
+                "The schema chatter is not there, lacks triggers, or is a replica's by a "
+                "subscription. Unless it is being restored or promoted, see chatter check."
             )
         if not settings().pools_transactions:  # there it would be a limit of everybody's
             connection.execute(psycopg_query("session_keepalives"))

@@ -11,7 +11,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from chatter_db.errors import DatabaseUnavailable
 from chatter_db.recorder import booking
+from chatter_db.recorder.connection import connect
 from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
@@ -63,6 +65,15 @@ def test_a_heartbeat_that_fails_has_its_time_all_the_same(
     assert len(caplog.records) < 10
     db.execute("alter table chatter.recorders drop constraint recorders_host_check")
     writer.close()
+
+
+def test_a_connection_made_while_the_schema_is_away_books_nothing(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    """By the time it is used the tables may be back, and their triggers not yet."""
+    with schema_away(db), pytest.raises(DatabaseUnavailable, match="is not there"):
+        connect(url)
+    connect(url).close()
 
 
 def test_what_comes_before_its_triggers_are_restored_waits_for_them(
