@@ -69,10 +69,23 @@ def migrate(url: str, notice: Callable[[str], None] = lambda _: None) -> Migrate
             return Migrated(before=config.attributes["before"], after=head())
     except DBAPIError as error:
         raise SchemaError(
-            f"Migration at {database.place(url)} failed, nothing was changed: {error.orig}"
+            f"Migration at {database.place(url)} failed, nothing was changed: {reason(error)}"
         ) from error
     finally:
         engine.dispose()
+
+
+def reason(error: DBAPIError) -> str:
+    """Why Postgres refused a migration."""
+    refused = error.orig
+    if isinstance(refused, psycopg.errors.DependentObjectsStillExist):
+        # Not as Postgres says it: its hint is to drop them all at once.
+        detail = "; ".join((refused.diag.message_detail or "").splitlines())
+        return (
+            f"it makes anew what objects of your own stand on ({detail}). "
+            "Drop these, migrate, and make them again."
+        )
+    return str(refused)
 
 
 def current_revision(connection: Connection) -> str | None:

@@ -4,13 +4,17 @@ Reached by `alembic upgrade head` and by `chatter migrate`, which brings its
 connection along.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from chatter_db import database, migrating
-from chatter_db.errors import ChatterError
+from chatter_db.errors import ChatterError, SchemaError
 from chatter_db.queries import query
 
 # Any constant that no other program on the server is likely to use: "chatter".
@@ -25,8 +29,14 @@ def run(connection: Connection) -> None:
     before = migrating.current_revision(connection)
     migrating.require_known(before)
     context.config.attributes["before"] = before
+    aside: Sequence[Row[Any]] = ()
     if before not in {None, migrating.head()}:
         connection.execute(query("lock_tables"))
+        aside = connection.execute(query("views_aside")).all()
+    # An operator's own SQL, which is taken as it is.
+    as_it_is = connection.execution_options(no_parameters=True)
+    for view in aside:
+        as_it_is.exec_driver_sql(view.aside)
     # Asking "if not exists" needs the right to create, even where it exists.
     if not connection.dialect.has_schema(connection, "chatter"):
         connection.execute(CreateSchema("chatter"))
@@ -37,6 +47,14 @@ def run(connection: Connection) -> None:
         include_schemas=True,
     )
     context.run_migrations()
+    for view in aside:
+        try:
+            as_it_is.exec_driver_sql(view.back)
+        except DBAPIError as error:
+            raise SchemaError(
+                f"Nothing was changed: the view {view.name} can't be on this version what it was: "
+                f"{str(error.orig).splitlines()[0]}. Drop it, migrate, and make it anew."
+            ) from error
     connection.commit()
 
 
@@ -54,6 +72,8 @@ else:
             with engine.connect() as opened:
                 run(opened)
             engine.dispose()
+    except DBAPIError as error:
+        raise CommandError(f"Nothing was changed: {migrating.reason(error)}") from error
     except ChatterError as error:
         # Alembic's own command prints a CommandError without a traceback.
         raise CommandError(str(error)) from error

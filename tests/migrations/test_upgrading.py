@@ -114,6 +114,28 @@ def test_a_writer_in_the_middle_and_a_migration_wait_for_no_circle(empty_url: st
         assert Books(watching).findings() == {}
 
 
+@pytest.mark.parametrize("read", ["analytics.usage_daily", "reports.spent"])
+def test_a_reader_in_the_middle_and_a_migration_wait_for_no_circle(
+    empty_url: str, read: str
+) -> None:
+    migrate_to(empty_url, "0037")
+    with (
+        psycopg.connect(empty_url, autocommit=True) as watching,
+        psycopg.connect(empty_url) as reading,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        watching.execute(WRITTEN)
+        watching.execute("refresh materialized view analytics.usage_daily")
+        watching.execute("create schema reports")
+        watching.execute("create view reports.spent as select cost from analytics.usage_daily")
+        reading.execute(f"select from {read}")  # type: ignore[arg-type]
+        migrated = pool.submit(migrating.migrate, empty_url)
+        wait_until(watching, "select exists (select from pg_locks where not granted)")
+        assert reading.execute("select count(*) from chatter.messages").fetchone() == (80,)
+        reading.commit()
+        assert migrated.result(timeout=60).after == migrating.head()
+
+
 def test_a_migration_says_that_it_comes_to_no_table(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
