@@ -7,10 +7,15 @@ declare
   v_statement text;
 begin
   with made as (
-    select c.oid, c.relname, c.relkind, format('analytics.%I', c.relname) as name
+    select
+      c.oid, c.relname, c.relkind, format('analytics.%I', c.relname) as name,
+      ' with (' || array_to_string(c.reloptions, ', ') || ')' as options
     from pg_class as c
     where c.relnamespace = 'analytics'::regnamespace
-      and (c.relkind = 'm' or c.relname in ('latency_by_model_live', 'active_users_live'))
+      and (
+        c.relkind = 'm' and c.relname in (select v.name from analytics.views as v)
+        or c.relname in ('latency_by_model_live', 'active_users_live')
+      )
   ),
 
   indexes as (
@@ -33,7 +38,7 @@ begin
     select
       3, m.oid, 0,
       format(
-        'create materialized view %s as %s with %s', m.name,
+        'create materialized view %s%s as %s with %s', m.name, m.options,
         regexp_replace(rtrim(pg_get_viewdef(m.oid), ';'), '(chatter\.)?clock\(\) AS as_of', 'now() AS as_of'),
         case when c.relispopulated then 'data' else 'no data' end
       )
@@ -44,7 +49,7 @@ begin
     select 4, i.oid, 0, pg_get_indexdef(i.oid)
     from indexes as i
     union all
-    select 5, m.oid, 0, format('create view %s as %s', m.name, pg_get_viewdef(m.oid))
+    select 5, m.oid, 0, format('create view %s%s as %s', m.name, m.options, pg_get_viewdef(m.oid))
     from made as m
     where m.relkind = 'v'
     union all
@@ -76,6 +81,26 @@ begin
       join pg_class as c on c.oid = m.oid
       cross join lateral aclexplode(c.relacl) as x
     where x.grantee <> c.relowner
+    union all
+    select
+      8, m.oid, a.attnum,
+      format(
+        'grant %s (%I) on %s to %s%s', x.privilege_type, a.attname, m.name,
+        case when x.grantee = 0 then 'public' else x.grantee::regrole::text end,
+        case when x.is_grantable then ' with grant option' else '' end
+      )
+    from made as m
+      join pg_attribute as a on a.attrelid = m.oid and not a.attisdropped
+      cross join lateral aclexplode(a.attacl) as x
+    union all
+    select
+      9, m.oid, 0,
+      format(
+        'alter %s %s owner to %s', case m.relkind when 'm' then 'materialized view' else 'view' end, m.name,
+        c.relowner::regrole
+      )
+    from made as m
+      join pg_class as c on c.oid = m.oid
   )
 
   select array_agg(s.statement order by s.step, s.oid, s.place) into strict v_statements
@@ -87,6 +112,7 @@ begin
 
   if exists (
     select from pg_matviews as m
+      join analytics.views as v on v.name = m.matviewname
     where m.schemaname = 'analytics' and m.definition not like '%now() AS as_of%'
   ) then
     raise exception 'a materialized view of analytics still has the clock for its as_of';

@@ -128,7 +128,7 @@ def test_a_reader_in_the_middle_and_a_migration_wait_for_no_circle(
         watching.execute("refresh materialized view analytics.usage_daily")
         watching.execute("create schema reports")
         watching.execute("create view reports.spent as select cost from analytics.usage_daily")
-        reading.execute(f"select from {read}")  # type: ignore[arg-type]
+        reading.execute(f"select from {read}")
         migrated = pool.submit(migrating.migrate, empty_url)
         wait_until(watching, "select exists (select from pg_locks where not granted)")
         assert reading.execute("select count(*) from chatter.messages").fetchone() == (80,)
