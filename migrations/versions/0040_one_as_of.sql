@@ -6,6 +6,9 @@ declare
   v_statements text[];
   v_statement text;
 begin
+  -- How a definition reads depends on it.
+  perform set_config('quote_all_identifiers', 'off', true);
+
   with made as (
     select
       c.oid, c.relname, c.relkind, format('analytics.%I', c.relname) as name,
@@ -39,7 +42,7 @@ begin
       3, m.oid, 0,
       format(
         'create materialized view %s%s as %s with %s', m.name, m.options,
-        regexp_replace(rtrim(pg_get_viewdef(m.oid), ';'), '(chatter\.)?clock\(\) AS as_of', 'now() AS as_of'),
+        regexp_replace(rtrim(pg_get_viewdef(m.oid), ';'), '(chatter[.])?clock[(][)] AS as_of', 'now() AS as_of'),
         case when c.relispopulated then 'data' else 'no data' end
       )
     from made as m

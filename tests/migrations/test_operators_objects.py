@@ -148,6 +148,17 @@ def test_what_is_made_anew_keeps_owner_and_rights(empty_url: str) -> None:
             connection.execute("drop role bookkeeper")
 
 
+@pytest.mark.parametrize(
+    "setting", ["standard_conforming_strings = off", "quote_all_identifiers = on"]
+)
+def test_settings_that_change_how_a_definition_reads(empty_url: str, setting: str) -> None:
+    # An old program's, which the database has for all its sessions.
+    name = empty_url.rpartition("/")[2]
+    with psycopg.connect(empty_url) as connection:
+        connection.execute(f'alter database "{name}" set {setting}')
+    assert migrating.migrate(empty_url).changed
+
+
 @ONE_SERVER
 def test_the_alembic_command_names_it_too(empty_url: str) -> None:
     migrate_to(empty_url, "0037")
