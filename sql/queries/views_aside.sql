@@ -1,6 +1,7 @@
--- Views in other schemas that stand on views of ours, as statements: what takes them off, and what puts
--- them back. Emptied in place they keep owner, rights, comments, triggers and what stands on them, while
--- a migration makes anew what they stood on. Those of another owner stay where they are.
+-- Views outside analytics, where all of ours are, that stand on views of ours, as statements: what
+-- takes them off, and what puts them back. Emptied in place they keep owner, rights, comments, triggers
+-- and what stands on them, while a migration makes anew what they stood on. Those that the migrating
+-- user may not replace stay.
 select
   pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
   pg_catalog.format(
@@ -25,8 +26,9 @@ select
 from pg_catalog.pg_class as c
   join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where c.relkind = 'v'
-  and n.nspname not in ('chatter', 'analytics')
+  and n.nspname <> 'analytics'
   and pg_catalog.pg_has_role(c.relowner, 'usage')
+  and pg_catalog.has_schema_privilege(n.oid, 'create')
   and c.oid in (
     select w.ev_class
     from pg_catalog.pg_rewrite as w

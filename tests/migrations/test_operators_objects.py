@@ -148,6 +148,21 @@ def test_what_is_made_anew_keeps_owner_and_rights(empty_url: str) -> None:
             connection.execute("drop role bookkeeper")
 
 
+def test_a_view_that_lost_a_column_is_named(empty_url: str) -> None:
+    migrate_to(empty_url, "0004")
+    with psycopg.connect(empty_url) as connection:
+        # In the schema of the user's name, as the embedded server's is.
+        connection.execute("create view chatter.own as select max_ms from analytics.tool_usage")
+    view = "select pg_get_viewdef('chatter.own'::regclass)"
+    before = rows(empty_url, view)
+    with pytest.raises(SchemaError, match=r"chatter\.own can't .*max_ms.? does not exist. Drop it"):
+        migrating.migrate(empty_url)
+    assert rows(empty_url, view) == before
+    with psycopg.connect(empty_url) as connection:
+        connection.execute("drop view chatter.own")
+    assert migrating.migrate(empty_url).changed
+
+
 @pytest.mark.parametrize(
     "setting", ["standard_conforming_strings = off", "quote_all_identifiers = on"]
 )
