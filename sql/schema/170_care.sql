@@ -114,13 +114,45 @@ comment on function chatter.tg_workflow_executions__erase() is
   'Erases the texts that a run brought to a conversation deleted meanwhile.';
 
 create trigger _500_erase
-  after update of status on chatter.workflow_executions
+  after insert or update of status on chatter.workflow_executions
   for each row
   when (new.status <> 'running')
   execute function chatter.tg_workflow_executions__erase();
 
 comment on trigger _500_erase on chatter.workflow_executions is
   'Erases what the run brought to a deleted conversation.';
+
+-- Messages that come when their run has ended are erased as they are booked (308), and a tool's
+-- error here: nothing comes after them that would do it.
+create function chatter.tg_tool_calls__erase() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_conversation_id uuid;
+begin
+  select c.id into v_conversation_id
+  from chatter.workflow_executions as e
+    join chatter.conversations as c on c.id = e.conversation_id
+  where e.id = new.execution_id and e.status <> 'running' and c.status = 'deleted';
+  if found then
+    perform chatter.erase_texts(v_conversation_id, new.execution_id);
+  end if;
+  return null;
+end
+$$;
+
+comment on function chatter.tg_tool_calls__erase() is
+  'Erases the error of a tool whose run had ended, in a conversation deleted meanwhile.';
+
+create trigger _500_erase
+  after insert or update of error_message on chatter.tool_calls
+  for each row
+  when (new.error_message is not null)
+  execute function chatter.tg_tool_calls__erase();
+
+comment on trigger _500_erase on chatter.tool_calls is
+  'Erases what comes to a deleted conversation when its run has ended.';
 
 -- Mends totals that differ from their rows, which takes a session that switched
 -- triggers off. Returns what it changed. Safe beside writers: a row is locked

@@ -18,6 +18,8 @@ declare
   v_deltas chatter.message_delta[];
   v_conversation chatter.conversations;
   v_workflow text := '';
+  v_run_status text;
+  v_late record;
 begin
   if tg_op = 'INSERT' then
     -- Is it one? Named columns, so that no text of 8 MiB is copied.
@@ -63,7 +65,7 @@ begin
             total_tokens = e.total_tokens + coalesce(v_message.total_tokens, 0),
             total_cost = e.total_cost + coalesce(v_message.cost, 0)
         where e.id = v_message.execution_id
-        returning e.workflow_name into v_workflow;
+        returning e.workflow_name, e.status into v_workflow, v_run_status;
         if not found then
           perform chatter.refuse_missing_parent(
             'execution_id', 'workflow_executions', v_message.execution_id::text
@@ -127,6 +129,11 @@ begin
         end,
         case when v_message.cost <> 0 then array[v_message.conversation_id] end
       );
+
+      -- Of a run that ended before: nothing comes after this that would erase its texts (170).
+      if v_conversation.status = 'deleted' and v_run_status is distinct from 'running' then
+        perform chatter.erase_texts(v_message.conversation_id, v_message.execution_id);
+      end if;
       return null;
     end if;
 
@@ -228,6 +235,19 @@ begin
   where c.id is not null
     or exists (select from analytics.former_parents as f where f.id = r.conversation_id)
   group by 1, 2, 3, 4, 5, 6;
+
+  if tg_op = 'INSERT' then
+    for v_late in
+      select distinct r.conversation_id, r.execution_id
+      from changed_rows as r
+        join chatter.conversations as c on c.id = r.conversation_id
+        left join chatter.workflow_executions as e on e.id = r.execution_id
+      where c.status = 'deleted' and e.status is distinct from 'running'
+      order by r.conversation_id, r.execution_id
+    loop
+      perform chatter.erase_texts(v_late.conversation_id, v_late.execution_id);
+    end loop;
+  end if;
   return null;
 end
 $$;
@@ -253,7 +273,8 @@ create trigger _400_book_delete
   for each statement execute function chatter.tg_messages__book('-1');
 
 comment on function chatter.tg_messages__book() is
-  'Books new messages: totals, events, deltas; of changed and deleted ones the deltas.';
+  'Books new messages: totals, events, deltas; of changed and deleted ones the deltas. '
+  'Erases what comes to a deleted conversation when its run has ended.';
 comment on trigger _200_book_insert on chatter.messages is
   'Adds new rows to the totals of their conversations and executions, to the events and to the analytics.';
 comment on trigger _400_book_update_old on chatter.messages is 'Takes the old version of changed rows out of the analytics.';

@@ -12,6 +12,11 @@ from psycopg import errors
 from .books import SUMS, Books, RunTotals, Totals
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+LEFT_OF_GRACE = """
+select r::text from chatter.messages as r where r::text like '%Grace%'
+union all select r::text from chatter.workflow_executions as r where r::text like '%Grace%'
+union all select r::text from chatter.tool_calls as r where r::text like '%Grace%'
+"""
 
 
 # --- erase_conversation
@@ -88,6 +93,45 @@ def test_what_a_run_brings_to_an_erased_conversation_goes_when_it_ends(
     assert books.totals(conversation) == totals
     assert totals.total_cost == Decimal("0.1")
     assert books.field("messages", other, "content") == "Not Ada's"
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_what_comes_to_an_erased_conversation_when_its_run_has_ended_goes_at_once(
+    books: Books, at_once: int
+) -> None:
+    """A call in a background task that outlives its run, a record that was put aside."""
+    conversation = books.conversation()
+    run = books.execution(conversation, status="completed")
+    going_on = books.execution(conversation)
+    books.erase(conversation)
+    text = {"content": "I am Grace", "metadata": {"name": "Grace"}, "cost": "0.1"}
+    kept = books.message(conversation, execution_id=going_on, content="What now?")
+    late = [
+        {"conversation_id": conversation, "role": "assistant", "execution_id": run, **text}
+    ] * at_once
+    books.messages(late)
+    # What goes on reads its own rows until it ends.
+    assert books.field("messages", kept, "content") == "What now?"
+    books.messages([{**each, "execution_id": None} for each in late])
+    books.tool_call(run, status="failed", error_message="no Grace")
+    books.execution(
+        conversation, status="failed", error_message="Grace said", metadata={"name": "Grace"}
+    )
+
+    assert books.rows(LEFT_OF_GRACE) == []
+    assert books.totals(conversation).total_cost == at_once * 2 * Decimal("0.1")
+    assert books.findings() == {}
+
+
+def test_a_tool_that_fails_after_the_end_of_a_run_in_an_erased_conversation(books: Books) -> None:
+    conversation = books.conversation()
+    run = books.execution(conversation, status="completed")
+    call = books.tool_call(run)
+    books.erase(conversation)
+    books.change_tool_calls(call, status="failed", error_message="no Ada")
+    assert books.row(
+        "select status, error_message from chatter.tool_calls where id = %s", call
+    ) == ("failed", None)
 
 
 def test_no_text_of_an_erased_conversation_is_left_anywhere(books: Books) -> None:
