@@ -9,6 +9,7 @@ go to the spool, and from there into the books when it is back.
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -60,7 +61,7 @@ class Writer:
         self._booking = Booking(url)
         self._spool = spool
         self._journal = Journal(spool) if durability == "spool" else None
-        self._pause = 0.0
+        self._pause = self._due = 0.0
         self._step = SPOOL_BATCH
         self._booked_again = 0
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
@@ -138,7 +139,8 @@ class Writer:
         if self._journal is not None:
             self._journal.leave()
         self._flushes = deque()
-        self._pause, self._step, self._booked_again = 0.0, SPOOL_BATCH, 0
+        self._pause = self._due = 0.0
+        self._step, self._booked_again = SPOOL_BATCH, 0
         self.lost = self.reduced = 0
 
     def _note(self, journal: Journal, entry: "_Entry") -> bool:
@@ -179,7 +181,9 @@ class Writer:
             try:
                 behind = self._spool.waiting
                 self._take(batch)
-                if behind and self._spool.waiting:
+                # Not for every call that ends meanwhile: when it is due, and for who waits for it.
+                due = stop or self._flushes or time.monotonic() >= self._due
+                if behind and self._spool.waiting and due:
                     self._book_spool(len(_records(batch)))
                 self._tell_flushed(self._spool.booked)
                 self._booking.beat(within=self._within)
@@ -215,7 +219,9 @@ class Writer:
 
     def _patience(self) -> float | None:
         """How long to wait for a record: until the spool or the heartbeat is due."""
-        return self._pause if self._spool.waiting else self._booking.beat_in
+        if not self._spool.waiting:
+            return self._booking.beat_in
+        return max(0.0, self._due - time.monotonic())
 
     def _take(self, batch: "list[_Entry]") -> None:
         # What waits goes first: the order of a conversation is the order of its rows.
@@ -237,7 +243,7 @@ class Writer:
                 log.error(
                     "Recording goes to the spool %s: %s", self._spool.directory, reason(error)
                 )
-                self._pause, self._step = FIRST_PAUSE_SECONDS, 1
+                self._wait(FIRST_PAUSE_SECONDS)
                 self._keep(batch)
             elif len(batch) > 1:
                 for entry in batch:
@@ -307,6 +313,7 @@ class Writer:
                 self._spool.append(records)
             except SpoolFull:
                 if self._pause or not self._spool.waiting:
+                    self._due = 0.0  # What is lost is worth an attempt.
                     raise
                 # As long as Postgres takes what waits, nothing is lost: there will be room.
                 self._book_spool()
@@ -341,17 +348,20 @@ class Writer:
         except (psycopg.Error, DatabaseUnavailable) as error:
             self._put_off(error)
             return
-        self._pause = 0.0
+        self._pause = self._due = 0.0
         if not self._spool.waiting:
             log.warning("%d records of the spool are booked.", self._booked_again)
             self._step, self._booked_again = SPOOL_BATCH, 0
 
     def _put_off(self, error: Exception) -> None:
-        """Lets the spool wait, longer each time; the next attempt is one entry."""
-        self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
-        self._step = 1
+        """Lets the spool wait, longer each time."""
+        self._wait(min(max(self._pause * 2, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS))
         log.warning("Next try in %.2f s: %s", self._pause, reason(error))
         self._tell_flushed(self._spool.taken)
+
+    def _wait(self, seconds: float) -> None:
+        """Lets the spool wait, however much comes meanwhile; the next attempt is one entry."""
+        self._pause, self._due, self._step = seconds, time.monotonic() + seconds, 1
 
     def _tell_flushed(self, place: int) -> None:
         """Lets go who waits for what is before `place` in the spool."""

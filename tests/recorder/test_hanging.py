@@ -1,11 +1,13 @@
 """A Postgres that is there and doesn't answer: whoever asked a model goes on all the same."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
 from tests.polling import WAITS_FOR_A_LOCK, wait_until
+from tests.pooler.pgbouncer import free_port
 from tests.recorder.test_writer import booked_calls, message, start
 
 
@@ -147,3 +150,26 @@ def test_a_process_that_is_frozen_in_a_transaction_holds_nobody_up(
 def waiting(url: str) -> int:
     with psycopg.connect(url) as watching:
         return len(watching.execute(WAITS_FOR_A_LOCK).fetchall())
+
+
+def test_it_is_tried_again_when_that_was_said_however_much_is_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A line and an attempt for every call would fill the log, and keep a server from coming up."""
+    nobody = f"postgresql://127.0.0.1:{free_port()}/nobody"
+    run = start()
+    with closing(Writer(nobody, open_spool("test"))) as booking:
+        begin = time.monotonic()
+        while (passed := time.monotonic() - begin) < 2:
+            booking.submit([message(run)]).result(timeout=20)
+        pauses = [
+            float(said.group(1)) for said in re.finditer(r"Next try in (\S+) s", caplog.text)
+        ]
+        assert pauses == sorted(pauses)
+        assert 2 <= len(pauses)
+        assert sum(pauses[:-1]) <= passed
+        # Who asks for the books asks for an attempt.
+        begin = time.monotonic()
+        booking.flush().result(timeout=20)
+        assert time.monotonic() - begin < 1
+    assert booking.lost == 0
