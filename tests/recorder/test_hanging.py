@@ -162,11 +162,9 @@ def test_it_is_tried_again_when_that_was_said_however_much_is_recorded(
         begin = time.monotonic()
         while (passed := time.monotonic() - begin) < 2:
             booking.submit([message(run)]).result(timeout=20)
-        pauses = [
-            float(said.group(1)) for said in re.finditer(r"Next try in (\S+) s", caplog.text)
-        ]
+        pauses = [float(said.group(1)) for said in re.finditer(r"Next try in (\S+) s", caplog.text)]
         assert pauses == sorted(pauses)
-        assert 2 <= len(pauses)
+        assert len(pauses) >= 2
         assert sum(pauses[:-1]) <= passed
         # Who asks for the books asks for an attempt.
         begin = time.monotonic()
