@@ -5,9 +5,23 @@
 --   SERVER_PASSWORD=... WORKER_PASSWORD=... READER_PASSWORD=... psql -f logins.sql ...
 
 \set ON_ERROR_STOP on
+\set server ''
+\set worker ''
+\set reader ''
 \getenv server SERVER_PASSWORD
 \getenv worker WORKER_PASSWORD
 \getenv reader READER_PASSWORD
+
+-- Else it would be a syntax error, or a login without a password.
+select coalesce(bool_or(p.given = ''), false) as missing
+from (values (:'server'), (:'worker'), (:'reader')) as p (given)
+\gset
+\if :missing
+  do $$ begin
+    raise exception 'a password is missing'
+      using hint = 'Set SERVER_PASSWORD, WORKER_PASSWORD and READER_PASSWORD in the environment.';
+  end $$;
+\endif
 
 -- Roles belong to the whole server: another database of chatter may have made them.
 select format('create role %I nologin', r.name)

@@ -109,3 +109,25 @@ def test_no_login_may_do_more(logins: dict[str, str], login: str, refused: str) 
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute(refused.encode())
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"SERVER_PASSWORD": "a", "WORKER_PASSWORD": "", "READER_PASSWORD": "b"}]
+)
+def test_no_login_is_made_without_a_password(url: str, given: dict[str, str]) -> None:
+    others = {k: v for k, v in os.environ.items() if not k.endswith("_PASSWORD")}
+    done = subprocess.run(
+        ["psql", "-X", "-q", "-d", url, "-f", LOGINS],
+        env={**others, **given},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert "a password is missing" in done.stderr
+    assert "SERVER_PASSWORD, WORKER_PASSWORD and READER_PASSWORD" in done.stderr
+    with psycopg.connect(url) as connection:
+        made = connection.execute(
+            "select from pg_roles where rolname = any(%s)", (list(NAMES.values()),)
+        )
+        assert made.fetchall() == []
