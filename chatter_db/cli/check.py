@@ -36,7 +36,21 @@ def check(
 
 
 def _rows(connection: Any, statement: Any) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(statement).mappings()]
+    from psycopg.errors import ObjectNotInPrerequisiteState
+    from sqlalchemy.exc import OperationalError
+
+    from chatter_db.errors import ChatterError
+
+    try:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+    except OperationalError as error:
+        if not isinstance(error.orig, ObjectNotInPrerequisiteState):
+            raise
+        # Restored without what fills it; the worker would, too.
+        raise ChatterError(
+            f"{error.orig.diag.message_primary}. Figures that stand on it can't be read or checked "
+            "until the owner says: select analytics.refresh(true);"
+        ) from error
 
 
 def _report(title: str, mend: str, rows: list[dict[str, Any]]) -> None:

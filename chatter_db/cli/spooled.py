@@ -26,7 +26,13 @@ def spooled(url: str) -> dict[str, Any]:
         "refused": str(refused[0]) if refused else None,
         "refused_records": _counted(refused)[0],
         "spooled_elsewhere": [
-            {"database": _database(each), "spool": str(each), "records": count}
+            {
+                "database": _database(each),
+                "spool": str(each),
+                "records": count,
+                # It may not be there yet: nobody has recorded at this address.
+                "move_to": str((directories or own)[0]),
+            }
             for base in own
             for each in sorted(_others(base))
             if (count := _counted(each.glob(f"*{spool.SUFFIX}"))[0])

@@ -100,7 +100,8 @@ def _print(facts: dict[str, Any]) -> None:
             f"[yellow]Records that wait for {escape(other['database'])} in "
             f"{escape(other['spool'])}: {other['records']:,}. If that is this database under an "
             "earlier address, and nobody writes there any more, move its .jsonl files to "
-            f"{escape(facts['spool'] or 'the spool of this one')}, and start your application.[/]"
+            f"{escape(other['move_to'])} (make it if it isn't there), and start your "
+            "application.[/]"
         )
     if facts["refused_records"]:
         out.print(

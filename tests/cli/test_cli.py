@@ -123,6 +123,22 @@ def test_migrate_says_what_it_did(chatter_command: Run, db: psycopg.Connection[A
         db.execute(sql.SQL("drop database {}").format(sql.Identifier(name)))
 
 
+def test_check_of_books_whose_views_were_restored_without_their_rows(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
+    """As where the schema of a dump and its data are restored apart."""
+    db.execute("refresh materialized view analytics.latency_by_model with no data")
+    done = chatter_command("check", url=url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    told = " ".join(done.stderr.split())
+    assert '"latency_by_model" has not been populated' in told
+    said = "select analytics.refresh(true);"
+    assert said in told
+    db.execute(said)
+    assert chatter_command("check", url=url).returncode == 0
+
+
 def test_check_finds_what_a_session_without_triggers_did(
     chatter_command: Run, url: str, db: psycopg.Connection[Any]
 ) -> None:

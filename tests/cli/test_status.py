@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from chatter_db import Chatter, database
 from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted
@@ -69,8 +70,9 @@ def test_records_of_a_killed_process_are_told_until_they_are_booked(
     assert db.execute("select count(*) from chatter.messages").fetchone() == (2,)
 
 
+@pytest.mark.parametrize("started", [True, False], ids=["an application has run", "none has"])
 def test_records_for_an_earlier_address_are_told(
-    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+    chatter_command: Run, url: str, db: psycopg.Connection[Any], started: bool
 ) -> None:
     """The database was restored on another server while it was away."""
     run = RunStarted(
@@ -81,21 +83,26 @@ def test_records_for_an_earlier_address_are_told(
     spool = open_spool("db.old.example:5432/chatter")
     spool.append([run])
     spool.close()
-    with Chatter.connect(url):
-        pass
+    if started:
+        with Chatter.connect(url):
+            pass
     found = facts(chatter_command, url)
     assert found["spooled_records"] == 0
-    assert found["spooled_elsewhere"] == [
-        {
-            "database": "db.old.example:5432/chatter",
-            "spool": str(spool.directory),
-            "records": 1,
-        }
-    ]
-    assert "db.old.example:5432/chatter" in chatter_command("status", url=url).stdout
+    (elsewhere,) = found["spooled_elsewhere"]
+    target = Path(elsewhere.pop("move_to"))
+    assert elsewhere == {
+        "database": "db.old.example:5432/chatter",
+        "spool": str(spool.directory),
+        "records": 1,
+    }
+    assert (found["spool"] == str(target)) is started
+    said = chatter_command("status", url=url).stdout
+    assert "db.old.example:5432/chatter" in said
+    assert str(target) in said
     # What is said to book them does.
+    target.mkdir(mode=0o700, exist_ok=True)
     for segment in spool.directory.glob("*.jsonl"):
-        segment.rename(Path(found["spool"]) / segment.name)
+        segment.rename(target / segment.name)
     with Chatter.connect(url):
         pass
     assert db.execute("select id from chatter.workflow_executions").fetchall() == [
