@@ -11,6 +11,7 @@ declare
   v_conversation chatter.conversations;
   v_workflow text := '';
   v_run_status text;
+  v_deleted uuid[];
   v_late record;
 begin
   if tg_op = 'INSERT' then
@@ -229,16 +230,22 @@ begin
   group by 1, 2, 3, 4, 5, 6;
 
   if tg_op = 'INSERT' then
-    for v_late in
-      select distinct r.conversation_id, r.execution_id
-      from changed_rows as r
-        join chatter.conversations as c on c.id = r.conversation_id
-        left join chatter.workflow_executions as e on e.id = r.execution_id
-      where c.status = 'deleted' and e.status is distinct from 'running'
-      order by r.conversation_id, r.execution_id
-    loop
-      perform chatter.erase_texts(v_late.conversation_id, v_late.execution_id);
-    end loop;
+    -- By key, as the payloads are read above: hardly ever is there one.
+    select array_agg(c.id) into v_deleted
+    from chatter.conversations as c
+    where c.id = any(array(select n.conversation_id from changed_rows as n))
+      and c.status = 'deleted';
+    if v_deleted is not null then
+      for v_late in
+        select distinct r.conversation_id, r.execution_id
+        from changed_rows as r
+          left join chatter.workflow_executions as e on e.id = r.execution_id
+        where r.conversation_id = any(v_deleted) and e.status is distinct from 'running'
+        order by r.conversation_id, r.execution_id
+      loop
+        perform chatter.erase_texts(v_late.conversation_id, v_late.execution_id);
+      end loop;
+    end if;
   end if;
   return null;
 end

@@ -208,6 +208,7 @@ def test_security_definer_functions_are_those_that_write_or_read_for_the_app(boo
         "tg_security__events",
         "tg_security_events__alert",
         "tg_tool_calls__deltas",
+        "tg_tool_calls__erase",
         "tg_tool_calls__events",
         "tg_tool_calls__totals",
         "tg_workflow_executions__erase",
