@@ -4,8 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0060"
-down_revision = "0042"
+revision = "0044"
+down_revision = "0043"
 branch_labels = None
 depends_on = None
 
