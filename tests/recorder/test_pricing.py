@@ -133,20 +133,36 @@ def test_a_tier_begins_where_it_says() -> None:
         assert price(used(prompt, 0), "google_genai", "models/gemini-2.5-pro") == Decimal(dollars)
 
 
-def test_audio_has_its_price() -> None:
-    """gemini-2.5-flash: 0.30 dollars for text, 1 dollar for audio."""
-    usage = from_wire(
-        "google_genai",
+@pytest.mark.parametrize(
+    "block",
+    [
         {
-            "promptTokenCount": 2000,
-            "candidatesTokenCount": 0,
+            **{"promptTokenCount": 1500, "toolUsePromptTokenCount": 500},
+            **{"cachedContentTokenCount": 500, "candidatesTokenCount": 0},
             "promptTokensDetails": [
                 {"modality": "TEXT", "tokenCount": 1000},
-                {"modality": "AUDIO", "tokenCount": 1000},
+                {"modality": "AUDIO", "tokenCount": 500},
             ],
+            "toolUsePromptTokensDetails": [{"modality": "AUDIO", "tokenCount": 500}],
+            "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 500}],
         },
-    )
-    assert price(usage, "google_genai", "gemini-2.5-flash") == Decimal("0.0013")
+        {
+            **{"total_input_tokens": 1500, "total_tool_use_tokens": 500},
+            **{"total_cached_tokens": 500, "total_output_tokens": 0},
+            "input_tokens_by_modality": [
+                {"modality": "text", "tokens": 1000},
+                {"modality": "audio", "tokens": 500},
+            ],
+            "tool_use_tokens_by_modality": [{"modality": "audio", "tokens": 500}],
+            "cached_tokens_by_modality": [{"modality": "audio", "tokens": 500}],
+        },
+    ],
+    ids=["usageMetadata", "interaction"],
+)
+def test_audio_has_its_price(block: dict[str, Any]) -> None:
+    """gemini-2.5-flash: 0.30 dollars for text, 1 dollar for audio, 0.10 for that from a cache."""
+    usage = from_wire("google_genai", block)
+    assert price(usage, "google_genai", "gemini-2.5-flash") == Decimal("0.00085")
 
 
 def test_terms_have_their_price_or_none() -> None:
@@ -216,6 +232,12 @@ LONG_WRITES = {
             "gemini-2.5-flash",
             {"usage": INTERACTION, "service_tier": "standard"},
             {"usage": INTERACTION, "service_tier": "provisioned"},
+        ),
+        (
+            "google_genai",
+            "gemini-2.5-flash",
+            [{"interaction": {"usage": INTERACTION, "service_tier": "standard"}}],
+            [{"interaction": {"usage": INTERACTION, "service_tier": "provisioned"}}],
         ),
         (
             "google_genai",
@@ -310,13 +332,16 @@ def test_what_was_refused_before_it_began_may_cost_nothing(output: int) -> None:
         assert (price(usage, "anthropic", "claude-sonnet-4-5") is None) == (output == 0)
 
 
-def test_the_refusal_before_a_fallback_may_cost_nothing() -> None:
+@pytest.mark.parametrize("kind", ["fallback_message", "compaction"])
+def test_the_refusal_before_a_fallback_may_cost_nothing(kind: str) -> None:
+    """Before anything else, what wrote nothing has read its prompt, and costs that."""
     steps = [
         {"type": "message", "model": "claude-opus-4-1", **ASKED, "output_tokens": 0},
-        {"type": "fallback_message", "model": "claude-sonnet-4-5", **ASKED},
+        {"type": kind, "model": "claude-sonnet-4-5", **ASKED},
     ]
     usage = from_wire("anthropic", {**ASKED, "iterations": steps})
-    assert price(usage, "anthropic", "claude-sonnet-4-5") is None
+    known = price(usage, "anthropic", "claude-sonnet-4-5") is not None
+    assert known == (kind == "compaction")
 
 
 @pytest.mark.parametrize("said", [{"serviceTier": {"type": "flex"}}, {}])
