@@ -1,5 +1,6 @@
 """What waits in the spool: booked in order, and nobody waits for all of it."""
 
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,21 @@ def test_who_breaks_off_in_the_spool_goes_on_there(spool_dir: Path) -> None:
         assert drained(spool, 2) == [[runs[2]], [runs[3]], [runs[4]], [runs[0]]]
         assert not spool.waiting
         assert not list(spool_dir.glob("*/*.jsonl"))
+
+
+def test_what_is_kept_is_on_the_disk(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it: a loss of power comes after whatever its caller was told."""
+    synced: list[tuple[int, int]] = []
+
+    def fsync(descriptor: int) -> None:
+        file = os.fstat(descriptor)
+        synced.append((file.st_ino, file.st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with closing(open_spool("test")) as spool:
+        spool.append([start()])
+        (file,) = (path.stat() for path in spool_dir.glob("*/*.jsonl"))
+        assert synced == [(file.st_ino, file.st_size)]
 
 
 def test_long_records_make_short_batches(spool_dir: Path) -> None:
