@@ -160,9 +160,13 @@ def test_a_tier_begins_where_it_says() -> None:
     ids=["usageMetadata", "interaction"],
 )
 def test_audio_has_its_price(block: dict[str, Any]) -> None:
-    """gemini-2.5-flash: 0.30 dollars for text, 1 dollar for audio, 0.10 for that from a cache."""
+    """gemini-2.5-flash: 0.30 dollars for text, 1 dollar for audio, 0.10 for that from a cache.
+
+    gemini-2.5-pro: 1.25 dollars for both, 0.125 from a cache.
+    """
     usage = from_wire("google_genai", block)
     assert price(usage, "google_genai", "gemini-2.5-flash") == Decimal("0.00085")
+    assert price(usage, "google_genai", "gemini-2.5-pro") == Decimal("0.0019375")
 
 
 def test_terms_have_their_price_or_none() -> None:
