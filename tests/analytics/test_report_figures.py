@@ -242,6 +242,12 @@ async def test_an_unknown_cost_is_not_0(chatter: Chatter, books: Books) -> None:
     assert sorted(
         (row["model"], row["cost_of_failures"], row["failures_of_unknown_cost"]) for row in rates
     ) == [("free", 0, 0), ("own", None, 4)]
+    talks = await told(chatter, "cost_by_conversation")
+    assert [(row["conversation_id"], row["cost"]) for row in talks] == [
+        (talk, 0),
+        (free, 0),
+        (late, None),
+    ]
     async with chatter.session() as session:
         models = await session.execute(query("dearest_models"), {"limit": 8})
         assert [(row.model, row.cost) for row in models] == [("free", 0), ("own", None)]

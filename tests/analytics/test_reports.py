@@ -187,7 +187,14 @@ def test_a_chart_of_empty_books_takes_no_steps(db: psycopg.Connection[Any], step
     assert rows.fetchall() == []
 
 
-def test_failed_calls_are_those_of_the_period(reader: str, db: psycopg.Connection[Any]) -> None:
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [("2025-03-08", "2025-03-09"), ("2025-03-08 12:01", "2025-03-09 00:07")],
+    ids=["a day", "to the quarter of an hour"],
+)
+def test_failed_calls_are_those_of_the_period(
+    reader: str, db: psycopg.Connection[Any], since: str, until: str
+) -> None:
     db.execute(
         "insert into chatter.messages (conversation_id, role, model_used, status, cost, created_at)"
         " select c.id, 'assistant', 'failing', s.status, s.cost, t.at"
@@ -195,15 +202,16 @@ def test_failed_calls_are_those_of_the_period(reader: str, db: psycopg.Connectio
         " (values ('completed', 1), ('failed', 2), ('failed', null), ('cancelled', 4))"
         " as s (status, cost),"
         " (values (timestamptz '2025-03-07 23:59:59.999999+00'), ('2025-03-08 00:00+00'),"
-        " ('2025-03-08 12:07+00'), ('2025-03-08 23:59:59+00'), ('2025-03-09 00:00+00')) as t (at)"
+        " ('2025-03-08 12:07+00'), ('2025-03-08 23:59:59+00'), ('2025-03-09 00:00+00'),"
+        " ('2025-03-09 00:10+00')) as t (at)"
     )
     (row,) = (
         row
         for row in psql(
             reader,
             FILES[0].with_name("error_rates.sql"),
-            since="2025-03-08",
-            until="2025-03-09",
+            since=since,
+            until=until,
         )
         if row["model"] == "failing"
     )
