@@ -199,7 +199,7 @@ def test_a_run_tells_of_its_beginning_and_its_end(books: Books, status: str, eve
     assert reader.read() == []
     message = {"execution_id": run, "prompt_tokens": 7, "cost": "0.25"}
     books.message(books.conversation(), **message)
-    for role in ("assistant", "user"):
+    for role in ("assistant", "assistant", "user"):
         books.message(books.conversation(), execution_id=run, role=role)
     for _ in range(2):
         books.tool_call(run)
@@ -215,11 +215,11 @@ def test_a_run_tells_of_its_beginning_and_its_end(books: Books, status: str, eve
         "v": 1,
         "workflow_name": "support",
         "status": status,
-        "model_calls": 2,
+        "model_calls": 3,
         "tool_calls": 2,
         "total_tokens": 7,
         "total_cost": "0.25",
-        "unpriced_calls": 1,
+        "unpriced_calls": 2,
         "error_type": None,
     }
     books.execution(status=status)
