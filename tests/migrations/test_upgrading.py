@@ -14,7 +14,7 @@ from chatter_db import database, migrating, queries
 from chatter_db.errors import SchemaError
 from chatter_db.queries import query
 from tests.migrations.test_migrating import ROOT
-from tests.polling import wait_until
+from tests.polling import WAITS_FOR_A_LOCK, wait_until
 from tests.sql.books import Books
 from tests.sql.test_usage import differences, fold_all
 
@@ -130,7 +130,7 @@ def test_a_reader_in_the_middle_and_a_migration_wait_for_no_circle(
         watching.execute("create view reports.spent as select cost from analytics.usage_daily")
         reading.execute(f"select from {read}")
         migrated = pool.submit(migrating.migrate, empty_url)
-        wait_until(watching, "select exists (select from pg_locks where not granted)")
+        wait_until(lambda: watching.execute(WAITS_FOR_A_LOCK).fetchall(), "it waits for the reader")
         assert reading.execute("select count(*) from chatter.messages").fetchone() == (80,)
         reading.commit()
         assert migrated.result(timeout=60).after == migrating.head()
