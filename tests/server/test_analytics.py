@@ -88,6 +88,7 @@ async def test_more_runs_than_are_shown_are_counted(admin: Person, ada: Person, 
         unpriced = books.execution(talk, user_id=ada.identity.user_id)
         for cost in (0, None, None):
             books.message(talk, execution_id=unpriced, cost=cost)
+        books.message(talk, execution_id=unpriced, role="user")
         books.execution(user_id=ada.identity.user_id, status="completed")
     for person, count in ((admin, 14), (ada, 13)):
         told = (await person.http.get("/api/overview")).json()
