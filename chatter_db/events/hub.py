@@ -180,7 +180,9 @@ class Hub:
                     await self._follow(connection)
             except reading.BROKEN as error:
                 if not backoff:
-                    log.warning("The event stream lost its connection: %s", error)
+                    # A timeout has no words.
+                    why = str(error) or type(error).__name__
+                    log.warning("The event stream lost its connection: %s", why)
                 backoff = min(max(backoff * 2, 0.05), MAX_BACKOFF_SECONDS)
             except (EventsPruned, UsageError):
                 # Away for longer than the retention, or the database is another: each
