@@ -18,6 +18,7 @@ from sqlalchemy import TextClause, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chatter_db.database import sqlstate
 from chatter_db.errors import UsageError
 from chatter_db.models import User
 from chatter_db.queries import resource
@@ -89,7 +90,7 @@ def zones_told(time_zone: str | None) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if time_zone is None or getattr(error.orig, "sqlstate", None) != _INVALID_PARAMETER:
+        if time_zone is None or sqlstate(error) != _INVALID_PARAMETER:
             raise
         raise UsageError(
             f"No time zone {time_zone!r}; names are like UTC or Europe/Berlin, "

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from chatter_db.database import passes
+from chatter_db.database import passes, sqlstate
 from chatter_db.errors import (
     DatabaseUnavailable,
     RecordingFailed,
@@ -114,7 +114,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DBAPIError)
     async def _(request: Request, error: DBAPIError) -> ProblemResponse:
-        state = getattr(error.orig, "sqlstate", None)
+        state = sqlstate(error)
         if error.connection_invalidated or passes(state or ""):
             log.error("Postgres can't take it now: %s %s", state, type(error).__name__)
             return problem(

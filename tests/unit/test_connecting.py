@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from chatter_db import Chatter, DatabaseUnavailable, UsageError, database
+from chatter_db.database import engines
 from chatter_db.models import Message
 from chatter_db.recorder import connection as recorder_connection
 from tests.conftest import ONE_SERVER
@@ -30,7 +31,7 @@ def test_cut_after_signing_in(
         db.execute("select pg_terminate_backend(%s)", [connection.info.backend_pid])
         return connection
 
-    monkeypatch.setattr(database, "connect", cut)
+    monkeypatch.setattr(engines, "connect", cut)
     lost = r"Lost the connection to Postgres at 127\.0\.0\.1"
     with pytest.raises(DatabaseUnavailable, match=lost), Chatter.connect(url):
         pass
@@ -51,7 +52,7 @@ async def test_cut_while_asyncpg_sets_its_codecs(
         return connection
 
     with Chatter.connect(url) as chatter:
-        monkeypatch.setattr(database, "asyncpg_connection", cut)
+        monkeypatch.setattr(engines, "asyncpg_connection", cut)
         with pytest.raises(DBAPIError) as raised:
             async with chatter.session() as session:
                 await session.scalar(select(1))

@@ -1,0 +1,39 @@
+"""Connections to Postgres: asyncpg for applications, psycopg for the command line and writers."""
+
+from chatter_db.database.engines import async_engine, sync_engine
+from chatter_db.database.on_asyncpg import asyncpg_connection, asyncpg_options
+from chatter_db.database.on_psycopg import (
+    KEEPALIVES,
+    connect,
+    connect_as,
+    require_no_unknown_pooler,
+)
+from chatter_db.database.refusals import (
+    denial,
+    losses_told,
+    passes,
+    refusals_told,
+    said,
+    sqlstate,
+)
+from chatter_db.database.urls import database_url, has_password, place
+
+__all__ = [
+    "KEEPALIVES",
+    "async_engine",
+    "asyncpg_connection",
+    "asyncpg_options",
+    "connect",
+    "connect_as",
+    "database_url",
+    "denial",
+    "has_password",
+    "losses_told",
+    "passes",
+    "place",
+    "refusals_told",
+    "require_no_unknown_pooler",
+    "said",
+    "sqlstate",
+    "sync_engine",
+]

@@ -1,0 +1,70 @@
+"""Connections by psycopg: for the command line, the sync door and the writers."""
+
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.types.json import set_json_loads
+from sqlalchemy import Connection, func, select
+
+from chatter_db.database.jsonb import json_of
+from chatter_db.database.refusals import unavailable
+from chatter_db.errors import UsageError
+from chatter_db.queries import psycopg_query
+from chatter_db.settings import settings
+
+KEEPALIVES = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}
+"""By libpq's names: a server that vanished without a word is noticed within ten seconds."""
+
+Made = TypeVar("Made", bound=psycopg.Connection[tuple[Any, ...]])
+
+
+def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
+    """A psycopg connection.
+
+    Raises DatabaseUnavailable when there is none to be had, UsageError for a parameter of the
+    URL that libpq can't take.
+    """
+    return connect_as(psycopg.Connection[tuple[Any, ...]], url, **options)
+
+
+def connect_as(kind: type[Made], url: str, **options: Any) -> Made:
+    """The same, as an instance of `kind`."""
+    if settings().pools_transactions:
+        options["prepare_threshold"] = None
+    try:
+        # Whatever the database is encoded in: what it can't hold it must refuse, and not we.
+        connection = kind.connect(
+            url, application_name="chatter", client_encoding="utf8", **options
+        )
+    except psycopg.OperationalError as error:
+        raise unavailable(url, error) from None
+    except psycopg.ProgrammingError as error:
+        raise UsageError(f"A parameter of the database URL can't be used: {error}.") from None
+    set_json_loads(json_of, connection)
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
+        with connection.transaction():
+            connection.execute(psycopg_query("iso_dates"))
+    return connection
+
+
+def require_no_unknown_pooler(connection: Connection) -> None:
+    """Raises UsageError if a pooler is in between that CHATTER_POOLER doesn't say.
+
+    A pooler gives each client a process id of its own making.
+    """
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, psycopg.Connection)
+    if settings().pooler is None and driver.info.backend_pid != connection.scalar(
+        select(func.pg_backend_pid())
+    ):
+        raise UsageError(
+            f"At {driver.info.host}:{driver.info.port}, before Postgres, is a pooler such as "
+            "PgBouncer. Set CHATTER_POOLER=transaction if it pools transactions, "
+            "CHATTER_POOLER=session if it pools sessions."
+        )
