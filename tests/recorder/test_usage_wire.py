@@ -279,6 +279,12 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
     ),
     ("Ollama with the prompt in its cache", None, {"eval_count": 5}, (None, 5) + (None,) * 4),
     (
+        "Ollama that says what was in its cache",
+        None,
+        {"prompt_eval_count": 11, "prompt_eval_cached_count": 8, "eval_count": 18},
+        (11, 18, 29, 8, None, None),
+    ),
+    (
         "Titan",
         None,
         {"inputTextTokenCount": 5, "results": [{"tokenCount": 8, "outputText": "secret"}]},

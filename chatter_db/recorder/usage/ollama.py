@@ -1,7 +1,8 @@
 """Ollama's chat and generate: the counts stand in the body, of a stream in its last line.
 
 Until 2025 `prompt_eval_count` was left out when the prompt was still in the
-cache: then it is not known, and certainly not 0.
+cache: then it is not known, and certainly not 0. Since 2026 what of it came from
+there is counted too: https://docs.ollama.com/api/usage
 
 https://github.com/ollama/ollama/blob/main/docs/api.md
 """
@@ -9,6 +10,7 @@ https://github.com/ollama/ollama/blob/main/docs/api.md
 from chatter_db.recorder.usage.counts import Reader, Usage, added
 
 NAMES = ("prompt_eval_count", "eval_count")
+CACHED = "prompt_eval_cached_count"
 
 
 def chat(body: Reader) -> Usage:
@@ -18,4 +20,5 @@ def chat(body: Reader) -> Usage:
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=added(prompt, completion),
+        cache_read_tokens=body.count(CACHED),
     )

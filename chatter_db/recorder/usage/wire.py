@@ -50,7 +50,8 @@ _SIGNS: tuple[tuple[Family, frozenset[str]], ...] = (
 _KEPT: dict[Family, frozenset[str]] = {
     "llama": frozenset({"prompt_token_count", "generation_token_count"}),
     "ollama": frozenset(
-        {*ollama.NAMES, "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
+        {*ollama.NAMES, ollama.CACHED, "total_duration", "load_duration"}
+        | {"prompt_eval_duration", "eval_duration"}
     ),
     "titan": frozenset({"inputTextTokenCount", "totalOutputTextTokenCount", "results"}),
 }
