@@ -106,6 +106,53 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         (12, 5, 17, None, None, None),
     ),
     (
+        "New API's cache writes",
+        None,
+        {**CHAT, "prompt_tokens_details": {"cached_tokens": 2, "cached_creation_tokens": 9}},
+        (12, 5, 17, 2, 9, None),
+    ),
+    (
+        "the same in a response",
+        None,
+        {**RESPONSE, "input_tokens_details": {"cached_tokens": 2, "cached_creation_tokens": 9}},
+        (12, 5, 17, 2, 9, None),
+    ),
+    (
+        "LiteLLM's in a response",
+        None,
+        {**RESPONSE, "input_tokens_details": {"cached_tokens": 2, "cache_creation_tokens": 9}},
+        (12, 5, 17, 2, 9, None),
+    ),
+    (
+        "a cache beside the prompt, which the total tells",
+        None,
+        {
+            "prompt_tokens": 4,
+            "completion_tokens": 9,
+            "cache_read_input_tokens": 1500,
+            "cache_write_input_tokens": 20,
+            "total_tokens": 1533,
+        },
+        (1524, 9, 1533, 1500, 20, None),
+    ),
+    (
+        "Gemini cut off while thinking, by OpenAI's protocol",
+        None,
+        {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 508},
+        (9, None, 508, None, None, None),
+    ),
+    (
+        "the same with its thoughts counted",
+        None,
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 0,
+            "total_tokens": 508,
+            "completion_tokens_details": {"reasoning_tokens": 499},
+        },
+        (9, 499, 508, None, None, 499),
+    ),
+    (
         "Qwen's cache writes",
         "openai",
         {

@@ -36,6 +36,8 @@ XAI_PROTO = frozenset({"prompt_text_tokens", "cached_prompt_text_tokens", "promp
 """Names that only xAI's own messages have."""
 
 _CREATED = "cache_creation_input_tokens"
+# By OpenRouter and OpenAI, LiteLLM's proxy, New API, and Qwen and Perplexity.
+_WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cached_creation_tokens", _CREATED)
 
 # "1 USD = 10,000,000,000 ticks": https://docs.x.ai/docs/key-information/billing
 _TICKS = 10**10
@@ -58,27 +60,30 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
         if with_reasoning(prompt, completion, beside, stated, xai=xai) != completion:
             reasoning = beside
     completion = with_reasoning(prompt, completion, reasoning, stated, xai=xai)
+    # DeepSeek says it beside the details, and said it before it had any. Moonshot has
+    # OpenAI's name there and Mistral one of its own, and others say 0 whether they cache
+    # or not.
+    read = _first(
+        inputs.count("cached_tokens"),
+        block.count("prompt_cache_hit_tokens"),
+        block.count("cached_tokens") or None,
+        block.count("num_cached_tokens") or None,
+        block.count("cache_read_input_tokens") or None,
+    )
+    # LiteLLM had it beside the details before, as langchain-aws has.
+    written = _first(
+        inputs.count(*_WRITTEN),
+        block.count(_CREATED),
+        block.count("cache_write_input_tokens") or None,
+    )
+    prompt = with_cache(prompt, completion, read, written, stated)
     lifetimes = inputs.inside("cache_creation", "cache_creation_token_details")
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=total_of(stated, prompt, completion),
-        # DeepSeek says it beside the details, and said it before it had any. Moonshot has
-        # OpenAI's name there and Mistral one of its own, and others say 0 whether they cache
-        # or not.
-        cache_read_tokens=_first(
-            inputs.count("cached_tokens"),
-            block.count("prompt_cache_hit_tokens"),
-            block.count("cached_tokens") or None,
-            block.count("num_cached_tokens") or None,
-            block.count("cache_read_input_tokens") or None,
-        ),
-        # OpenRouter, LiteLLM's proxy and Qwen each have a name for it; LiteLLM had it beside
-        # the details before.
-        cache_write_tokens=_first(
-            inputs.count("cache_write_tokens", "cache_creation_tokens", _CREATED),
-            block.count(_CREATED),
-        ),
+        cache_read_tokens=read,
+        cache_write_tokens=written,
         cache_write_1h_tokens=lifetimes.count("ephemeral_1h_input_tokens") or None,
         reasoning_tokens=reasoning,
         kinds=_kinds(block, inputs, outputs),
@@ -103,7 +108,7 @@ def responses(block: Reader) -> Usage:
             inputs.count("cached_tokens", "cache_read_input_tokens"),
             block.inside("prompt_tokens_details").count("cached_tokens"),
         ),
-        cache_write_tokens=inputs.count("cache_write_tokens", _CREATED),
+        cache_write_tokens=inputs.count(*_WRITTEN),
         reasoning_tokens=reasoning,
         kinds=_kinds(block, inputs, outputs),
         cost=_stated_cost(block),
@@ -122,14 +127,34 @@ def with_reasoning(
 
     OpenAI counts reasoning as part of the completion, xAI beside it, and others
     copy one or the other. The total that came along tells which; without one
-    the provider's name must do.
+    the provider's name must do. A count of 0 that the total knows more of is none:
+    Gemini, by OpenAI's protocol, thought until it was cut off.
     """
-    if not reasoning or completion is None:
-        return completion
-    beside = added(completion, reasoning)
+    if completion is None:
+        return None
+    beside = added(completion, reasoning or 0)
     if total is None or prompt is None:
         return beside if xai else completion
-    return beside if added(prompt, beside) == total else completion
+    if added(prompt, beside) == total:
+        return beside
+    return None if completion == 0 and total > prompt else completion
+
+
+def with_cache(
+    prompt: int | None,
+    completion: int | None,
+    read: int | None,
+    written: int | None,
+    total: int | None,
+) -> int | None:
+    """The prompt's count with what was read from and written to a cache in it.
+
+    It is part of the prompt, unless the total shows that it stands beside it.
+    """
+    if total is None or not (read or written):
+        return prompt
+    beside = added(prompt, read or 0, written or 0)
+    return beside if added(beside, completion) == total else prompt
 
 
 def _xai_proto(block: Reader) -> Usage:
