@@ -9,11 +9,13 @@ import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 from langchain_core.tools import tool
 from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_ollama import ChatOllama
 from langchain_openai import ChatOpenAI
+from openai.types import CompletionUsage
 from pydantic import SecretStr
 
 from chatter_db.recorder.probing import Listener
@@ -312,6 +314,70 @@ def test_usage_metadata_alone(
     assert usage.raw == message.usage_metadata
 
 
+def _counts(prompt: int, completion: int) -> Any:
+    return {
+        "input_tokens": prompt,
+        "output_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+NOTHING_TOLD = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+NO_CACHE = {"cache_read_input_tokens": 0, "cache_write_input_tokens": 0}
+
+
+@pytest.mark.parametrize("text", ["Hello.", ""])
+@pytest.mark.parametrize(
+    "said",
+    [
+        # langchain-aws, where an answer has no headers that count.
+        {"usage": {**NOTHING_TOLD, **NO_CACHE}, "stop_reason": "end_turn"},
+        {"token_usage": CompletionUsage(**NOTHING_TOLD), "finish_reason": "stop"},
+    ],
+    ids=["langchain-aws", "langchain-litellm"],
+)
+def test_a_block_of_zeros_is_made_up(said: dict[str, Any], text: str) -> None:
+    metadata = _counts(0, 0)
+    message = AIMessage(text, response_metadata=said, usage_metadata=metadata)
+    usage = of_message(message)
+    assert usage.status == "unknown" and not usage.malformed
+    assert (*bill(usage), usage.cache_read_tokens, usage.cache_write_tokens) == (None,) * 5
+
+
+def test_a_completion_of_zeros_is_made_up() -> None:
+    generation = Generation(text="Hello.", generation_info={"finish_reason": "stop"})
+    output = {"token_usage": NOTHING_TOLD}
+    usage = of_result(LLMResult(generations=[[generation]], llm_output=output))
+    assert usage == Usage(raw=NOTHING_TOLD)
+
+
+def test_a_block_may_be_an_object() -> None:
+    block = CompletionUsage(prompt_tokens=12, completion_tokens=5, total_tokens=17)
+    usage = of_message(AIMessage("Hello.", response_metadata={"token_usage": block}))
+    assert bill(usage) == (12, 5, 17) and not usage.malformed
+
+
+@pytest.mark.parametrize("metadata", [None, _counts(7, 109)], ids=["sync", "async"])
+def test_what_cohere_bills_of_a_stream_is_no_count(metadata: UsageMetadata | None) -> None:
+    """langchain-cohere leaves the billed units of a stream only; what the model saw is more."""
+    billed = {"total_tokens": 116.0, "input_tokens": 7.0, "output_tokens": 109.0}
+    said = {"finish_reason": "COMPLETE", "token_count": billed}
+    message = AIMessage("Hello.", response_metadata=said, usage_metadata=metadata)
+    usage = of_message(message, provider="cohere")
+    assert usage.status == "unknown" and bill(usage) == (None,) * 3
+    assert [bill(part) for part in usage.parts] == [(7, 109, 116)]
+    # Of a whole answer there is no sum, and the counts are those of the model.
+    said = {"token_count": {"input_tokens": 69.0, "output_tokens": 110.0}}
+    assert bill(of_message(AIMessage("Hello.", response_metadata=said))) == (69, 110, 179)
+
+
+def test_thoughts_that_only_the_total_has_are_not_nothing() -> None:
+    """langchain-oci says 0 for Gemini that was cut off while thinking."""
+    message = AIMessage("", response_metadata={"finish_reason": "length"})
+    message.usage_metadata = {"input_tokens": 14, "output_tokens": 0, "total_tokens": 78}
+    assert bill(of_message(message)) == (14, None, 78)
+
+
 def test_an_empty_answer_may_have_used_nothing() -> None:
     message = AIMessage("", response_metadata={"finish_reason": "stop"})
     message.usage_metadata = {"input_tokens": 9, "output_tokens": 0, "total_tokens": 9}
@@ -331,11 +397,3 @@ def test_nothing_is_unknown() -> None:
     assert of_chunks([]) == Usage()
     assert of_result(LLMResult(generations=[])) == Usage()
     assert of_result(LLMResult(generations=[[]], llm_output={"token_usage": {}})) == Usage()
-
-
-def _counts(prompt: int, completion: int) -> Any:
-    return {
-        "input_tokens": prompt,
-        "output_tokens": completion,
-        "total_tokens": prompt + completion,
-    }

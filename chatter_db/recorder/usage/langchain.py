@@ -7,7 +7,9 @@ Else there is only LangChain's reading, `usage_metadata`, with its habits:
   stream only, and then has no prompt);
 - OpenAI's flex and priority tiers rename the details (`flex_cache_read`);
 - Anthropic's cache writes are 0 where they are split by lifetime;
-- langchain-openai adds up the usage of all chunks, and servers repeat theirs.
+- langchain-openai adds up the usage of all chunks, and servers repeat theirs;
+- langchain-aws, langchain-ibm and langchain-litellm make a block of zeros where
+  there was none, and langchain-cohere one of what is billed of a stream.
 
 https://docs.langchain.com/oss/python/langchain/messages#token-usage
 """
@@ -19,6 +21,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
+from pydantic import BaseModel
 
 from chatter_db.recorder.usage import anthropic, bedrock, ollama, server_tools
 from chatter_db.recorder.usage.counts import (
@@ -118,10 +121,11 @@ def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: st
 def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: bool) -> Usage:
     provider = _provider(said, asked)
     stated = _stated(said, provider)
-    if stated.status == "reported" or not isinstance(metadata, Mapping):
+    if stated.status == "reported" or stated.parts or not isinstance(metadata, Mapping):
         return stated
     usage = _read(metadata, provider)
-    if usage.completion_tokens == 0 and (spoke or not any(said.get(n) for n in _FINISHED)):
+    told = stated.raw is None and any(said.get(n) for n in _FINISHED)
+    if usage.completion_tokens == 0 and (spoke or not told):
         # It wrote something, or was cut off: 0 is what LangChain says for a missing count.
         usage = replace(usage, completion_tokens=None, total_tokens=None)
     return replace(
@@ -136,9 +140,9 @@ def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: 
 def _stated(said: Mapping[str, Any], provider: str | None) -> Usage:
     """What the provider's own block says, where `said` (a response's metadata) has one."""
     usage = Usage()
-    block = next((said[name] for name in _BLOCKS if said.get(name)), None)
-    if block is not None:
-        usage = from_wire(provider, {"usage": block})
+    name = next((name for name in _BLOCKS if said.get(name)), None)
+    if name is not None:
+        usage = _of_block(name, said[name], provider)
     elif any(name in said for name in ollama.NAMES):
         usage = from_wire(provider, said)
     if usage.raw is not None:
@@ -146,6 +150,21 @@ def _stated(said: Mapping[str, Any], provider: str | None) -> Usage:
     if usage.cost is None and provider == "openrouter":
         # langchain-openrouter keeps it beside the tokens.
         usage = replace(usage, cost=as_money(said.get("cost")))
+    return usage
+
+
+def _of_block(name: str, block: object, provider: str | None) -> Usage:
+    """What a block under `name` says, without what the package makes up of it."""
+    if isinstance(block, BaseModel):
+        block = block.model_dump()  # LiteLLM's package leaves its client's object.
+    counts = block if isinstance(block, Mapping) else {}
+    if name == "token_count" and "total_tokens" in counts:
+        # With a sum it is langchain-cohere's of a stream: what is billed, not what the model saw.
+        block = {"billed_units": block}
+    usage = from_wire(provider, {"usage": block})
+    if usage.prompt_tokens == 0 and "prompt_tokens" in counts and not usage.completion_tokens:
+        # No prompt is empty: packages put zeros where they were told nothing.
+        return Usage(raw=usage.raw)
     return usage
 
 
