@@ -415,6 +415,13 @@ def test_a_sum_beyond_the_column_is_unknown() -> None:
     assert usage.prompt_tokens is None and usage.cache_read_tokens == 1
 
 
+def test_a_block_that_looks_like_converse_is_no_zero() -> None:
+    block = {"inputTokens": 9, "outputTokens": 11, "totalTokens": 20, "cachedInputTokens": 4}
+    usage = from_wire(None, {"usage": block})
+    assert counts(usage) == (None,) * 6
+    assert usage.raw == block
+
+
 def test_a_usage_that_is_none_is_kept_and_marked() -> None:
     usage = from_wire(None, {"usage": ["a", 1]})
     assert usage.status == "unknown" and usage.malformed

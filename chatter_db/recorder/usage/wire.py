@@ -131,6 +131,9 @@ def family_of(block: Mapping[str, Any], *, anthropic_said: bool = False) -> Fami
             block.get("tokens", block.get("billed_units")), Mapping
         ):
             continue
+        if family == "converse" and "cachedInputTokens" in names:
+            # Vercel's own, where a model's maker decides whether the input is with the cache.
+            return None
         if names & signs:
             if family == "responses" and anthropic_said and "total_tokens" not in names:
                 return "anthropic"
