@@ -53,6 +53,10 @@ _OWN_PRICES = (
     ("web_searches", "web_searches_kcount"),
 )
 
+# Said to be 0 because genai-prices looks long for what it has a price of and is told nothing of.
+# Not of counts that have others as parts: it has to refuse a part whose whole is unknown.
+_NONE = {"cache_write_1h_tokens": 0, "storage_searches": 0, "web_searches": 0}
+
 # OpenAI's audio costs many times what its text does; Google's may cost the same.
 _DEAR_AUDIO = (
     ("input_audio_tokens", "input_audio_mtok"),
@@ -140,7 +144,7 @@ def _priced(
         counts.setdefault("web_searches", 1)
     try:
         price = genai_prices.calc_price(
-            genai_prices.Usage(**{name: count for name, count in counts.items() if count}),
+            genai_prices.Usage(**_NONE | {name: count for name, count in counts.items() if count}),
             model,
             provider_id=known,
             genai_request_timestamp=at,
