@@ -40,8 +40,11 @@ def converse(block: Reader) -> Usage:
 def terms(said: Mapping[str, Any]) -> dict[str, str]:
     """What changes the price of a call of Converse, where that stands beside its usage."""
     places = (("service_tier", "serviceTier", "type"), ("latency", "performanceConfig", "latency"))
-    found = {name: Reader(said).inside(place).text(key) for name, place, key in places}
-    return {name: term for name, term in found.items() if term}
+    return {
+        name: term
+        for name, place, key in places
+        if place in said and (term := Reader(said[place]).text(key))
+    }
 
 
 def invocation(block: Reader) -> Usage:

@@ -101,11 +101,13 @@ class Reader:
     def count(self, *names: str) -> int | None:
         """The number under the first of `names` that has a readable one."""
         for name in names:
-            number = as_count(self._block.get(name))
+            value = self._block.get(name)
+            if value is None:
+                continue
+            number = as_count(value)
             if number is not None:
                 return number
-            if name in self:
-                self._note(self._at(name), self._block[name])
+            self._note(self._at(name), value)
         return None
 
     def addend(self, *names: str) -> int | None:
@@ -214,12 +216,6 @@ def plain(value: object, depth: int = 0) -> Any:
     """`value` as JSON can hold it, whatever a provider or a package put there."""
     plainly: Any = value
     match value:
-        case Mapping() | list() | tuple() if depth >= _MAX_DEPTH:
-            plainly = "..."
-        case Mapping():
-            plainly = {str(key): plain(item, depth + 1) for key, item in value.items()}
-        case list() | tuple():
-            plainly = [plain(item, depth + 1) for item in value]
         case None | bool() | str():
             pass
         case int():
@@ -227,6 +223,12 @@ def plain(value: object, depth: int = 0) -> Any:
             plainly = value if -(2**63) <= value < 2**64 else _digits(value)
         case float():
             plainly = value if isfinite(value) else str(value)
+        case Mapping() | list() | tuple() if depth >= _MAX_DEPTH:
+            plainly = "..."
+        case Mapping():
+            plainly = {str(key): plain(item, depth + 1) for key, item in value.items()}
+        case list() | tuple():
+            plainly = [plain(item, depth + 1) for item in value]
         case _:
             plainly = str(value)[:1000]
     return plainly

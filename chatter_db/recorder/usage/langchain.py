@@ -115,7 +115,8 @@ def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: st
         # What is a picture of the answer's tokens costs more, and its package doesn't say.
         drawn = server_tools.drawn(messages)
         usage = replace(usage, kinds={**usage.kinds, **drawn})
-    return replace(usage, kinds={**usage.kinds, **server_tools.of_messages(messages)})
+    used = server_tools.of_messages(messages)
+    return replace(usage, kinds={**usage.kinds, **used}) if used else usage
 
 
 def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: bool) -> Usage:
