@@ -134,7 +134,7 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         name = kwargs.get("name")
-        run = await self._begin(run_id, parent_run_id, name, metadata, asked_of(inputs))
+        run = await self._begin(run_id, parent_run_id, name, metadata, inputs)
         if run is not None and run.root == run_id:
             run.resumed_by = resumed_by(inputs)
 
@@ -158,7 +158,7 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         # Some ask a model what to look for.
-        await self._begin(run_id, parent_run_id, kwargs.get("name"), metadata, [])
+        await self._begin(run_id, parent_run_id, kwargs.get("name"), metadata, None)
 
     @callback
     async def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -275,7 +275,7 @@ class Recorder(BaseCallbackHandler):
     ) -> None:
         name = kwargs.get("name") or (serialized or {}).get("name")
         wait = waiting()
-        run = await self._begin(run_id, parent_run_id, name, metadata, [], wait)
+        run = await self._begin(run_id, parent_run_id, name, metadata, None, wait)
         if run is None:
             return
         tool_call_id = kwargs.get("tool_call_id")
@@ -308,7 +308,7 @@ class Recorder(BaseCallbackHandler):
         parent_id: UUID | None,
         name: str | None,
         metadata: Mapping[str, Any] | None,
-        asked: Sequence[HumanMessage],
+        inputs: Any,
         wait: Waiting | None = None,
     ) -> Run | None:
         """The run that `run_id` is part of, or the root of; None if another recorder books it."""
@@ -322,7 +322,7 @@ class Recorder(BaseCallbackHandler):
             # An app may give a run_id, and try again with it: what it pays for then is new.
             own_id = uuid7() if run_id in self._ended_runs else run_id
             run = Run(id=own_id, root=run_id, correlation_id=correlation_id)
-            start = self._start_of(run, name, metadata, asked)
+            start = self._start_of(run, name, metadata, asked_of(inputs))
         else:
             start = []
         self._runs[run_id] = run
@@ -399,8 +399,8 @@ class Recorder(BaseCallbackHandler):
         metadata = metadata or {}
         wait = waiting()
         started, started_at = time.perf_counter(), now()
-        name, asked = options.get("name"), asked_of(question)
-        run = await self._begin(run_id, parent_run_id, name, metadata, asked, wait)
+        name = options.get("name")
+        run = await self._begin(run_id, parent_run_id, name, metadata, question, wait)
         if run is None:
             return
         parameters = options.get("invocation_params") or {}
