@@ -39,7 +39,7 @@ class Segment:
         self.size = os.fstat(descriptor).st_size
         self._booked = self._given = 0
         self.unreadable: bytes | None = None
-        """The whole line that `batch` came upon, if it could read none before it."""
+        """The whole line that `batch` ended with, if it could not read it."""
         self.stays = False
         """Whether the file is kept when all of it is booked: something in it is nowhere else."""
 
@@ -87,20 +87,15 @@ class Segment:
                 try:
                     entry = _decoder.decode(line)
                 except _UNREADABLE as error:
-                    if not line.endswith(b"\n"):
-                        # The end of a segment whose process died while it wrote: its caller
-                        # never heard that the record was kept.
-                        log.error(
-                            "Spool %s ends in mid-line, at byte %d: %s",
-                            self.path, self._given, error,
-                        )  # fmt: skip
-                    elif batch:
-                        # By itself next time, so that all that is put aside is in its order.
-                        break
-                    else:
+                    if line.endswith(b"\n"):
                         self.unreadable = line
                         self._given += len(line)
                         break
+                    # The end of a segment whose process died while it wrote: its caller
+                    # never heard that the record was kept.
+                    log.error(
+                        "Spool %s ends in mid-line, at byte %d: %s", self.path, self._given, error
+                    )
                 else:
                     batch.append(entry)
                     count += len(entry)
