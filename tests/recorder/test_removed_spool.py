@@ -9,12 +9,17 @@ import psycopg
 import pytest
 
 from chatter_db.recorder.journal import Journal
+from chatter_db.recorder.segment import Segment
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
 from tests.polling import wait_until
 from tests.recorder.test_backlog import drained
 from tests.recorder.test_writer import away, booked_calls, message, start
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 @ONE_SERVER
@@ -54,6 +59,21 @@ def test_what_is_only_noted_has_a_name_again() -> None:
         assert len(list(spool.directory.glob("*.jsonl"))) == 1
 
 
+def test_what_waits_is_saved_at_the_end_at_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a disk that has no room for it is not filled by one attempt after the other."""
+    run = start()
+    with closing(open_spool("test")) as spool:
+        spool.append([run])
+        shutil.rmtree(spool.directory)
+        with monkeypatch.context() as patched:
+            patched.setattr(Segment, "append", full)
+            with pytest.raises(OSError, match="No space left"):
+                spool.append([message(run)])
+        assert list(spool.directory.iterdir()) == []
+    with closing(open_spool("test")) as left:
+        assert drained(left, 1) == [[run]]
+
+
 @ONE_SERVER
 def test_what_is_refused_and_fits_nowhere_costs_no_others(
     url: str,
@@ -61,9 +81,6 @@ def test_what_is_refused_and_fits_nowhere_costs_no_others(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     run = start()
     lonely = Writer(away(url), open_spool("test"))
     lonely.submit([run]).result(timeout=20)
