@@ -25,7 +25,7 @@ def tell_of_unreported_usage(call: ModelCall, message: AIMessage, usage: Usage) 
     if key in _told or len(_told) >= _MAX_TOLD:
         return
     _told.add(key)
-    if str(call.provider).lower() in _ASK_WHEN_TOLD:
+    if call.provider in _ASK_WHEN_TOLD:
         advice = (
             "Set stream_usage=True on the model (ChatOpenAI asks for usage by itself only when "
             "no base URL is set), and see that the server knows stream_options.include_usage."

@@ -39,21 +39,29 @@ ROW = (
 
 
 async def test_it_is_said_once_for_a_model(
-    chatter: Chatter, db: Database, asked: Provider, caplog: pytest.LogCaptureFixture
+    chatter: Chatter,
+    db: Database,
+    asked: Provider,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And of a few only, shortened, however many and long the names are."""
+    monkeypatch.setattr(unreported, "_MAX_TOLD", 2)
     config: RunnableConfig = {"callbacks": [chatter.recorder()]}
     with caplog.at_level(logging.WARNING, "chatter_db"):
-        for name in ("gpt-4o-mini", "gpt-4o-mini", "gpt-4o"):
+        # Nothing that is said would help one that was not streamed.
+        asked.script.append(Reply("All right.", usage={"none": 1}))
+        await silent(asked).ainvoke("Rain?", config)
+        for name in ("gpt-4o-mini", "gpt-4o-mini", "m" * 300, "gpt-4o"):
             async for _ in silent(asked, name=name).astream("Rain?", config):
                 pass
-        await silent(asked).ainvoke("Rain?", config)
         async for _ in model_of(asked, "gpt-4").astream("Rain?", config):
             pass
     told = [r.getMessage() for r in caplog.records if r.name == unreported.__name__]
     assert len(told) == 2
     assert "stream_usage=True" in told[0]
-    assert "gpt-4o-mini" in told[0] and "gpt-4o " in told[1]
-    assert [row[0] for row in db.execute(ROW)] == ["unknown"] * 3 + ["reported"] * 2
+    assert "gpt-4o-mini" in told[0] and f" {'m' * 200} streamed" in told[1]
+    assert [row[0] for row in db.execute(ROW)] == ["unknown"] * 5 + ["reported"]
 
 
 async def test_an_estimate_is_marked_and_has_no_price(
