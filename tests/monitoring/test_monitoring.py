@@ -1,5 +1,6 @@
 """Tracking by hand: the same rows, the same totals, in every process."""
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -9,10 +10,14 @@ import psycopg
 import pytest
 
 from chatter_db import Chatter, UsageError, get_monitoring_service
+from chatter_db.models import MAX_COST
 
 
 async def test_a_workflow_is_tracked_from_start_to_end(
-    chatter: Chatter, url: str, books_hold: Callable[[], None]
+    chatter: Chatter,
+    url: str,
+    db: psycopg.Connection[Any],
+    books_hold: Callable[[], None],
 ) -> None:
     monitoring = await get_monitoring_service(chatter)
     execution = await monitoring.start_workflow_tracking("billing", correlation_id="r-1")
@@ -35,6 +40,11 @@ async def test_a_workflow_is_tracked_from_start_to_end(
     last = (await monitoring.get_workflow_stats()).workflow_ops[-1]
     assert (last.status, last.model_calls, last.cost) == ("completed", 2, Decimal("0.002"))
     assert last.duration_ms is not None and last.duration_ms > 0
+    story = db.execute(
+        "select array_agg(correlation_id) from (select correlation_id from chatter.messages "
+        "union all select correlation_id from chatter.workflow_executions) as rows"
+    )
+    assert story.fetchone() == (["r-1"] * 3,)
     books_hold()
 
 
@@ -51,8 +61,10 @@ async def test_what_is_not_known_is_not_zero(chatter: Chatter, db: psycopg.Conne
     monitoring = await get_monitoring_service(chatter)
     execution = await monitoring.start_workflow_tracking("billing")
     await monitoring.update_workflow_metrics(execution, model="gpt-4o")
-    row = db.execute("select prompt_tokens, cost, usage_status from chatter.messages").fetchone()
-    assert row == (None, None, "unknown")
+    row = db.execute(
+        "select prompt_tokens, cost, cost_source, usage_status from chatter.messages"
+    ).fetchone()
+    assert row == (None, None, None, "unknown")
     assert db.execute("select unpriced_calls from chatter.conversations").fetchone() == (1,)
     assert (await monitoring.get_workflow_stats()).workflow_ops[-1].cost is None
     # Of two the one that is known; and without a call there is no cost.
@@ -72,6 +84,7 @@ async def test_what_is_not_known_is_not_zero(chatter: Chatter, db: psycopg.Conne
         {"cost": 0.1},
         {"cost": Decimal("NaN")},
         {"cost": Decimal("1e200000")},
+        {"cost": Decimal(MAX_COST)},
         {"response_time_ms": "long"},
         {"provider": "open\0ai"},
         {"model": "\ud800"},
@@ -98,6 +111,12 @@ async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
     execution = await monitoring.start_workflow_tracking("billing")
     with pytest.raises(UsageError, match="completed, failed, cancelled"):
         await monitoring.finish_workflow_tracking(execution, "running")
+    for limit in (0, 10_001):
+        with pytest.raises(UsageError, match="limit must be from 1 to 10000"):
+            await monitoring.get_workflow_stats(limit=limit)
+    assert await monitoring.get_workflow_stats(limit=1) == await monitoring.get_workflow_stats(
+        limit=10_000
+    )
     own: Any = "run-1"
     for ask in (
         monitoring.finish_workflow_tracking(own),
@@ -136,12 +155,23 @@ async def test_any_error_ends_it(chatter: Chatter, db: psycopg.Connection[Any], 
     assert found.fetchall() == [("failed", text.replace("\0", "�").replace("\ud800", "�")[:3])]
 
 
-async def test_health_names_its_reasons(chatter: Chatter, db: psycopg.Connection[Any]) -> None:
+async def test_health_names_its_reasons(
+    chatter: Chatter, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monitoring = await get_monitoring_service(chatter)
-    await monitoring.start_workflow_tracking("billing")
+    for _ in range(2):
+        await monitoring.start_workflow_tracking("billing")
     well = await monitoring.get_system_health()
-    assert (well.healthy, well.reasons, well.active) == (True, [], 1)
-    assert well.database_ms is not None and well.oldest_active is not None
+    assert (well.healthy, well.reasons, well.active) == (True, [], 2)
+    oldest = (await monitoring.get_workflow_stats()).workflow_ops[0].started_at
+    assert well.database_ms is not None and well.oldest_active == oldest
+
+    with monkeypatch.context() as patched:
+        patched.setattr("chatter_db.monitoring.SLOW_DATABASE_MS", 0)
+        patched.setattr(Chatter, "lost_records", 2)
+        slow, lost = (await monitoring.get_system_health()).reasons
+    assert re.fullmatch(r"Postgres took \d+ ms to answer\.", slow)
+    assert lost == "2 record(s) of this process were lost; see its log."
 
     db.execute("alter table chatter.workflow_executions rename to gone")
     ill = await monitoring.get_system_health()
