@@ -431,6 +431,10 @@ def test_the_bell_rings_once_a_transaction(books: Books, other: Books) -> None:
         for _ in range(3):
             books.message(conversation, role="user")
     assert bells(other.connection) == 1
+    books.messages([{"conversation_id": conversation, "role": "user"}] * 2)
+    assert bells(other.connection) == 1
+    books.connection.execute("insert into chatter.security_events (event_type) values ('login')")
+    assert bells(other.connection) == 1
 
 
 def test_the_bell_is_silent_while_a_reader_is_awake(books: Books, other: Books) -> None:
