@@ -202,19 +202,20 @@ def test_models_that_only_need_to_be_priced_are_marked(
 def test_computed_costs_follow_a_new_price_when_asked(connection: Connection, books: Books) -> None:
     conversation = books.conversation()
     own_price(connection)
-    message = call(books, conversation)
+    message, _ = (call(books, conversation) for _ in range(2))
     first = reprice(connection, Selection(), reason="first").id
     own_price(connection, "3")
     assert reprice(connection, Selection(), reason="second").priced == 0
     second = reprice(connection, Selection(computed=True, model="llama"), reason="second")
-    assert second.models["inhouse", "llama"].before == Decimal("0.003")
+    found = second.models["inhouse", "llama"]
+    assert (found.before, found.after) == (Decimal("0.006"), Decimal("0.008"))
     assert books.field("messages", message, "cost") == Decimal("0.004")
     # What was changed again since then stays as it is.
     assert first is not None and second.id is not None
     assert undo(connection, first) == 0
     assert books.field("messages", message, "cost") == Decimal("0.004")
     # What was put back already doesn't come again.
-    assert undo(connection, second.id) == 1
+    assert undo(connection, second.id) == 2
     assert books.field("messages", message, "cost") is None
     assert books.findings() == {}
 
