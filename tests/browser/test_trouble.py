@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -18,6 +19,10 @@ from tests.sql.books import Books
 
 async def bad_gateway(route: Route) -> None:
     await route.fulfill(status=502, content_type="text/html", body="<h1>Bad gateway</h1>")
+
+
+async def too_many(route: Route) -> None:
+    await route.fulfill(status=429, content_type="text/html", body="<h1>Too many requests</h1>")
 
 
 def tile(page: Page, name: str) -> Any:
@@ -260,9 +265,9 @@ async def test_what_could_not_be_read_is_read_again_though_nothing_happens(
             ("chat", "**/api/conversations?*", "Talk"),
             ("security", "**/api/security/alerts?*", "login success"),
         ):
-            await page.route(read, bad_gateway)
+            await page.route(read, too_many)
             await visit(page, site.address, path)
-            await expect(alert).to_have_text("The server answered 502.")
+            await expect(alert).to_have_text("The server answered 429.")
             await page.unroute_all()
             await expect(shown).to_contain_text(text)
             await expect(alert.locator("visible=true")).to_have_count(0)
@@ -294,3 +299,12 @@ async def test_a_read_that_is_never_answered_holds_back_no_other(
         await page.unroute_all(behavior="ignoreErrors")
         await page.clock.fast_forward(5000)
         await expect(tile(page, "Spent today")).to_have_text("$1.00")
+        # What is refused for good is not asked for again.
+        refused: list[str] = []
+        page.on("response", lambda r: refused.append(r.url) if r.status == 404 else None)
+        await visit(page, site.address, f"chat/{uuid4()}")
+        await expect(page.get_by_role("alert")).to_contain_text("There is no")
+        for _ in range(3):
+            await page.clock.fast_forward(60_000)
+            await page.evaluate("fetch('/api/auth/me')")
+        assert len(refused) == 2  # itself, and its messages
