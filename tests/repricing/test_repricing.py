@@ -366,6 +366,8 @@ def test_only_what_was_selected(connection: Connection, books: Books) -> None:
         provider="inhouse", since=START, until=START + timedelta(days=9), model="llama"
     )
     assert reprice(connection, selection, reason="a week").priced == 1
+    asked = books.value("select selection from chatter.repricings")
+    assert set(asked) == {"provider", "model", "since", "until"}
     assert books.field("messages", inside, "cost") is not None
     assert books.field("messages", outside, "cost") is None
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -73,14 +74,16 @@ def test_conversation_totals(unseen: Books) -> None:
         cost="0.50",
         created_at="2026-05-04 12:00:00+00",
     )
-    unseen.message(conversation, usage_status="unknown", created_at="2026-05-04 11:00:00+00")
+    unseen.message(
+        conversation, kind="step", usage_status="unknown", created_at="2026-05-04 11:00:00+00"
+    )
     unseen.connection.execute("set time zone 'UTC'")
     found = unseen.findings()
     assert set(found) == {"conversation_totals", "usage_rollups"}
     assert found["conversation_totals"] == [
         (conversation, "completion_tokens", "0", "2"),
         (conversation, "last_message_at", None, "2026-05-04 12:00:00+00"),
-        (conversation, "message_count", "0", "2"),
+        (conversation, "message_count", "0", "1"),
         (conversation, "prompt_tokens", "0", "1"),
         (conversation, "total_cost", "0", "0.5"),
         (conversation, "total_tokens", "0", "3"),
@@ -209,8 +212,14 @@ def test_usage_rollups(own_books: Books) -> None:
 
 
 def test_every_figure_of_every_rollup_is_compared(own_books: Books) -> None:
-    own_books.tool_call(own_books.execution(own_books.conversation()), duration_ms=3.0)
-    a_call(own_books)
+    late = "2026-05-31 12:34:00+00"
+    run_id = own_books.execution(own_books.conversation())
+    own_books.tool_call(run_id, duration_ms=3.0, started_at=late)
+    a_call(own_books, created_at=late)
+    # Where it is another hour, day and month by then: nobody's time zone makes findings.
+    own_books.connection.execute("set time zone 'Pacific/Chatham'")
+    assert own_books.findings() == {}
+    own_books.connection.execute("set time zone 'UTC'")
     # What a rollup is of is in its key; the rest are figures.
     figures = own_books.rows(
         "select c.relname::text, a.attname::text from pg_class as c "
@@ -232,26 +241,29 @@ def test_every_figure_of_every_rollup_is_compared(own_books: Books) -> None:
     assert unseen == []
 
 
-def a_call(books: Books) -> None:
-    books.message(
-        books.conversation(user_id=books.user("ada")),
-        role="assistant",
-        model_used="m",
-        response_time_ms=20.0,
-        created_at="2026-05-04 12:34:00+00",
-    )
+def a_call(books: Books, **columns: Any) -> None:
+    row = {
+        "role": "assistant",
+        "model_used": "m",
+        "response_time_ms": 20.0,
+        "created_at": "2026-05-04 12:34:00+00",
+        **columns,
+    }
+    books.message(books.conversation(user_id=books.user("ada")), **row)
     books.connection.execute("set time zone 'UTC'")
     books.value("select analytics.fold()")
 
 
 def test_latency_rollups(own_books: Books) -> None:
-    a_call(own_books)
+    a_call(own_books, time_to_first_token_ms=20.0)
     run(own_books, "update analytics.latency_hour set calls = 3")
     run(own_books, "delete from analytics.latency_day")
     bin_, hour, day = 34, *(datetime(2026, 5, 4, hour, tzinfo=UTC) for hour in (12, 0))
     assert own_books.findings() == {
         "latency_rollups": [
+            ("latency_day", day, "", "m", "first_token", bin_, 0, 1),
             ("latency_day", day, "", "m", "response", bin_, 0, 1),
+            ("latency_hour", hour, "", "m", "first_token", bin_, 3, 1),
             ("latency_hour", hour, "", "m", "response", bin_, 3, 1),
         ]
     }
@@ -289,6 +301,14 @@ def test_live_views(own_books: Books) -> None:
 @pytest.mark.parametrize("state", ["disable", "enable always", "enable replica"])
 def test_triggers_enabled(own_books: Books, state: str) -> None:
     run(own_books, f"alter table chatter.messages {state} trigger _200_book_insert")
+    # Another schema's is nobody's business here.
+    run(own_books, "create table public.theirs ()")
+    run(
+        own_books,
+        "create trigger theirs before update on public.theirs "
+        "for each row execute function suppress_redundant_updates_trigger()",
+    )
+    run(own_books, "alter table public.theirs disable trigger theirs")
     found = own_books.findings()
     assert set(found) == {"triggers_enabled"}
     letter = {"disable": b"D", "enable always": b"A", "enable replica": b"R"}[state]

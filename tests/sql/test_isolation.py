@@ -202,6 +202,7 @@ def test_one_s_own_conversation_can_be_kept_and_erased(books: Books, ada: Tenant
         made = books.conversation(user_id=ada.user)
         run = books.execution(made)
         books.tool_call(run, message_id=books.message(made, execution_id=run, prompt_tokens=3))
+        books.tool_call(run)
         assert books.totals(made).prompt_tokens == 3
         assert books.erase(made) is True
     assert books.findings() == {}
