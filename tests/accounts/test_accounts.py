@@ -56,6 +56,8 @@ async def test_a_browser_signs_in_and_out(
         "from chatter.security_events where event_type = 'login_success'"
     ).fetchone()
     assert row == ("203.0.113.7", "Browser/1.0", "request-1", ada.user_id)
+    from_where = db.execute("select host(ip_address), user_agent from chatter.browser_sessions")
+    assert from_where.fetchall() == [("203.0.113.7", "Browser/1.0")] * 2
     assert token not in everything(db)
     assert PASSWORD not in everything(db)
 
@@ -256,14 +258,25 @@ def failed_elsewhere(db: psycopg.Connection[tuple[object, ...]], identity: Ident
     )
 
 
-async def test_a_new_password_signs_every_browser_out(accounts: Accounts) -> None:
+async def test_a_new_password_signs_every_browser_out(
+    accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
     ada = await accounts.create_user("ada", password=PASSWORD)
+    left, _ = await accounts.sign_in("ada", PASSWORD)
+    await accounts.sign_out(left)
+    ended = "select revoked_at, (select changed_at from chatter.passwords where user_id = %s)"
+    ended += " from chatter.browser_sessions where id = %s"
+    before = db.execute(ended, [ada.user_id, left.session_id]).fetchone()
     await accounts.create_user("bob", password=PASSWORD)
     _, token = await accounts.sign_in("ada", PASSWORD)
     bob, of_bob = await accounts.sign_in("bob", PASSWORD)
     await accounts.set_password(ada.user_id, "another good password")
     assert await accounts.of_session(token) is None
     assert await accounts.of_session(of_bob) == bob
+    # When a browser was signed out before stays as it was; when the password was set doesn't.
+    after = db.execute(ended, [ada.user_id, left.session_id]).fetchone()
+    assert before is not None and after is not None
+    assert after[0] == before[0] and after[1] != before[1]
     with pytest.raises(SignInRefused):
         await accounts.sign_in("ada", PASSWORD)
     await accounts.sign_in("ada", "another good password")
