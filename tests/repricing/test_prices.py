@@ -22,7 +22,7 @@ from tests.sql.books import Books
         (timedelta(days=1, microseconds=-1), Decimal(2)),
         (timedelta(days=1), Decimal(3)),
         (timedelta(days=2), None),
-        (timedelta(days=3), Decimal(5)),
+        (timedelta(days=3), Decimal(0)),
     ],
 )
 def test_a_price_holds_until_the_next_one(
@@ -39,7 +39,7 @@ def test_a_price_holds_until_the_next_one(
         prompt=None,
         completion=None,
     )
-    own_price(connection, "5", START + timedelta(days=3))
+    own_price(connection, "0", START + timedelta(days=3))  # free
     found = books.rows(
         "select prompt_price from chatter.price_at('inhouse', 'llama', %s)", START + at
     )
@@ -107,8 +107,10 @@ def test_prices_are_history(connection: Connection, books: Books, statement: str
     [
         ({"prompt": Decimal(1), "completion": None}, "needs both"),
         ({"prompt": None, "completion": None, "cache_read": Decimal(1)}, "part of a prompt"),
+        ({"prompt": None, "completion": None, "cache_write": Decimal(1)}, "part of a prompt"),
         ({"prompt": Decimal(-1), "completion": Decimal(1)}, "prompt price: .* not -1"),
         ({"prompt": Decimal("NaN"), "completion": Decimal(1)}, "prompt price: .* not NaN"),
+        ({"prompt": Decimal(1_000_000), "completion": Decimal(1)}, "prompt price: .* not 1000000"),
         ({"prompt": Decimal(1), "completion": Decimal("Infinity")}, "completion price"),
     ],
 )
