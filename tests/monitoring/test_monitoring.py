@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from chatter_db import Chatter, UsageError, get_monitoring_service
-from chatter_db.models import MAX_COST
 
 
 async def test_a_workflow_is_tracked_from_start_to_end(
@@ -84,7 +83,6 @@ async def test_what_is_not_known_is_not_zero(chatter: Chatter, db: psycopg.Conne
         {"cost": 0.1},
         {"cost": Decimal("NaN")},
         {"cost": Decimal("1e200000")},
-        {"cost": Decimal(MAX_COST)},
         {"response_time_ms": "long"},
         {"provider": "open\0ai"},
         {"model": "\ud800"},

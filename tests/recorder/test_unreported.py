@@ -51,7 +51,7 @@ async def test_it_is_said_once_for_a_model(
     with caplog.at_level(logging.WARNING, "chatter_db"):
         # Nothing that is said would help one that was not streamed.
         asked.script.append(Reply("All right.", usage={"none": 1}))
-        await silent(asked).ainvoke("Rain?", config)
+        await silent(asked, name="gpt-4").ainvoke("Rain?", config)
         for name in ("gpt-4o-mini", "gpt-4o-mini", "m" * 300, "gpt-4o"):
             async for _ in silent(asked, name=name).astream("Rain?", config):
                 pass
