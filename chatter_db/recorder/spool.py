@@ -128,8 +128,8 @@ class Spool:
     def forget(self) -> int:
         """What `batch` gave last is booked; a segment that is booked whole goes.
 
-        If it was a line that this version can't read, that is put aside as it is. Returns how
-        many records are in it.
+        If it ended with a line that this version can't read, that is put aside as it is. Returns
+        how many records are in it.
         """
         first = self._segments[0]
         line = first.unreadable
