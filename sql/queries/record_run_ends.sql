@@ -1,6 +1,7 @@
--- Ends of runs. An end that was booked stays: a repeated record changes nothing. A run that
--- passed for abandoned had only lost its way to the database. A clock that was set back meanwhile
--- makes no run that took less than nothing.
+-- Ends of runs. An end that was booked stays: a repeated record changes nothing, but brings the
+-- text that was left out when it was booked in reduced form. A run that passed for abandoned had
+-- only lost its way to the database. A clock that was set back meanwhile makes no run that took less
+-- than nothing.
 update chatter.workflow_executions as e
 set status = r.status,
     finished_at = greatest(e.started_at, r.finished_at),
@@ -16,4 +17,11 @@ from jsonb_to_recordset(cast(:rows as jsonb)) as r (
   )
 where r.type = 'RunEnded'
   and e.id = r.execution_id
-  and e.status in ('running', 'abandoned')
+  and (
+    e.status in ('running', 'abandoned')
+    or (
+      e.error_message is null
+      and r.error_message is not null
+      and (e.status, e.finished_at) = (r.status, greatest(e.started_at, r.finished_at))
+    )
+  )

@@ -1,5 +1,6 @@
 -- What became of tool calls. A run that goes on after a pause runs what an earlier
--- one asked for: that call is looked up in the conversation, by the provider's id.
+-- one asked for: that call is looked up in the conversation, by the provider's id. One that was
+-- booked in reduced form gets the text that was left out, when that is recorded again.
 update chatter.tool_calls as t
 set status = r.status,
     started_at = r.started_at,
@@ -27,8 +28,15 @@ where r.type = 'ToolRun'
         join chatter.tool_calls as asked on asked.message_id = m.id
       where e.id = r.execution_id
         and asked.tool_call_id = r.tool_call_id
-        and asked.status in ('requested', 'running')
-      order by m.created_at desc
+        and (
+          asked.status in ('requested', 'running')
+          or (
+            asked.error_message is null
+            and r.error_message is not null
+            and (asked.status, asked.started_at) = (r.status, r.started_at)
+          )
+        )
+      order by asked.started_at = r.started_at desc nulls last, m.created_at desc
       limit 1
     )
   end

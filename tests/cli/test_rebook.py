@@ -4,14 +4,16 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from chatter_db import database
-from chatter_db.recorder.records import MessageRow
+from chatter_db.recorder.records import MessageRow, Record, RunEnded, ToolCallRow, ToolRun
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
@@ -103,6 +105,69 @@ def test_what_is_booked_in_reduced_form_keeps_its_texts(
     db.execute("delete from chatter.messages")
     assert rebook(chatter_command, url)["refused_records"] == 1
     assert db.execute("select content from chatter.messages").fetchall() == [("x",)]
+    books_hold()
+
+
+def test_an_error_that_was_left_out_is_booked_with_its_run_and_its_tool(
+    chatter_command: Run,
+    url: str,
+    db: psycopg.Connection[Any],
+    aside: Path,
+    books_hold: Callable[[], None],
+) -> None:
+    tables = ("workflow_executions", "tool_calls")
+    for table in tables:
+        db.execute(f"alter table chatter.{table} add constraint no_x check (error_message <> 'x')")
+    run = start()
+    row = message(run)
+    asked = [ToolCallRow(uuid4(), run.execution_id, row.id, f"call_{n}", "search") for n in (1, 2)]
+    begun = datetime.now(UTC)
+    tools = [
+        ToolRun(
+            id=asked[0].id,
+            execution_id=run.execution_id,
+            status="failed",
+            started_at=begun,
+            error_type="ValueError",
+            error_message="x",
+        ),
+        # Known by the provider's id, as one that an earlier run asked for.
+        ToolRun(
+            id=uuid4(),
+            execution_id=run.execution_id,
+            status="failed",
+            tool_call_id="call_2",
+            started_at=begun,
+            error_type="ValueError",
+            error_message="x",
+        ),
+    ]
+    end = RunEnded(
+        execution_id=run.execution_id,
+        status="failed",
+        finished_at=begun,
+        error_type="ValueError",
+        error_message="x",
+    )
+    with closing(Writer(url, open_spool(database.place(url)))) as writer:
+        writer.submit([run, row, *asked]).result(timeout=20)
+        refused: list[Record] = [*tools, end]
+        for each in refused:
+            writer.submit([each]).result(timeout=20)
+        assert (writer.lost, writer.reduced) == (0, 3)
+    said = " union all ".join(
+        f"select status, error_type, error_message from chatter.{table}" for table in tables
+    )
+    # Nothing is mended yet.
+    assert rebook(chatter_command, url)["refused_records"] == 3
+    assert db.execute(said).fetchall() == [("failed", "ValueError", None)] * 3
+    for table in tables:
+        db.execute(f"alter table chatter.{table} drop constraint no_x")
+    assert rebook(chatter_command, url)["booked_records"] == 3
+    assert db.execute(said).fetchall() == [("failed", "ValueError", "x")] * 3
+    assert not aside.exists()
+    ends = "select count(*) from chatter.events where event_type = 'workflow_failed'"
+    assert db.execute(ends).fetchone() == (1,)
     books_hold()
 
 
