@@ -16,7 +16,7 @@ MAX_RUNS = 10_000
 
 
 class Begun:
-    """The starts that were booked and not ended yet; for one thread."""
+    """The starts that were booked, or lost, and not ended yet; for one thread."""
 
     def __init__(self) -> None:
         self._starts: dict[UUID, RunStarted] = {}

@@ -75,13 +75,17 @@ class Booking:
                 time.sleep(pause)
                 pause *= 2
             else:
-                self._begun.note(records)
+                self.note(records)
                 if self._beat_at is None:
                     self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
                 return booked
 
+    def note(self, records: Iterable[Record]) -> None:
+        """Remembers the starts among what is booked, or lost: what a run brings later needs it."""
+        self._begun.note(records)
+
     def starts_of(self, records: Iterable[Record]) -> list[RunStarted]:
-        """The starts of runs that `records` are of and that were booked before."""
+        """The starts of runs that `records` are of and that are noted."""
         return self._begun.starts_of(records)
 
     @property

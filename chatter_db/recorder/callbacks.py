@@ -22,6 +22,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from langchain_core.utils.uuid import uuid7
 from msgspec.structs import replace
 
+from chatter_db.errors import RecordingFailed
 from chatter_db.models import MAX_NAME, ExecutionStatus
 from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
@@ -317,14 +318,13 @@ class Recorder(BaseCallbackHandler):
         if not self._takes(run_id, parent_id):
             return None
         run = self._runs.get(run_id) or (self._runs.get(parent_id) if parent_id else None)
+        start: list[Record] = []
         if run is None:
             correlation_id = self._given.correlation_id or str(run_id)
             # An app may give a run_id, and try again with it: what it pays for then is new.
             own_id = uuid7() if run_id in self._ended_runs else run_id
             run = Run(id=own_id, root=run_id, correlation_id=correlation_id)
             start = self._start_of(run, name, metadata, asked_of(inputs))
-        else:
-            start = []
         self._runs[run_id] = run
         run.parents[run_id] = parent_id if run_id != run.root else None
         run.waits[run_id] = wait or waiting(chain=True)
@@ -337,6 +337,8 @@ class Recorder(BaseCallbackHandler):
                 # What was about to begin never does, and LangChain tells of no end of it.
                 self._writer.submit(self._ended(run, None, error))
                 raise
+            except RecordingFailed:
+                pass  # The writer has told of it; what the run pays for is to be known all the same
         return run
 
     def _takes(self, run_id: UUID, parent_id: UUID | None) -> bool:

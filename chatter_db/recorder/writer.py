@@ -405,6 +405,7 @@ class Writer:
 
     def _give_up(self, entry: "_Entry", error: Exception) -> None:
         self.lost += len(entry.records)
+        self._booking.note(entry.records)
         failure = RecordingFailed(
             f"{len(entry.records)} record(s) of execution "
             f"{', '.join(map(str, execution_ids(entry.records)))} could not be booked: "

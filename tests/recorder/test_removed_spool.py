@@ -1,19 +1,27 @@
 """A spool whose directory a cleaner removes, or whose disk takes no more, under a process."""
 
+import asyncio
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from chatter_db import Chatter
+from chatter_db.recorder import writer as writer_module
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.segment import Segment
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from tests.conftest import ONE_SERVER
 from tests.polling import wait_until
+from tests.providers import openai
+from tests.providers.openai import Provider
+from tests.recorder.graphs import model_of
 from tests.recorder.test_backlog import drained
 from tests.recorder.test_writer import away, booked_calls, message, start
 
@@ -72,6 +80,40 @@ def test_what_waits_is_saved_at_the_end_at_the_latest(monkeypatch: pytest.Monkey
         assert list(spool.directory.iterdir()) == []
     with closing(open_spool("test")) as left:
         assert drained(left, 1) == [[run]]
+
+
+@ONE_SERVER
+async def test_a_call_is_booked_whose_run_could_be_kept_nowhere(
+    url: str,
+    db: psycopg.Connection[Any],
+    provider: Provider,
+    spool_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    books_hold: Callable[[], None],
+) -> None:
+    monkeypatch.setattr(writer_module, "ANSWER_SECONDS", 0.4)
+    monkeypatch.setattr(writer_module, "RETRY_FOR_SECONDS", 0.2)
+    hold = threading.Event()
+    provider.script = [openai.Reply("Paid for.", hold=hold)]
+    async with Chatter.connect(url) as chatter:
+        shutil.rmtree(spool_dir)
+        spool_dir.write_text("no directory")
+        with db.transaction():
+            db.execute("lock table chatter.workflow_executions")
+            recorder = chatter.recorder()
+            asked = asyncio.create_task(
+                model_of(provider).ainvoke("Hi", config={"callbacks": [recorder]})
+            )
+            assert await asyncio.to_thread(provider.arrived.wait, 20)
+            assert chatter.lost_records == 2
+        hold.set()
+        assert (await asked).text == "Paid for."
+        # The question is lost, and the log says so.
+        assert chatter.lost_records == 2
+    ended = "select status, model_calls from chatter.workflow_executions"
+    assert db.execute(ended).fetchall() == [("completed", 1)]
+    assert db.execute("select content from chatter.messages").fetchall() == [("Paid for.",)]
+    books_hold()
 
 
 @ONE_SERVER
