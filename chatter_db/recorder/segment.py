@@ -124,7 +124,11 @@ class Segment:
         self.size = self._booked = 0
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        """Removes the file. One that can't be is booked again by who adopts it, to no effect."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("The spool %s is booked and can't be removed: %s", self.path, error)
         self.close()
 
     def close(self) -> None:

@@ -117,6 +117,21 @@ async def test_a_call_is_booked_whose_run_could_be_kept_nowhere(
 
 
 @ONE_SERVER
+def test_a_file_that_can_not_be_removed_is_no_error(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = start()
+    writer = Writer(url, open_spool("test"), durability="spool")
+    for records in ([run], [message(run)]):
+        writer.submit(records).result(timeout=20)
+    shutil.rmtree(spool_dir)
+    spool_dir.write_text("no directory")
+    writer.close()
+    assert booked_calls(db) == [(1, 10)]
+    assert "is booked and can't be removed" in caplog.text
+
+
+@ONE_SERVER
 def test_what_is_refused_and_fits_nowhere_costs_no_others(
     url: str,
     db: psycopg.Connection[Any],
