@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from chatter_db import database
 from chatter_db.cli.adopt import adopt_command
 from chatter_db.cli.check import check
 from chatter_db.cli.demo import demo
@@ -94,9 +95,9 @@ def main() -> None:
         _say(*filter(None, (str(error), _denied(error))))
         sys.exit(error.exit_code)
     except Exception as error:
-        if (denied := _denied(error)) is None:
+        if (told := _denied(error) or database.hindrance(error)) is None:
             raise
-        _say(denied)
+        _say(told)
         sys.exit(ChatterError.exit_code)
 
 

@@ -10,6 +10,7 @@ from chatter_db.database.on_psycopg import (
 )
 from chatter_db.database.refusals import (
     denial,
+    hindrance,
     losses_told,
     passes,
     refusals_told,
@@ -28,6 +29,7 @@ __all__ = [
     "database_url",
     "denial",
     "has_password",
+    "hindrance",
     "losses_told",
     "passes",
     "place",

@@ -68,6 +68,14 @@ def refusals_told(what: str) -> Iterator[None]:
         raise UsageError(f"{what} can't be booked: {said(error)}.") from None
 
 
+def hindrance(error: BaseException) -> str | None:
+    """What keeps Postgres from doing it now, though it may another time; None if it is not that."""
+    state = sqlstate(error)
+    if state is None or not passes(state) or not isinstance(error, DBAPIError | psycopg.Error):
+        return None
+    return f"Postgres can't do that now: {said(error)} (SQLSTATE {state})."
+
+
 def said(error: Exception) -> str:
     """The first line of what went wrong, without the row that DETAIL would quote."""
     cause = error.orig if isinstance(error, DBAPIError) else error

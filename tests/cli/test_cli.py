@@ -94,6 +94,18 @@ def test_a_connection_lost_half_way_is_said(
     assert_no_traceback(done.stderr)
 
 
+@ONE_SERVER
+def test_what_postgres_can_not_do_now_is_said(chatter_command: Run, url: str) -> None:
+    with psycopg.connect(url) as busy:
+        busy.execute("lock chatter.messages")
+        done = chatter_command("check", url=f"{url}?options=-c%20lock_timeout%3D50")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: Postgres can't do that now: canceling statement due to lock timeout "
+        "(SQLSTATE 55P03)."
+    ]
+
+
 @pytest.mark.parametrize("command", ["migrate", "status", "check", "demo"])
 def test_an_unreachable_server_is_named_without_its_password(
     chatter_command: Run, command: str
