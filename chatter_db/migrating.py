@@ -68,15 +68,22 @@ def migrate(url: str, notice: Callable[[str], None] = lambda _: None) -> Migrate
             command.upgrade(config, "head")
             return Migrated(before=config.attributes["before"], after=head())
     except DBAPIError as error:
-        raise SchemaError(
-            f"Migration at {database.place(url)} failed, nothing was changed: {reason(error)}"
-        ) from error
+        raise SchemaError(f"Migration at {database.place(url)} failed. {failure(error)}") from error
     finally:
         engine.dispose()
 
 
-def reason(error: DBAPIError) -> str:
-    """Why Postgres refused a migration."""
+def failure(error: DBAPIError) -> str:
+    """Why a migration failed, and what is there now."""
+    if error.connection_invalidated:
+        return (
+            f"The connection was lost: {database.said(error)}. "
+            "All of it was done or nothing; to be sure, migrate again."
+        )
+    return f"Nothing was changed: {_reason(error)}"
+
+
+def _reason(error: DBAPIError) -> str:
     refused = error.orig
     if isinstance(refused, psycopg.errors.DependentObjectsStillExist):
         # Not as Postgres says it: its hint is to drop them all at once.

@@ -23,6 +23,7 @@ MIGRATION_LOCK = int.from_bytes(b"chatter", "big")
 
 def run(connection: Connection) -> None:
     database.require_no_unknown_pooler(connection)
+    connection.execute(query("unlimited"))
     # The lock is held to the end of the transaction. A second migrator waits
     # here, then finds nothing left to do.
     connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
@@ -73,7 +74,7 @@ else:
                 run(opened)
             engine.dispose()
     except DBAPIError as error:
-        raise CommandError(f"Nothing was changed: {migrating.reason(error)}") from error
+        raise CommandError(migrating.failure(error)) from error
     except ChatterError as error:
         # Alembic's own command prints a CommandError without a traceback.
         raise CommandError(str(error)) from error

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from chatter_db.errors import DatabaseUnavailable, SchemaError
 from chatter_db.migrating import Migrated
 from tests import forked
 from tests.conftest import SERVERS
-from tests.polling import wait_until
+from tests.polling import WAITS_FOR_A_LOCK, wait_until
 
 from .catalog import catalog
 from .test_same_catalog import SCHEMA_FILES
@@ -106,6 +107,30 @@ def test_migrators_at_once_take_turns(empty_url: str) -> None:
                     process.wait()
     assert [process.returncode for process in migrators] == [0, 0]
     assert said == sorted([HEAD, "None"])
+
+
+@ONE_SERVER
+def test_a_migrator_waits_longer_than_its_login_lets_a_query_run(empty_url: str) -> None:
+    limited = f"{empty_url}?options=-c%20statement_timeout%3D500"
+    with psycopg.connect(empty_url, autocommit=True) as connection, ThreadPoolExecutor(1) as pool:
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        migrating_it = pool.submit(migrating.migrate, limited)
+        wait_until(lambda: connection.execute(WAITS_FOR_A_LOCK).fetchall())
+        time.sleep(0.6)
+        connection.execute("select pg_advisory_unlock(%s)", [LOCK])
+        assert migrating_it.result().changed
+
+
+@ONE_SERVER
+def test_a_migrator_that_lost_its_connection_promises_nothing(empty_url: str) -> None:
+    ended = f"select pg_terminate_backend(pid) from ({WAITS_FOR_A_LOCK}) as waiting"
+    with psycopg.connect(empty_url, autocommit=True) as connection, ThreadPoolExecutor(1) as pool:
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        migrating_it = pool.submit(migrating.migrate, empty_url)
+        wait_until(lambda: connection.execute(ended.encode()).fetchall())
+        with pytest.raises(SchemaError, match=r"connection was lost: .*migrate again") as lost:
+            migrating_it.result()
+    assert "othing was changed" not in str(lost.value)
 
 
 # --- two databases of one server share its roles
@@ -286,7 +311,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
         # In the way of a later file, so that much is done before it fails.
         connection.execute("create table chatter.tool_calls (mine text)")
     before = catalog(empty_url)
-    with pytest.raises(SchemaError, match='nothing was changed: relation "tool_calls" already'):
+    with pytest.raises(SchemaError, match='Nothing was changed: relation "tool_calls" already'):
         migrating.migrate(empty_url)
     assert catalog(empty_url) == before
     with psycopg.connect(empty_url) as connection:

@@ -118,7 +118,7 @@ def test_views_on_what_is_made_anew_are_kept(older: str) -> None:
 def test_what_cannot_be_kept_is_named(older: str, made: str, named: str) -> None:
     with psycopg.connect(older) as connection:
         connection.execute(f"create {made}")
-    with pytest.raises(SchemaError, match="nothing was changed") as refused:
+    with pytest.raises(SchemaError, match="Nothing was changed") as refused:
         migrating.migrate(older)
     assert f"({named} depends on " in str(refused.value).replace("public.", "")
     assert "Drop these, migrate, and make them again." in str(refused.value)
