@@ -18,6 +18,7 @@ from subprocess import CompletedProcess
 from types import SimpleNamespace
 
 import argon2
+import certifi
 import psycopg
 import pytest
 from psycopg import sql
@@ -203,6 +204,18 @@ def chatter_command(tmp_path: Path) -> Run:
         return forked.run(["chatter", *arguments], kept | own | given | environment, tmp_path)
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A certificate authority instead of 140: every client of a provider reads all of them."""
+    roots = Path(certifi.where()).read_text("utf-8")
+    first, end, _ = roots.partition("-----END CERTIFICATE-----")
+    path = tmp_path_factory.mktemp("roots") / "one.pem"
+    path.write_text(f"{first}{end}\n", "utf-8")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SSL_CERT_FILE", str(path))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """Installed commands as processes of their own, without the seconds each takes to import.
 
-They are forked from a process that has loaded the libraries and nothing of ours: most of what a
-test of a command would take is the import of SQLAlchemy, Alembic, LangGraph and FastAPI.
+They are forked from a process that has loaded the libraries, and of ours the ledger: most of what
+a test of a command would take is the import of SQLAlchemy, Alembic, LangGraph and FastAPI, and
+half of the rest that of the models and the recorder.
 """
 
 import multiprocessing
@@ -17,7 +18,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-LIBRARIES = [
+PRELOADED = [
     "typer",
     "rich.table",
     "rich.progress",
@@ -37,10 +38,11 @@ LIBRARIES = [
     "uvicorn",
     "argon2",
     "prometheus_client",
+    "chatter_db.ledger",
 ]
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(LIBRARIES)
+_forking.set_forkserver_preload(PRELOADED)
 
 # What the fixture `chatter_command` is.
 Run = Callable[..., subprocess.CompletedProcess[str]]
