@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from chatter_db import database
 from chatter_db.cli.adopt import adopt_command
@@ -28,6 +27,7 @@ from chatter_db.cli.rebook import rebook
 from chatter_db.cli.report import report
 from chatter_db.cli.serve import serve
 from chatter_db.cli.status import status
+from chatter_db.cli.tables import escaped
 from chatter_db.cli.tail import tail
 from chatter_db.cli.top import top
 from chatter_db.cli.trace import trace
@@ -107,4 +107,4 @@ def _denied(error: Exception) -> str | None:
 
 
 def _say(*lines: str) -> None:
-    Console(stderr=True).print("[red]Error:[/]", escape("\n".join(lines)), highlight=False)
+    Console(stderr=True).print("[red]Error:[/]", escaped("\n".join(lines)), highlight=False)

@@ -116,9 +116,8 @@ def _source(url: str | None, variable: str | None) -> str | None:
 
 
 def _print(report: "AdoptReport") -> None:
-    from rich.markup import escape
 
-    from chatter_db.cli.tables import amount, console, counted, show
+    from chatter_db.cli.tables import amount, console, counted, escaped, show
 
     out = console(highlight=False)
     found = report.found
@@ -142,10 +141,10 @@ def _print(report: "AdoptReport") -> None:
     out.print(counted(title, counts))
     out.print(f"{amount(found.messages, 'message')} in {report.seconds:.2f} s.")
     if report.ignored_columns:
-        names = escape(", ".join(report.ignored_columns))
+        names = escaped(", ".join(report.ignored_columns))
         out.print(f"Columns of the messages without a meaning here: {names}.")
     for bad in report.bad_rows:
-        out.print(f"[red]not booked[/] {escape(f'{bad.id}: {bad.field}: {bad.reason}')}")
+        out.print(f"[red]not booked[/] {escaped(f'{bad.id}: {bad.field}: {bad.reason}')}")
     if found.drift:
         out.print("\nDrifted")
         rows = [

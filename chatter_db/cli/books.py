@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from sqlalchemy import Connection
 
 from chatter_db import database, migrating
+from chatter_db.cli.tables import escaped
 from chatter_db.errors import UsageError
 from chatter_db.settings import settings
 
@@ -74,4 +74,4 @@ def needs_server_extra(*modules: str) -> None:
 
 def warn(message: str) -> None:
     """Prints a warning on stderr."""
-    errors.print("[yellow]Warning:[/]", escape(message), highlight=False)
+    errors.print("[yellow]Warning:[/]", escaped(message), highlight=False)

@@ -102,7 +102,7 @@ def _dollars(cost: "Decimal", unpriced_calls: int) -> str:
 
 def _message(row: Any) -> tuple[str, str, str, str, str]:
     """A message as a row of the table: role, kind, text, tokens in and out, cost."""
-    from rich.markup import escape
+    from chatter_db.cli.tables import escaped
 
     text = row.content or ", ".join(
         f"{call['name']}({', '.join(map(str, call['args'].values()))})"
@@ -110,10 +110,10 @@ def _message(row: Any) -> tuple[str, str, str, str, str]:
     )
     style = "" if row.kind == "turn" else "[dim]"
     if row.model_used is None:
-        return f"[cyan]{row.role}", f"[dim]{row.kind}", style + escape(text), "", ""
+        return f"[cyan]{row.role}", f"[dim]{row.kind}", style + escaped(text), "", ""
     cost = f"${row.cost.normalize():f}" if row.cost is not None else "unknown"
     tokens = f"{row.prompt_tokens} + {row.completion_tokens}"
-    return f"[cyan]{row.role}", f"[dim]{row.kind}", style + escape(text), tokens, cost
+    return f"[cyan]{row.role}", f"[dim]{row.kind}", style + escaped(text), tokens, cost
 
 
 def _import_trace(console: "Console", chatter: "Chatter") -> None:
@@ -149,9 +149,7 @@ async def _print_query(console: "Console", session: "AsyncSession", title: str, 
 def _shown(value: Any) -> str:
     from decimal import Decimal
 
-    from rich.markup import escape
-
-    from chatter_db.cli.tables import six_decimals
+    from chatter_db.cli.tables import escaped, six_decimals
 
     match value:
         case None:
@@ -161,7 +159,7 @@ def _shown(value: Any) -> str:
         case Decimal():
             return f"${six_decimals(value)}"
         case _:
-            return escape(str(value))
+            return escaped(str(value))
 
 
 def _command() -> str:

@@ -38,10 +38,9 @@ def doctor(
 
 
 def _print(found: "Diagnosis") -> None:
-    from rich.markup import escape
     from rich.table import Table
 
-    from chatter_db.cli.tables import console
+    from chatter_db.cli.tables import console, escaped
 
     streams = {True: "reported", False: "not reported", None: "can't be told"}
     prices = [f"{name} {_price(price)}" for name, price in (found.unit_prices or {}).items()]
@@ -64,11 +63,11 @@ def _print(found: "Diagnosis") -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         if value:
-            table.add_row(name, escape(value))
+            table.add_row(name, escaped(value))
     out = console()
     out.print(table)
     for problem in found.problems:
-        out.print("[yellow]unknown[/] ", escape(problem), highlight=False)
+        out.print("[yellow]unknown[/] ", escaped(problem), highlight=False)
     if not found.problems:
         out.print("[green]good[/]  Nothing of its calls is unknown.")
 

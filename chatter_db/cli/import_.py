@@ -130,9 +130,8 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 def _print(report: "ImportReport") -> None:
-    from rich.markup import escape
 
-    from chatter_db.cli.tables import amount, console, counted
+    from chatter_db.cli.tables import amount, console, counted, escaped
 
     out = console(highlight=False)
     title = "What would be booked (dry run)" if report.dry_run else "Booked"
@@ -153,9 +152,9 @@ def _print(report: "ImportReport") -> None:
     for remark in _remarks(report):
         out.print(f"[yellow]{remark}[/]")
     if report.ignored_columns:
-        out.print(f"Columns without a meaning here: {escape(', '.join(report.ignored_columns))}.")
+        out.print(f"Columns without a meaning here: {escaped(', '.join(report.ignored_columns))}.")
     for bad in report.bad_lines:
-        out.print(f"[red]skipped[/] {escape(str(bad))}")
+        out.print(f"[red]skipped[/] {escaped(str(bad))}")
     if report.rejected > len(report.bad_lines):
         more = amount(report.rejected - len(report.bad_lines), "more bad line")
         out.print(f"... and {more}.")

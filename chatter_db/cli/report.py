@@ -122,11 +122,10 @@ def _print_list() -> None:
 
 
 def _print(found: "Table") -> None:
-    from rich.markup import escape
 
-    from chatter_db.cli.tables import console, show
+    from chatter_db.cli.tables import console, escaped, show
 
     out = console()
-    out.print(f"[bold]{escape(found.report.title)}[/] {escape(found.report.notes)}")
+    out.print(f"[bold]{escaped(found.report.title)}[/] {escaped(found.report.notes)}")
     show(found.columns, found.rows)
     out.print(f"As of {found.as_of:%Y-%m-%d %H:%M:%S} UTC.", highlight=False)

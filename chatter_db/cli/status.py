@@ -67,17 +67,16 @@ def _facts(connection: "Connection") -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
-    from chatter_db.cli.tables import console
+    from chatter_db.cli.tables import console, escaped
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts.items():
         if name in {"hidden", "spooled_elsewhere"}:
             continue
         shown = f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)
-        table.add_row(name.replace("_", " "), shown)
+        table.add_row(name.replace("_", " "), escaped(shown))
     out = console()
     out.print(table)
     if facts["hidden"]:
@@ -90,24 +89,24 @@ def _print(facts: dict[str, Any]) -> None:
         )
     if facts["spooled_records"]:
         out.print(
-            f"[yellow]Records that wait in {escape(facts['spool'])}: {facts['spooled_records']:,} "
+            f"[yellow]Records that wait in {escaped(facts['spool'])}: {facts['spooled_records']:,} "
             f"({facts['spooled_bytes']:,} bytes). The process that wrote them books them as soon "
             "as it can; if it has died, your application does when it starts again, or chatter "
             "serve.[/]"
         )
     for other in facts["spooled_elsewhere"]:
         out.print(
-            f"[yellow]Records that wait for {escape(other['database'])} in "
-            f"{escape(other['spool'])}: {other['records']:,}. If that is this database under an "
+            f"[yellow]Records that wait for {escaped(other['database'])} in "
+            f"{escaped(other['spool'])}: {other['records']:,}. If that is this database under an "
             "earlier address, and nobody writes there any more, move its .jsonl files to "
-            f"{escape(other['move_to'])} (make it if it isn't there), and start your "
+            f"{escaped(other['move_to'])} (make it if it isn't there), and start your "
             "application.[/]"
         )
     if facts["refused_records"]:
         out.print(
             f"[yellow]Records that Postgres refused, or that could not be read: "
-            f"{facts['refused_records']:,}, in {escape(facts['refused'])}, as they were: booked in "
-            "reduced form, if at all (metadata ->> 'reduced' of the message says why). Once the "
+            f"{facts['refused_records']:,}, in {escaped(facts['refused'])}, as they were: booked "
+            "in reduced form, if at all (metadata ->> 'reduced' of the message says why). Once the "
             "cause is mended, chatter rebook books them.[/]"
         )
     if facts.get("unpriced_calls"):

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -79,6 +80,11 @@ def six_decimals(value: Decimal) -> str:
 def harmless(text: str) -> str:
     """What a user or a model wrote, without what a terminal would obey: \\x1b for Escape."""
     return text.translate(_CONTROLS)
+
+
+def escaped(text: str) -> str:
+    """The same among rich's markup, of which none is in it."""
+    return escape(harmless(text))
 
 
 def fitted(

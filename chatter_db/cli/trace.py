@@ -43,13 +43,12 @@ def trace(
 
 
 def _print(told: "Trace") -> None:
-    from rich.markup import escape
 
-    from chatter_db.cli.tables import amount, console, harmless, show
+    from chatter_db.cli.tables import amount, console, escaped, show
 
     began = told.steps[0].began_at
     out = console()
-    correlation_id = escape(harmless(told.correlation_id))
+    correlation_id = escaped(told.correlation_id)
     out.print(f"{began:%Y-%m-%d %H:%M:%S} UTC, correlation id {correlation_id}")
     figures = ("at ms", "took ms", "tokens", "cost")
     show(

@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -305,3 +306,13 @@ def test_a_block_is_lifted(url: str, db: psycopg.Connection[Any], chatter_comman
     assert again.stdout == "203.0.113.7 was not blocked.\n"
     unknown = chatter_command("unblock", "ada", url=url)
     assert unknown.returncode == 2 and "no such user" in unknown.stderr
+
+
+@ONE_SERVER
+def test_a_terminal_obeys_no_heading_of_a_file(
+    chatter_command: Run, url: str, tmp_path: Path
+) -> None:
+    usage = tmp_path / "usage.csv"
+    usage.write_text("conversation,role,\x1b]0;owned\x1b\\[red]c\nc,assistant,1\n")
+    told = chatter_command("import", str(usage), url=url).stdout
+    assert r"without a meaning here: \x1b]0;owned\x1b\[red]c." in told

@@ -145,3 +145,11 @@ def test_books_whose_dates_are_written_in_another_style(
         assert done.returncode == 0, done.stderr
     written = db.execute("select created_at at time zone 'UTC' from chatter.messages").fetchall()
     assert written == [(datetime(2026, 3, 4, 5, 6, 7),)]
+
+
+def test_what_a_worker_calls_itself_is_no_command(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("update analytics.state set worker = %s", ["\x1b]0;owned\x07[/x][red]w"])
+    shown = chatter_command("status", url=url)
+    assert r"\x1b]0;owned\x07[/x][red]w" in shown.stdout, shown.stderr
