@@ -22,11 +22,11 @@ _ISOLATION = "READ COMMITTED"
 
 
 # hide_parameters: an error must not quote what people said.
-def sync_engine(url: str) -> Engine:
+def sync_engine(url: str, **options: Any) -> Engine:
     """A SQLAlchemy engine on psycopg; raises DatabaseUnavailable when used without a server."""
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: connect(url),
+        creator=lambda: connect(url, **options),
         hide_parameters=True,
         isolation_level=_ISOLATION,
         # psycopg doesn't hear of an end before it asks.

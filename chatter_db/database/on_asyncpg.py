@@ -36,6 +36,12 @@ async def asyncpg_connection(url: str, application_name: str, **options: Any) ->
     if not settings().pools_transactions:
         try:
             await connection.execute(statement("session_keepalives"), timeout=5)
+            await connection.execute(
+                statement("session_path"),
+                connection.get_server_pid(),
+                settings().pooler == "session",
+                timeout=5,
+            )
         except BaseException:
             connection.terminate()
             raise

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from chatter_db.database.jsonb import json_of
 from chatter_db.database.refusals import unavailable
 from chatter_db.errors import UsageError
-from chatter_db.queries import psycopg_query
+from chatter_db.queries import psycopg_query, statement
 from chatter_db.settings import settings
 
 KEEPALIVES = {
@@ -32,8 +32,8 @@ def connect(url: str, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
     return connect_as(psycopg.Connection[tuple[Any, ...]], url, **options)
 
 
-def connect_as(kind: type[Made], url: str, **options: Any) -> Made:
-    """The same, as an instance of `kind`."""
+def connect_as(kind: type[Made], url: str, *, pins_path: bool = True, **options: Any) -> Made:
+    """The same, as an instance of `kind`; with the path of the login unless `pins_path`."""
     if settings().pools_transactions:
         options["prepare_threshold"] = None
     try:
@@ -50,7 +50,21 @@ def connect_as(kind: type[Made], url: str, **options: Any) -> Made:
     if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):
         with connection.transaction():
             connection.execute(psycopg_query("iso_dates"))
+    if pins_path and not settings().pools_transactions:
+        _pin_path(connection)
     return connection
+
+
+def _pin_path(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    try:
+        with connection.transaction(), psycopg.RawCursor(connection) as cursor:
+            cursor.execute(
+                statement("session_path"),
+                [connection.info.backend_pid, settings().pooler == "session"],
+            )
+    except BaseException:
+        connection.close()
+        raise
 
 
 def require_no_unknown_pooler(connection: Connection) -> None:

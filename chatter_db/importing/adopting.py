@@ -84,7 +84,8 @@ def adopt(
     started = time.perf_counter()
     if batch < 1:
         raise UsageError(f"A batch has at least 1 row, not {batch}.")
-    reading = database.sync_engine(source or books)
+    # By the path of the login: a table may be named without its schema.
+    reading = database.sync_engine(source or books, pins_path=False)
     writing = database.sync_engine(books)
     try:
         with reading.connect().execution_options(

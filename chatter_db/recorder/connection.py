@@ -34,7 +34,7 @@ POOLED_CANCEL_SECONDS = 30.0
 FROZEN_SECONDS = 30.0
 """How long a transaction may take before Postgres 17 ends it, whatever becomes of this process."""
 
-OPTIONS = {"connect_timeout": 3, **database.KEEPALIVES}
+OPTIONS: dict[str, Any] = {"connect_timeout": 3, **database.KEEPALIVES}
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):

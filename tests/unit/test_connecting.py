@@ -9,13 +9,15 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from chatter_db import Chatter, DatabaseUnavailable, UsageError, database
+from chatter_db import Chatter, DatabaseUnavailable, UsageError, database, migrating
 from chatter_db.database import engines
-from chatter_db.models import Message
+from chatter_db.models import Message, User
 from chatter_db.recorder import connection as recorder_connection
+from chatter_db.settings import settings
 from tests.conftest import ONE_SERVER
 
 
@@ -179,3 +181,31 @@ async def test_a_peer_that_vanished_is_noticed_on_both_sides(url: str) -> None:
         assert limits == ["5", "2", "10000"]
     with contextlib.closing(recorder_connection.connect(url)) as booking:
         assert booking.execute("show tcp_keepalives_idle").fetchone() == ("5",)
+
+
+HOSTILE = """
+create function public.taken({left}, {right}) returns boolean language plpgsql as
+$$ begin raise exception 'ran as %', current_user; end $$;
+create operator public.= (leftarg = {left}, rightarg = {right}, function = public.taken)
+"""
+
+
+@pytest.mark.parametrize("pooler", ["", "session"])
+async def test_no_operator_of_another_login_is_run(
+    url: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, pooler: str
+) -> None:
+    """One in `public` that fits better than Postgres's own would run with our rights."""
+    for left, right in (("text", "varchar"), ("name", "varchar")):
+        db.execute(sql.SQL(HOSTILE).format(left=sql.SQL(left), right=sql.SQL(right)))
+    monkeypatch.setenv("CHATTER_POOLER", pooler)
+    settings.cache_clear()
+    wanted = select(User.id).where(User.external_id == "ada")
+    async with Chatter.connect(url) as chatter:
+        made = await chatter.create_conversation(user="ada")
+        async with chatter.session() as session:
+            assert await session.scalar(wanted) == made.user_id
+        with chatter.sync_session() as asking:
+            assert asking.scalar(wanted) == made.user_id
+    assert not migrating.migrate(url).changed
+    with recorder_connection.connect(url) as recording:
+        assert recording.execute("show search_path").fetchone() == ("pg_catalog, pg_temp",)
