@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from stat import S_ISDIR
 
 from langchain_core.utils.uuid import uuid7
 
@@ -308,6 +309,8 @@ def open_spool(database: str) -> Spool:
     failures = []
     for directory in spool_directories(database):
         try:
+            if directory.parent == _temporary_dir():
+                _be_alone_in(directory.parent)
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if directory.stat().st_uid != os.getuid():
                 raise PermissionError(f"{directory} belongs to somebody else")
@@ -318,6 +321,14 @@ def open_spool(database: str) -> Spool:
     raise UsageError(
         f"No directory for the recorder's spool: {'; '.join(failures)}. Set CHATTER_SPOOL_DIR."
     )
+
+
+def _be_alone_in(directory: Path) -> None:
+    """Makes it where everybody may: who was there before us could put another in its place."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if found.st_uid != os.getuid() or not S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+        raise PermissionError(f"{directory} may be changed by others")
 
 
 def _name(directory: Path, database: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import pytest
 from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.spool import open_spool
 from chatter_db.settings import Settings, settings, unknown_variables
+from tests.embedded.conftest import open_directory
 from tests.forked import Run
 
 
@@ -81,6 +83,43 @@ def test_who_has_no_home_has_no_spool_in_whatever_directory_this_is(state: str |
     given = {"XDG_STATE_HOME": state} if state else {}
     said = subprocess.check_output([sys.executable, "-c", NOBODY], env=kept | given, text=True)
     assert said in ({"True 1\n"} if state or os.geteuid() == 0 else {"True 1\n", "True 2\n"})
+
+
+PLANTED = """
+import os, tempfile
+from pathlib import Path
+from chatter_db import UsageError
+from chatter_db.recorder.spool import open_spool, spool_directories
+if os.geteuid() == 0:
+    os.setuid(54321)
+[directory] = spool_directories("db")
+{before}
+try:
+    open_spool("db")
+except UsageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "refused"),
+    [
+        ("", False),
+        ("directory.parent.mkdir(0o755)", False),
+        ("directory.parent.mkdir(); directory.parent.chmod(0o777)", True),
+        ("directory.parent.with_name('own').mkdir(); directory.parent.symlink_to('own')", True),
+    ],
+)
+def test_a_spool_among_the_temporary_files_is_nobody_elses(before: str, refused: bool) -> None:
+    """Who could put another in its place would have us book, and remove, what is in that."""
+    kept = {k: v for k, v in os.environ.items() if k not in {"HOME", "CHATTER_SPOOL_DIR"}}
+    shared = open_directory()
+    shared.chmod(0o1777)
+    given = {"XDG_STATE_HOME": "here", "TMPDIR": str(shared)}
+    code = PLANTED.format(before=before)
+    said = subprocess.check_output([sys.executable, "-c", code], env=kept | given, text=True)
+    assert ("may be changed by others" in said) == refused, said
+    shutil.rmtree(shared)
 
 
 def test_a_directory_stays_where_it_is_when_the_process_goes_elsewhere(
