@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chatter_db.accounts import Accounts
 from chatter_db.analytics import Worker
@@ -22,6 +23,39 @@ GRACE_SECONDS = 10
 
 CLIENT_GONE_MS = 60_000
 """A client whose machine vanished, or that takes nothing, is given up after so long."""
+
+MAX_HEAD_BYTES = 64 * 1024
+"""A request's line and headers, at most."""
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, which would gather a head without end, and copy all of it for each piece.
+
+    So are trailers, which come after a body.
+    """
+
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self.send_400_response(f"A head may have {MAX_HEAD_BYTES:,} bytes at most.")
+            else:
+                self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_message_complete()
 
 
 class Server(uvicorn.Server):
@@ -45,6 +79,7 @@ def server(chatter: Chatter, *, worker: Worker | None = None, access_log: bool =
     app.state.worker = worker
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=LOGGING if access_log else None,
         access_log=access_log,
         timeout_graceful_shutdown=GRACE_SECONDS,

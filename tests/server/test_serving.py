@@ -1,6 +1,7 @@
 """The server process: the sockets it takes its clients from, the worker beside it."""
 
 import asyncio
+import contextlib
 import socket
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from chatter_db.server.serving import listen
+from tests.conftest import ONE_SERVER
 from tests.forked import Run
 from tests.server.processes import process, served
 
@@ -87,3 +89,34 @@ async def test_a_plain_user_who_is_called_admin_is_none_and_that_is_said(
     assert db.execute("select role from chatter.users where external_id = 'admin'").fetchone() == (
         "user",
     )
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: test\r\nX: ",
+        b"GET /",
+        b"POST /api/auth/login HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1\r\n{\r\n0\r\nX: ",
+    ],
+    ids=["header", "line", "trailer"],
+)
+@ONE_SERVER
+async def test_a_head_has_an_end(url: str, before: bytes) -> None:
+    async with process(url, "serve", "--port", "0", "--no-worker") as running:
+        server = httpx.URL((await served(running)).address)
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(before)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof() and sent < 20_000_000:
+                writer.write(b"a" * 10_000)
+                await writer.drain()
+                sent += 10_000
+                await asyncio.sleep(0.001)
+        writer.close()
+        assert sent < 5_000_000
+        async with httpx.AsyncClient(base_url=server) as client:
+            most = {"X": "a" * 60_000}
+            for _ in range(2):
+                assert (await client.get("/healthz", headers=most)).status_code == 200
