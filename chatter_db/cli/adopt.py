@@ -63,7 +63,7 @@ def adopt_command(
     Exit code 1 if there are messages that can't be booked, 2 for wrong use.
     """
     from chatter_db.cli.books import migrated_url
-    from chatter_db.cli.import_ import parsed, progress_bar
+    from chatter_db.cli.import_ import parsed, print_json, progress_bar
     from chatter_db.database import database_url
     from chatter_db.importing import adopt
 
@@ -85,7 +85,7 @@ def adopt_command(
             progress=progress,
         )
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
         _print(report)
     if report.rejected:
@@ -157,12 +157,3 @@ def _print(report: "AdoptReport") -> None:
             for each in found.drift
         ]
         show(("conversation", "total", "was", "is"), rows, figures=("was", "is"))
-
-
-def _print_json(report: "AdoptReport") -> None:
-    import json
-    from dataclasses import asdict
-
-    from chatter_db.cli.tables import plain
-
-    typer.echo(json.dumps(asdict(report), default=plain))

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from chatter_db.importing import ImportReport
+    from chatter_db.importing import AdoptReport, ImportReport
 
 
 def import_command(
@@ -78,10 +78,10 @@ def import_command(
             )
         except LinesRejected as error:
             if as_json:
-                _print_json(error.report)
+                print_json(error.report)
             raise
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
         _print(report)
     if report.rejected:
@@ -106,8 +106,9 @@ def parsed(mapping: list[str]) -> dict[str, str]:
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr where somebody can see it."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from chatter_db.cli.books import errors
 
     columns = (
         TextColumn("{task.description}"),
@@ -117,7 +118,7 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
     )
     with Progress(
         *columns,
-        console=Console(stderr=True),
+        console=errors,
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as bar:
@@ -180,10 +181,11 @@ def _remarks(report: "ImportReport") -> Iterator[str]:
         )
 
 
-def _print_json(report: "ImportReport") -> None:
+def print_json(report: "AdoptReport | ImportReport") -> None:
+    """The report as one JSON object."""
     import json
     from dataclasses import asdict
 
-    cost = None if report.cost is None else f"{report.cost:f}"
-    facts: dict[str, Any] = {**asdict(report), "cost": cost}
-    typer.echo(json.dumps(facts))
+    from chatter_db.cli.tables import plain
+
+    typer.echo(json.dumps(asdict(report), default=plain))
