@@ -25,13 +25,12 @@ def check(
         connection.execution_options(isolation_level="REPEATABLE READ")
         found = {c: _rows(connection, c.statement) for c in checks()}
 
-    wrong = {c: rows for c, rows in found.items() if rows}
     if as_json:
         typer.echo(json.dumps({c.name: rows for c, rows in found.items()}, default=plain))
     else:
         for c, rows in found.items():
             _report(c.title, c.mend, rows)
-    if wrong:
+    if any(found.values()):
         raise typer.Exit(1)
 
 

@@ -33,7 +33,7 @@ def tail(
     async def follow() -> None:
         async with open_chatter(records=False) as chatter:
             start = await chatter.event_hub().oldest() if after == "oldest" else after
-            left = count
+            shown = 0
             async for event in chatter.events(
                 after=start,
                 conversation=conversation,
@@ -42,10 +42,9 @@ def tail(
                 categories=category,
             ):
                 show(event)
-                if left is not None:
-                    left -= 1
-                    if left == 0:
-                        return
+                shown += 1
+                if shown == count:
+                    return
 
     asyncio.run(follow())
 
