@@ -6,14 +6,5 @@ reads the table with the cursor of sql/schema/220.
 
 from chatter_db.events.event import Batch, Category, Event, EventType, Selection
 from chatter_db.events.hub import Hub
-from chatter_db.events.subscription import Subscription
 
-__all__ = [
-    "Batch",
-    "Category",
-    "Event",
-    "EventType",
-    "Hub",
-    "Selection",
-    "Subscription",
-]
+__all__ = ["Batch", "Category", "Event", "EventType", "Hub", "Selection"]

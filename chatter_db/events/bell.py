@@ -35,7 +35,7 @@ class Bell:
             self.edge = None
 
     async def let_go(self) -> None:
-        """Writers ring again; read until `settled`."""
+        """Writers ring again; read until `edge_passed`."""
         await self._connection.execute(statement("bell_let_go"))
         self.held = False
         self.edge = await self._connection.fetchval(statement("bell_edge"))

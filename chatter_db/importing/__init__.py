@@ -22,13 +22,10 @@ Tables of another application go the same way from rows.py on, batch by batch:
 """
 
 from chatter_db.importing.adopting import AdoptReport, BadRow, adopt
-from chatter_db.importing.columns import ALIASES, TARGETS
 from chatter_db.importing.importer import import_file
 from chatter_db.importing.report import BadLine, ImportReport, LinesRejected
 
 __all__ = [
-    "ALIASES",
-    "TARGETS",
     "AdoptReport",
     "BadLine",
     "BadRow",
