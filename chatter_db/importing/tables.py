@@ -96,7 +96,7 @@ class Tables:
         conversations: str,
         messages: str,
         mapping: Mapping[str, str],
-        ignored: Collection[str] = (),
+        ignored: Collection[str],
     ) -> None:
         prefix = "conversations."
         of_conversations = {
@@ -280,15 +280,11 @@ def record(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _plain(column: Column[Any]) -> Expression:
     """As a number, a time or text: an import knows no more."""
-    known = column.type.python_type if _has_python_type(column) else str
-    return column if known in {int, float, Decimal, datetime} else cast(column, Text)
-
-
-def _has_python_type(column: Column[Any]) -> bool:
     try:
-        return column.type.python_type is not None
-    except NotImplementedError:
-        return False
+        known = column.type.python_type
+    except NotImplementedError:  # a type that SQLAlchemy knows nothing of
+        known = str
+    return column if known in {int, float, Decimal, datetime} else cast(column, Text)
 
 
 def _table(connection: Connection, name: str) -> Table:
