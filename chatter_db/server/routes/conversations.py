@@ -302,7 +302,6 @@ _NAMES = {
     "ToolCallStarted": "tool_call_start",
     "ToolCallEnded": "tool_call_end",
     "Used": "usage",
-    "ChatResponse": "done",
 }
 
 
