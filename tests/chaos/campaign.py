@@ -91,7 +91,6 @@ class Campaign:
         self._servers: list[Member] = []
         self._workers: list[Member] = []
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._silent_since = time.monotonic()
         self.report = Report(seed, postgres.version, known=self._known)
         if postgres.no_disk:
             self.report.skipped["disk full"] = postgres.no_disk

@@ -5,7 +5,6 @@ and how many it refuses on the way.
 """
 
 import itertools
-import operator
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -149,7 +148,6 @@ def loop(model: BaseChatModel) -> Graph:
 def branches(model: BaseChatModel) -> Graph:
     class State(TypedDict):
         messages: Annotated[list[AnyMessage], add_messages]
-        cities: Annotated[list[str], operator.add]
 
     def fan_out(state: State) -> list[Send]:
         return [Send("ask", {"messages": [HumanMessage(c)]}) for c in ("Rome", "Oslo", "Lima")]
