@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-PORT = 8000
-
 
 def serve(
     host: Annotated[
@@ -17,7 +15,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)
-    ] = PORT,
+    ] = 8000,
     no_worker: Annotated[
         bool, typer.Option("--no-worker", help="Leave the background work to `chatter worker`.")
     ] = False,
