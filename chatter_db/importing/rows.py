@@ -21,8 +21,8 @@ LEEWAY = 24 * 60 * 60 * 1_000_000
 BLOCK_CHARACTERS = 64 * 1024
 
 _SLOTS = {target: slot for slot, target in enumerate(TARGETS)}
-_ID, _CONVERSATION, _USER, _TIME = (
-    _SLOTS[target] for target in ("id", "conversation", "user", "time")
+_ID, _KEY, _CONVERSATION, _USER, _TIME = (
+    _SLOTS[target] for target in ("id", "key", "conversation", "user", "time")
 )
 _PROVIDER, _STATUS, _USAGE = (
     _SLOTS[target] for target in ("provider_used", "usage_status", "usage")
@@ -89,7 +89,10 @@ class RowMaker:
             raise UsageError(f"The file has no column {missing}, which the mapping names.")
 
     def _row(self, record: Record) -> str:
-        """A line of COPY text, empty if the record can't be booked."""
+        """A line of COPY text, empty if the record can't be booked.
+
+        Where no content tells it from others, an id or a key has to.
+        """
         line, values, content = record
         if self._unseen:
             self._unseen.difference_update(values)
@@ -108,6 +111,9 @@ class RowMaker:
                     cells[slot] = convert(value)
             field = "conversation"
             if cells[_CONVERSATION] is NULL or not cells[_CONVERSATION]:
+                raise ValueError("is missing")
+            field = "id"
+            if not content and cells[_ID] is cells[_KEY] is NULL:
                 raise ValueError("is missing")
         # RecursionError: JSON that the decoder could just read and the encoder can't write.
         except (ValueError, RecursionError) as error:

@@ -282,7 +282,7 @@ def _plain(column: Column[Any]) -> Expression:
     """As a number, a time or text: an import knows no more."""
     try:
         known = column.type.python_type
-    except NotImplementedError:  # a type that SQLAlchemy knows nothing of
+    except NotImplementedError:  # SQLAlchemy 2.0, of a type that Python has none for
         known = str
     return column if known in {int, float, Decimal, datetime} else cast(column, Text)
 
@@ -310,10 +310,7 @@ def _conversation_columns(table: Table, mapping: Mapping[str, str]) -> dict[str,
             )
         columns[target] = _column(table, source)
     if "id" not in columns:
-        raise UsageError(
-            f"The table {table.fullname} has no column id; name it, as in "
-            "--map conversations.COLUMN=id."
-        )
+        raise _no_id(table, "conversations.COLUMN=id")
     return columns
 
 
@@ -326,7 +323,16 @@ def _message_columns(
     names = [column.name for column in table.columns]
     check_header(names, known)
     columns = {known[name]: table.columns[name] for name in names if name in known}
+    if columns.keys().isdisjoint({"id", "key"}):
+        # Its place among the others would change as the table grows.
+        raise _no_id(table, "COLUMN=id")
     return columns, tuple(name for name in names if name not in known)
+
+
+def _no_id(table: Table, example: str) -> UsageError:
+    return UsageError(
+        f"The table {table.fullname} has no column id; name it, as in --map {example}."
+    )
 
 
 def _column(table: Table, name: str) -> Column[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from chatter_db.errors import UsageError
+from chatter_db.errors import DatabaseUnavailable, ImportRejected, UsageError
 from chatter_db.importing import BadRow, adopt
 from chatter_db.importing.tables import Drift
 from tests.conftest import ONE_SERVER
@@ -283,7 +283,8 @@ def test_other_names_and_numbers_for_ids(db: Database, url: str, batch: int) -> 
           (1, 1, 'assistant', 'Hi', 5, 'sent', '2026-01-01 12:00+02'),
           (2, 1, 'assistant', 'Hi', 5, 'sent', '2026-01-01 12:00+02'),
           (3, 1, 'assistant', 'Bad', -5, 'sent', '2026-01-01 12:00+02'),
-          (4, null, 'assistant', 'Whose?', 5, 'sent', '2026-01-01 12:00+02');
+          (4, null, 'assistant', 'Whose?', 5, 'sent', '2026-01-01 12:00+02'),
+          (null, 1, 'assistant', 'Which?', 5, 'sent', '2026-01-01 12:00+02');
         """
     )
     report = adopt(
@@ -300,13 +301,59 @@ def test_other_names_and_numbers_for_ids(db: Database, url: str, batch: int) -> 
             "conversations.tokens_spent": "total_tokens",
         },
     )
-    assert (report.booked, report.rejected) == (2, 2)
+    assert (report.booked, report.rejected) == (2, 3)
     assert report.bad_rows == (
         BadRow(3, "prompt_tokens", "-5 is below 0"),
+        BadRow(None, "id", "is missing"),
         BadRow(4, "conversation", "is missing"),
     )
     assert (report.found.repeated_ids, report.found.look_alikes) == (1, 2)
     assert db.execute(TOTALS).fetchall() == [("1", "ada", None, "active", 2, 10, 0, 2)]
+
+
+def test_tables_that_say_little(db: Database, url: str) -> None:
+    db.execute(
+        """
+        create schema app;
+        create table app.talks (id integer);
+        create table app.lines (
+          id integer, conversation integer, kind text, response_time_ms double precision
+        );
+        insert into app.talks values (1);
+        insert into app.lines values (1, 1, 'turn', null), (2, 1, 'step', 0.1);
+        """
+    )
+    report = adopt(url, conversations="app.talks", messages="app.lines")
+    found = report.found
+    assert (report.booked, found.unknown_usage, found.unpriced_calls) == (2, 2, 2)
+    assert (found.zero_usage, found.repeated_ids, found.look_alikes, found.drifted) == (0, 0, 0, 0)
+    rows = db.execute("select kind, role, response_time_ms from chatter.messages order by kind")
+    assert rows.fetchall() == [("step", "assistant", 0.1), ("turn", "assistant", None)]
+
+
+@ONE_SERVER
+def test_what_postgres_refuses(audited: Database, url: str) -> None:
+    """What was booked before stays, and is found booked next time."""
+    audited.execute("alter table chatter.messages add constraint rule check (role <> 'tool')")
+    with pytest.raises(ImportRejected, match=r'violates check constraint "rule"\. What was booked'):
+        adopt(url, batch=1)
+    audited.execute("alter table chatter.messages drop constraint rule")
+    report = adopt(url)
+    assert (report.booked, report.already_there) == (5, 5)
+
+
+@ONE_SERVER
+def test_a_connection_that_is_lost(audited: Database, url: str) -> None:
+    def lose(*_: int) -> None:
+        audited.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+
+    with pytest.raises(DatabaseUnavailable, match=r"while adopting\. What was booked"):
+        adopt(url, batch=3, progress=lose)
+    report = adopt(url)
+    assert (report.booked, report.already_there) == (7, 3)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +366,8 @@ def test_other_names_and_numbers_for_ids(db: Database, url: str, batch: int) -> 
         ({"ignored": ["x"]}, "has no column x"),
         ({"batch": 0}, "at least 1 row"),
         ({"ignored": ["conversation_id"]}, "No column means conversation"),
+        ({"conversations": "chatter.alembic_version"}, "alembic_version has no column id; name it"),
+        ({"ignored": ["id"]}, "The table public.messages has no column id"),
     ],
 )
 @ONE_SERVER
