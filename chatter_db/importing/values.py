@@ -1,7 +1,7 @@
 """Values of a file as COPY text, each checked against the limit of its column.
 
-Every function takes what JSON or CSV gave (text, int, Decimal, bool, list or
-dict; never a float, never None) and returns the text for COPY. It raises
+Every function takes what JSON or CSV gave (text without half of a surrogate pair, int,
+Decimal, bool, list or dict; never a float, never None) and returns the text for COPY. It raises
 ValueError with the reason when Postgres would refuse the value or store
 another one.
 """
@@ -44,15 +44,11 @@ def text(value: Any) -> str:
     """Text as it is."""
     if type(value) is not str:
         raise ValueError(f"{_shown(value)} is not text")
-    # Most text is printable and needs no escaping; a lone surrogate isn't printable.
+    # Most text is printable and needs no escaping.
     if value.isprintable() and "\\" not in value:
         return value
     if "\0" in value:
         raise ValueError("holds a NUL character, which Postgres can't store")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("holds half of a surrogate pair, which is no character") from None
     return (
         value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
     )
@@ -61,7 +57,7 @@ def text(value: Any) -> str:
 def content(value: Any) -> str:
     """Text of at most 8 MiB."""
     if type(value) is str and len(value) * 4 > MAX_CONTENT_BYTES:
-        size = len(value.encode(errors="replace"))
+        size = len(value.encode())
         if size > MAX_CONTENT_BYTES:
             raise ValueError(f"{size:,} bytes are more than {MAX_CONTENT_BYTES:,} (8 MiB)")
     return text(value)

@@ -187,12 +187,28 @@ def test_what_looks_like_a_nul_and_is_none(url: str, db: Db, tmp_path: Path) -> 
     ]
 
 
-def test_json_keeps_its_digits(url: str, db: Db, tmp_path: Path) -> None:
-    line = '{"conversation": "c", "usage": {"a": 0.10000000000000000001, "b": "x\\\\\\n"}}'
+@pytest.mark.parametrize("column", ["usage", "metadata"])
+def test_json_keeps_its_digits(url: str, db: Db, tmp_path: Path, column: str) -> None:
+    line = f'{{"conversation": "c", "{column}": {{"a": 0.10000000000000000001, "b": "x\\\\\\n"}}}}'
     import_file(url, jsonl(tmp_path / "a.jsonl", [line]))
-    assert db.execute("select usage ->> 'a', usage ->> 'b' from chatter.messages").fetchall() == [
-        ("0.10000000000000000001", "x\\\n")
+    rows = db.execute(f"select {column} ->> 'a', {column} ->> 'b' from chatter.messages")
+    assert rows.fetchall() == [("0.10000000000000000001", "x\\\n")]
+
+
+def test_values_that_no_column_takes(url: str, tmp_path: Path) -> None:
+    values = [
+        ("model", 5, "5 is not text"),
+        ("prompt_tokens", "1e30", "'1e30' is beyond any count"),
+        ("response_time_ms", -1, "-1 is below 0"),
+        ("time", "nan", "'nan' is not a finite number"),
+        ("metadata", "{", "'{' is not JSON"),
+        ("metadata", "[]", "[] is not a JSON object"),
     ]
+    lines = [call(**{field: value}) for field, value, _ in values]
+    with pytest.raises(LinesRejected) as rejected:
+        import_file(url, jsonl(tmp_path / "a.jsonl", lines))
+    found = [(bad.field, bad.reason) for bad in rejected.value.report.bad_lines]
+    assert found == [(field, reason) for field, _, reason in values]
 
 
 def test_what_only_postgres_refuses_is_named_too(url: str, db: Db, tmp_path: Path) -> None:
