@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatter_db import ImportRejected, UsageError
+from chatter_db import ImportRejected, SchemaError, UsageError
 from chatter_db.importing import LinesRejected, import_file
 from tests.forked import Run
 
@@ -344,6 +344,12 @@ def test_csv_and_json_lines_book_the_same(url: str, db: Db, tmp_path: Path) -> N
         merged.setdefault(name, []).extend(texts)
     assert sorted(merged["j"]) == sorted(merged["t"])
     assert len(merged["j"]) == 3
+
+
+def test_a_database_without_the_books(url: str, tmp_path: Path) -> None:
+    elsewhere = f"{url.rpartition('/')[0]}/postgres"
+    with pytest.raises(SchemaError, match="Run: chatter migrate"):
+        import_file(elsewhere, jsonl(tmp_path / "a.jsonl", [call()]))
 
 
 def test_a_csv_without_a_conversation_is_wrong_use(url: str, tmp_path: Path) -> None:
