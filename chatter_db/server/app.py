@@ -1,7 +1,5 @@
 """The app: every request's way in, and the rooms behind it."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -27,27 +25,17 @@ from chatter_db.server.sse import Streaming, Streams
 from chatter_db.settings import settings
 
 
-def create_app(chatter: Chatter | None = None) -> FastAPI:
-    """The ASGI app on an open `chatter`, else on one of its own that lives as long as the app."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            books = chatter
-            if books is None:
-                books = await stack.enter_async_context(Chatter.connect())
-            app.state.chatter = books
-            app.state.accounts = Accounts(books)
-            app.state.streams = Streams(
-                app.state.accounts, settings().max_streams, settings().streams_per_user
-            )
-            yield
-
+def create_app(chatter: Chatter) -> FastAPI:
+    """The ASGI app on an open `chatter`."""
     app = FastAPI(
         title="chatter-db",
         version=version("chatter-db"),
         description="True numbers for LLM chat products: Postgres keeps the books.",
-        lifespan=lifespan,
+    )
+    app.state.chatter = chatter
+    app.state.accounts = Accounts(chatter)
+    app.state.streams = Streams(
+        app.state.accounts, settings().max_streams, settings().streams_per_user
     )
     app.state.rate_limit = RateLimit(settings().requests_per_minute)
     app.state.metrics = Metrics()

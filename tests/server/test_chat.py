@@ -236,9 +236,8 @@ async def test_a_client_that_is_gone_before_the_first_word(
         raise OSError("The client is gone.")
 
     app = create_app(chatter)
-    async with app.router.lifespan_context(app):
-        with pytest.raises((OSError, ClientDisconnect)):
-            await app(scope, receive, send)
+    with pytest.raises((OSError, ClientDisconnect)):
+        await app(scope, receive, send)
     runs = "select status, model_calls from chatter.workflow_executions order by started_at"
     await until(lambda: db.execute(runs).fetchall() == [("cancelled", 0)])
     assert db.execute("select count(*) from chatter.messages").fetchone() == (0,)
