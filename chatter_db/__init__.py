@@ -72,7 +72,12 @@ _ROOMS = ("errors", "events", "ledger", "models", "monitoring", "recorder", "wor
 def __getattr__(name: str) -> Any:
     if name in __all__:
         for room in _ROOMS:
-            module = import_module(f"chatter_db.{room}")
+            try:
+                module = import_module(f"chatter_db.{room}")
+            except ModuleNotFoundError as error:
+                if room == "workflow":
+                    error.add_note("It is of the extra server: install chatter-db[server].")
+                raise
             if hasattr(module, name):
                 return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -70,6 +70,17 @@ def test_a_command_names_the_extra_that_it_lacks(command: str, missing: str) -> 
     assert "chatter-db[server]" in done.stderr
 
 
+def test_the_workflow_names_the_extra_that_it_lacks() -> None:
+    code = (
+        "import sys; sys.modules['langgraph'] = None; from chatter_db import execute_chat_workflow"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "ModuleNotFoundError" in done.stderr
+    assert "chatter-db[server]" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     target = tmp_path_factory.mktemp("wheel")
