@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Annotated, Any, TypedDict
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
@@ -533,16 +534,18 @@ async def test_text_that_postgres_refuses_is_booked_all_the_same(
     assert (await only(chatter, Execution)).extra == {"odd": "x\ufffdy"}
 
 
-async def test_an_unknown_conversation_loses_nothing_silently(
-    url: str, provider: Provider, caplog: pytest.LogCaptureFixture
+async def test_a_call_in_an_unknown_conversation_is_booked_all_the_same(
+    url: str, db: psycopg.Connection[Any], provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
+    unknown = UUID("01900000-0000-7000-8000-000000000000")
     async with Chatter.connect(url) as chatter:
-        run = chatter.recorder(conversation=UUID("01900000-0000-7000-8000-000000000000"))
-        await ainvoke(agent(model_of(provider)), run)
-        assert chatter.lost_records > 0
+        await ainvoke(agent(model_of(provider)), chatter.recorder(conversation=unknown))
+        # The start of the run and the question, and the log says so.
+        assert chatter.lost_records == 2
     errors = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
     assert any("workflow_executions_conversation_id_fkey" in text for text in errors)
-    assert any("prompt_tokens=10" in text for text in errors)
+    booked = "select conversation_id, role, prompt_tokens from chatter.messages"
+    assert db.execute(booked).fetchall() == [(unknown, "assistant", 10)]
 
 
 @pytest.mark.parametrize(
