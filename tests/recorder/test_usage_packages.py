@@ -333,15 +333,25 @@ NO_CACHE = {"cache_read_input_tokens": 0, "cache_write_input_tokens": 0}
         # langchain-aws, where an answer has no headers that count.
         {"usage": {**NOTHING_TOLD, **NO_CACHE}, "stop_reason": "end_turn"},
         {"token_usage": CompletionUsage(**NOTHING_TOLD), "finish_reason": "stop"},
+        # Their clients' objects, where the server left usage out.
+        {"token_usage": {"input_tokens": 0, "output_tokens": 0}, "finish_reason": "stop"},
+        {"usage_metadata": {"prompt_token_count": 0, "candidates_token_count": 0}},
+        # Gateways, to Claude.
+        {"usage": {"input_tokens": 0, "output_tokens": 0, "cache_creation": None}},
+        # langchain-aws by Converse has no block at all.
+        {"stopReason": "end_turn", "model_provider": "bedrock_converse"},
     ],
-    ids=["langchain-aws", "langchain-litellm"],
+    ids=["aws", "litellm", "tongyi", "vertexai", "anthropic", "converse"],
 )
 def test_a_block_of_zeros_is_made_up(said: dict[str, Any], text: str) -> None:
-    metadata = _counts(0, 0)
+    metadata = _counts(0, 0) | {
+        "input_token_details": {"cache_read": 0, "cache_creation": 0},
+        "output_token_details": {"reasoning": 0},
+    }
     message = AIMessage(text, response_metadata=said, usage_metadata=metadata)
     usage = of_message(message)
     assert usage.status == "unknown" and not usage.malformed
-    assert (*bill(usage), usage.cache_read_tokens, usage.cache_write_tokens) == (None,) * 5
+    assert set(usage.counts.values()) == {None}
 
 
 def test_a_completion_of_zeros_is_made_up() -> None:
@@ -382,6 +392,23 @@ def test_an_empty_answer_may_have_used_nothing() -> None:
     message = AIMessage("", response_metadata={"finish_reason": "stop"})
     message.usage_metadata = {"input_tokens": 9, "output_tokens": 0, "total_tokens": 9}
     assert bill(of_message(message)) == (9, 0, 9)
+
+
+def test_claude_whose_prompt_is_stated_as_it_begins() -> None:
+    """As langchain-aws (ChatAnthropicBedrock) and langchain-google-vertexai have it."""
+    said = {"model_provider": "anthropic"}
+    begun = _counts(1200, 0) | {"input_token_details": {"cache_read": 800, "cache_creation": 100}}
+    chunks = [
+        AIMessageChunk(content="", response_metadata=said, usage_metadata=begun),
+        AIMessageChunk(content="Rain.", response_metadata=said),
+        AIMessageChunk(content="", response_metadata=said, usage_metadata=_counts(0, 340)),
+    ]
+    result = LLMResult(generations=[[ChatGeneration(message=chunks[0] + chunks[1] + chunks[2])]])
+    usage = of_result(result, chunks, provider="anthropic-bedrock")
+    assert bill(usage) == (1200, 340, 1540)
+    assert (usage.cache_read_tokens, usage.cache_write_tokens) == (800, 100)
+    # Cut off before its end.
+    assert bill(of_chunks(chunks[:2], provider="anthropic-bedrock")) == (1200, None, None)
 
 
 def test_anthropic_counts_anew_in_every_event() -> None:

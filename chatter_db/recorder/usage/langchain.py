@@ -8,8 +8,8 @@ Else there is only LangChain's reading, `usage_metadata`, with its habits:
 - OpenAI's flex and priority tiers rename the details (`flex_cache_read`);
 - Anthropic's cache writes are 0 where they are split by lifetime;
 - langchain-openai adds up the usage of all chunks, and servers repeat theirs;
-- langchain-aws, langchain-ibm and langchain-litellm make a block of zeros where
-  there was none, and langchain-cohere one of what is billed of a stream.
+- langchain-aws, langchain-ibm, langchain-litellm and more make a block of zeros
+  where there was none, and langchain-cohere one of what is billed of a stream.
 
 https://docs.langchain.com/oss/python/langchain/messages#token-usage
 """
@@ -80,7 +80,10 @@ def of_chunks(chunks: Sequence[AIMessageChunk], *, provider: str | None = None) 
     repeated = _repeated(chunks, provider)
     for chunk in chunks:
         if chunk.usage_metadata:
-            usage = chunk.usage_metadata if repeated else add_usage(usage, chunk.usage_metadata)
+            if repeated:
+                usage = _overtaken(usage, chunk.usage_metadata)
+            else:
+                usage = add_usage(usage, chunk.usage_metadata)
     read = _of(usage, said, provider, spoke=any(map(_spoke, chunks)))
     return _with_server_tools(read, chunks, _provider(said, provider))
 
@@ -128,7 +131,10 @@ def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: 
     told = stated.raw is None and any(said.get(n) for n in _FINISHED)
     if usage.completion_tokens == 0 and (spoke or not told):
         # It wrote something, or was cut off: 0 is what LangChain says for a missing count.
-        usage = replace(usage, completion_tokens=None, total_tokens=None)
+        reasoning = usage.reasoning_tokens or None
+        usage = replace(
+            usage, completion_tokens=None, total_tokens=None, reasoning_tokens=reasoning
+        )
     return replace(
         usage,
         raw=stated.raw or plain(metadata),
@@ -163,7 +169,7 @@ def _of_block(name: str, block: object, provider: str | None) -> Usage:
         # With a sum it is langchain-cohere's of a stream: what is billed, not what the model saw.
         block = {"billed_units": block}
     usage = from_wire(provider, {"usage": block})
-    if usage.prompt_tokens == 0 and "prompt_tokens" in counts and not usage.completion_tokens:
+    if usage.prompt_tokens == 0 and not usage.completion_tokens:
         # No prompt is empty: packages put zeros where they were told nothing.
         return Usage(raw=usage.raw)
     return usage
@@ -201,6 +207,9 @@ def _read(metadata: Mapping[str, Any], provider: str | None) -> Usage:
     elif is_anthropic(provider):
         # Beside the input and added to it: known as soon as the input is, and 0 if left out.
         read, written = (read or 0, written or 0) if prompt is not None else (None, None)
+    if prompt is None:
+        # No part of it was said either.
+        read, written = read or None, written or None
     if provider in _GOOGLES and prompt is not None and completion is not None:
         # Older packages leave out the prompts of its tools; what is in the total was billed.
         prompt = max(prompt, (total or 0) - completion)
@@ -255,6 +264,23 @@ def _repeated(chunks: Sequence[AIMessageChunk], asked: str | None) -> bool:
         if metadata and (is_anthropic(provider) or as_count(metadata.get("input_tokens"))):
             stated += 1
     return stated > 1
+
+
+def _overtaken(before: UsageMetadata | None, now: UsageMetadata) -> UsageMetadata:
+    """`now`, with the prompt that was stated `before` where it leaves that out.
+
+    langchain-aws and langchain-google-vertexai state Claude's prompt when it begins, and 0 of it
+    when it ends.
+    """
+    if before is None or as_count(now.get("input_tokens")):
+        return now
+    prompt = as_count(before.get("input_tokens")) or 0
+    completion = as_count(now.get("output_tokens")) or as_count(before.get("output_tokens")) or 0
+    return before | {
+        "output_tokens": completion,
+        "total_tokens": prompt + completion,
+        "output_token_details": now.get("output_token_details", {}),
+    }
 
 
 def _spoke(message: AIMessage) -> bool:
