@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from chatter_db.errors import ChatterError, UsageError
-from chatter_db.recorder.endpoints import provider_asked
+from chatter_db.recorder.endpoints import named, provider_asked
 from chatter_db.recorder.pricing import cost_of
 from chatter_db.recorder.probing import asked_once
 from chatter_db.recorder.usage import Usage
@@ -115,7 +115,7 @@ def diagnose(name: str, *, base_url: str | None = None, call: bool = False) -> D
         installed = version(package.name)
     except PackageNotFoundError:
         installed = None
-    booked_as = provider_asked(provider, base_url) or provider
+    booked_as = provider_asked(provider, base_url) or named(provider)
     found = Diagnosis(provider, model, package.name, installed, booked_as)
     if installed is not None:
         found.streams_usage = _streams_usage(package, model, base_url)

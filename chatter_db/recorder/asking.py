@@ -5,7 +5,13 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from chatter_db.recorder.endpoints import PLACE, place_asked, provider_asked, url_given
+from chatter_db.recorder.endpoints import (
+    PLACE,
+    place_asked,
+    provider_asked,
+    provider_packaged,
+    url_given,
+)
 from chatter_db.recorder.usage import Usage
 from chatter_db.recorder.usage.counts import SPEECH
 
@@ -21,8 +27,10 @@ _DEARER = ("1h", "12h")
 
 
 def endpoint_asked(provider: str | None, serialized: Mapping[str, Any] | None) -> str | None:
-    """The provider at the address that a model was made with, where that is another one."""
-    return provider_asked(provider, url_given(serialized))
+    """The provider at the address that a model was made with, or whose own package it is of."""
+    return provider_asked(provider, url_given(serialized)) or provider_packaged(
+        provider, serialized
+    )
 
 
 def terms_asked(

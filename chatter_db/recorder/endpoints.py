@@ -35,8 +35,19 @@ PLACE = "data_residency"
 
 _PLACED = re.compile(r"^https://([a-z]{2})\.api\.openai\.com(?:[:/]|$)")
 
-# A provider has one name in the books, the one of its own LangChain package.
-_NAMES = {"google": "google_genai", "mistral": "mistralai", "x-ai": "xai"}
+# A provider has one name in the books, the one of its own LangChain package. Some packages have
+# one for the question and others for the answers, and a call that failed has no answer.
+_NAMES = {
+    "anthropic-bedrock": "amazon_bedrock",
+    "anthropic-mantle": "amazon_bedrock",
+    "azure_openai": "azure",
+    "bedrock": "amazon_bedrock",
+    "bedrock_converse": "amazon_bedrock",
+    "google": "google_genai",
+    "mistral": "mistralai",
+    "openai-mantle": "amazon_bedrock",
+    "x-ai": "xai",
+}
 
 
 def url_given(model: Mapping[str, Any] | None) -> str | None:
@@ -69,6 +80,23 @@ def _address(provider: str | None, url: str | None) -> str | None:
     return url or next(filter(None, map(os.environ.get, protocol.variables)), None)
 
 
+def named(provider: str) -> str:
+    """The books' name of `provider`."""
+    return _NAMES.get(provider, provider)
+
+
+def provider_packaged(provider: str | None, model: Mapping[str, Any] | None) -> str | None:
+    """The provider that LangChain names, if the package of the model is that one's own.
+
+    What it says is its own word then, also where it builds on OpenAI's: ChatUpstage's answers
+    are by `openai`.
+    """
+    path = (model or {}).get("id")
+    package = path[0] if isinstance(path, list) and path else None
+    own = provider not in _PROTOCOLS and package == f"langchain_{provider}"
+    return provider if own else None
+
+
 @lru_cache(maxsize=256)
 def provider_answering(asked: str | None, stated: str | None) -> str | None:
     """Who answered, where LangChain says that `asked` was asked and the answer states `stated`.
@@ -77,7 +105,10 @@ def provider_answering(asked: str | None, stated: str | None) -> str | None:
     answers are by `openai`. Other names are the package's own word, whoever wraps its model.
     """
     if not asked or stated not in _PROTOCOLS:
-        return stated or asked
+        answered = stated or asked
+        return named(answered) if answered else None
+    if asked in _NAMES:
+        return named(asked)
     try:
         known = get_snapshot().find_provider(None, asked, None).id
     except LookupError:
@@ -91,4 +122,4 @@ def _provider_at(url: str) -> str | None:
         found = get_snapshot().find_provider(None, None, url).id
     except LookupError:
         return None
-    return _NAMES.get(found, found)
+    return named(found)

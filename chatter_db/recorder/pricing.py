@@ -26,6 +26,7 @@ PROVIDERS = {
     "bedrock_converse": "aws",
     "amazon_bedrock": "aws",
     "anthropic_bedrock": "aws",
+    "anthropicvertex": "google",
     "fireworks_ai": "fireworks",
     "gemini": "google",
     "google_anthropic_vertex": "google",

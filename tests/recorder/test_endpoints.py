@@ -1,14 +1,16 @@
 """Who is booked as the provider when one is asked through another one's package."""
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 from langchain_anthropic import ChatAnthropic
-from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.language_models import GenericFakeChatModel, LangSmithParams
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
+from openai import RateLimitError
 from pydantic import SecretStr
 from sqlalchemy import select
 
@@ -180,12 +182,78 @@ async def test_azure_s_package_is_azure(
         ("myopenai", "openai", "openai"),
         ("openai", "deepseek", "deepseek"),
         ("groq", None, "groq"),
+        # One name, also of a call that failed and states none.
+        ("mistral", "mistralai", "mistralai"),
+        ("mistral", None, "mistralai"),
+        ("amazon_bedrock", "bedrock_converse", "amazon_bedrock"),
+        ("amazon_bedrock", "bedrock", "amazon_bedrock"),
+        ("amazon_bedrock", None, "amazon_bedrock"),
+        # Amazon charges for Claude there, and not what Anthropic does.
+        ("anthropic-bedrock", "anthropic", "amazon_bedrock"),
+        ("anthropic-bedrock", None, "amazon_bedrock"),
         (None, "openai", "openai"),
         (None, None, None),
     ],
 )
 def test_who_answered(asked: str | None, stated: str | None, provider: str | None) -> None:
     assert provider_answering(asked, stated) == provider
+
+
+class ChatUpstage(ChatOpenAI):
+    """As langchain-upstage builds its model on OpenAI's."""
+
+    __module__ = "langchain_upstage.chat_models"
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        return False
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return super()._get_ls_params(stop, **kwargs) | LangSmithParams(ls_provider="upstage")
+
+
+@pytest.mark.parametrize("status", [200, 429])
+async def test_a_package_of_a_provider_that_no_list_knows(
+    chatter: Chatter, provider: Provider, status: int
+) -> None:
+    provider.script = [Reply("All is well.", status=status)]
+    model = ChatUpstage(
+        model="solar-pro2", base_url=provider.base_url, api_key=SecretStr("test"), max_retries=0
+    )
+    with suppress(RateLimitError):
+        await model.ainvoke("How is it?", config={"callbacks": [chatter.recorder()]})
+    async with chatter.session() as session:
+        answer = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
+    assert answer.provider_used == "upstage"
+
+
+@pytest.mark.parametrize(
+    ("asked", "cost"),
+    [
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", Decimal("0.00495")),
+        ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", Decimal("0.0045")),
+    ],
+)
+async def test_claude_of_bedrock_is_priced_by_region(
+    chatter: Chatter, asked: str, cost: Decimal
+) -> None:
+    """ChatAnthropicBedrock's answers state Anthropic, and the model without its region."""
+    answer = AIMessage(
+        "Hi",
+        usage_metadata={"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100},
+        response_metadata={
+            "model_provider": "anthropic",
+            "model_name": "claude-sonnet-4-5-20250929",
+        },
+    )
+    model = GenericFakeChatModel(
+        messages=iter([answer]),
+        metadata={"ls_provider": "anthropic-bedrock", "ls_model_name": asked},
+    )
+    await model.ainvoke("Hello", config={"callbacks": [chatter.recorder()]})
+    async with chatter.session() as session:
+        booked = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
+    assert (booked.provider_used, booked.cost) == ("amazon_bedrock", cost)
 
 
 @pytest.mark.parametrize(

@@ -423,6 +423,7 @@ def test_a_call_that_was_billed_in_parts_costs_all_of_them() -> None:
     [
         ("azure_openai", "gpt-4o"),
         ("azure", "gpt-4o"),
+        ("anthropicvertex", "claude-sonnet-4-5@20250929"),
         ("amazon_bedrock", "us.anthropic.claude-sonnet-4-20250514-v1:0"),
         ("bedrock_converse", "us.anthropic.claude-sonnet-4-20250514-v1:0"),
         ("google_vertexai", "gemini-2.5-flash"),
