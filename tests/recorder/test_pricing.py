@@ -423,7 +423,6 @@ def test_a_call_that_was_billed_in_parts_costs_all_of_them() -> None:
     [
         ("azure_openai", "gpt-4o"),
         ("azure", "gpt-4o"),
-        ("anthropicvertex", "claude-sonnet-4-5@20250929"),
         ("amazon_bedrock", "us.anthropic.claude-sonnet-4-20250514-v1:0"),
         ("bedrock_converse", "us.anthropic.claude-sonnet-4-20250514-v1:0"),
         ("google_vertexai", "gemini-2.5-flash"),
@@ -440,6 +439,11 @@ def test_a_call_that_was_billed_in_parts_costs_all_of_them() -> None:
 )
 def test_providers_by_the_names_that_langchain_gives_them(provider: str | None, model: str) -> None:
     assert price(used(), provider, model)
+
+
+def test_claude_of_vertex_is_priced_by_google() -> None:
+    cost = cost_of(used(), provider="anthropicvertex", model="claude-sonnet-4-5@20250929", at=AT)
+    assert cost is not None and cost.details["provider"] == "google"
 
 
 def test_the_trace_at_the_price_of_each_day() -> None:
