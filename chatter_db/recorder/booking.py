@@ -119,12 +119,10 @@ class Booking:
         return {"id": self.id, "host": socket.gethostname(), "process_id": os.getpid()}
 
     def _tell(self, name: str, values: dict[str, Any], within: float) -> None:
-        """Says something of this process; if Postgres is away, not now."""
+        """Says something of this process; if Postgres is away or refuses it, not now."""
         try:
             self._connected(within).execute(psycopg_query(name), values)
         except (psycopg.Error, DatabaseUnavailable) as error:
-            if not passes(error):
-                raise
             if self._connection is not None:
                 self._connection.close()
             log.warning("The recorder's heartbeat was not booked: %s", reason(error))

@@ -119,9 +119,9 @@ class Segment:
         self._booked = self._given
 
     def clear(self) -> None:
-        """Forgets every entry; the file stays ours."""
+        """Forgets every entry of a file that nothing was read from; it stays ours."""
         self._file.truncate(0)
-        self.size = self._booked = 0
+        self.size = 0
 
     def remove(self) -> None:
         """Removes the file. One that can't be is booked again by who adopts it, to no effect."""

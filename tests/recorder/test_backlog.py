@@ -102,6 +102,21 @@ def test_what_a_full_disk_took_in_part_hides_nothing_behind_it(spool_dir: Path) 
         assert not list(spool_dir.glob("*/*.jsonl"))
 
 
+def test_what_could_not_be_taken_back_hides_nothing_and_does_not_stay(spool_dir: Path) -> None:
+    """Some file systems can't even shorten a file when they are full."""
+    run, other = start(), start()
+    with closing(open_spool("test")) as spool:
+        spool.append([run])
+        (path,) = spool_dir.glob("*/*.jsonl")
+        with path.open("ab") as file:
+            file.write(b'[{"type":"Mess')
+        assert spool.batch(10) == [[run]]
+        spool.forget()
+        spool.append([other])
+        assert drained(spool, 1) == [[other]]
+        assert not list(spool_dir.glob("*/*.jsonl"))
+
+
 def test_what_waits_is_booked_though_the_disk_takes_no_more(spool_dir: Path) -> None:
     runs = [start() for _ in range(2)]
     spool = open_spool("test")

@@ -60,5 +60,6 @@ def test_an_app_that_loads_before_it_forks(
         " from chatter.workflow_executions"
     ).fetchone()
     assert runs == (4, 3, 4)
+    assert db.execute("select count(*) from chatter.recorders").fetchone() == (3,)
     assert not list(spool_dir.glob("*/*.jsonl"))
     books_hold()
