@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
@@ -54,6 +54,32 @@ async def test_a_text_of_the_state_is_not_what_was_shown(
     graph: Any = StateGraph(Ticket)
     graph.add_sequence([(first, nodes[first]), (second, nodes[second])]).add_edge(START, first)
     await ainvoke(graph.compile(), chatter.recorder())
+    [shown] = [row for row in await rows(chatter, role="assistant") if row.kind == "turn"]
+    assert shown.content == "On its way."
+
+
+class Form(TypedDict):
+    answer: str
+    messages: list[int]
+
+
+async def test_what_was_shown_is_a_text_of_the_state_where_there_are_no_messages(
+    chatter: Chatter, provider: Provider
+) -> None:
+    model = model_of(provider)
+
+    async def answer(state: Form) -> dict[str, Any]:
+        return {"answer": (await model.ainvoke("Where is it?")).text}
+
+    async def check(state: Form) -> dict[str, Any]:
+        await model.ainvoke("Is that polite?")
+        return {}
+
+    provider.script = [Reply("On its way."), Reply("Yes.")]
+    graph: Any = StateGraph(Form).add_sequence([answer, check]).add_edge(START, "answer")
+    await graph.compile().ainvoke(
+        {"answer": "", "messages": [3]}, {"callbacks": [chatter.recorder()]}
+    )
     [shown] = [row for row in await rows(chatter, role="assistant") if row.kind == "turn"]
     assert shown.content == "On its way."
 

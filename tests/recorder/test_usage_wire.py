@@ -7,8 +7,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage
 
 from chatter_db.models import MAX_TOKENS
+from chatter_db.recorder.unparsed import unparsed
 from chatter_db.recorder.usage import Usage, from_wire
 
 Counts = tuple[int | None, ...]
@@ -491,3 +493,21 @@ def test_a_deep_block_is_kept_as_far_as_it_makes_sense() -> None:
     usage = from_wire(None, {"usage": {**CHAT, "prompt_tokens_details": deep}})
     assert counts(usage) == (12, 5, 17, None, None, None)
     msgspec.json.encode(usage.raw)
+
+
+def test_of_several_answers_that_were_refused_the_first_is_booked_at_its_terms() -> None:
+    choices = [{"message": {"content": each}, "finish_reason": each} for each in ("stop", "length")]
+    body = {
+        "model": "gpt-4o-2024-08-06",
+        "service_tier": "flex",
+        "usage": {"prompt_tokens": 10},
+        "choices": choices,
+    }
+    found = unparsed(AIMessage("", response_metadata={"body": body}))
+    assert found.text == "stop"
+    assert found.response_metadata == {
+        "model_name": "gpt-4o-2024-08-06",
+        "service_tier": "flex",
+        "token_usage": body["usage"],
+        "finish_reason": "stop",
+    }

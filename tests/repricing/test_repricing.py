@@ -251,6 +251,27 @@ def test_computed_costs_follow_a_new_price_when_asked(connection: Connection, bo
             },
             "0.001125",  # half of 1000 * 1.25 + 100 * 10
         ),
+        (
+            {
+                "provider_used": "openrouter",
+                "model_used": "perplexity/sonar-deep-research",
+                "reasoning_tokens": 50,
+            },
+            "0.00255",  # 1000 * 2 + 50 * 8 + 50 * 3
+        ),
+        (
+            {
+                "provider_used": "anthropic",
+                "model_used": "claude-sonnet-4-5",
+                "usage": {"input_tokens": 1000, "output_tokens": 100, "service_tier": "batch"},
+                "metadata": {
+                    "usage_terms": {"processing": "standard", "inference_geo": ["nowhere"]},
+                    "usage_kinds": {"generated_images": 0, "web_searches": "many"},
+                },
+                "created_at": datetime(2026, 11, 1, tzinfo=UTC),
+            },
+            "0.00225",  # by what stands in the block, half of 1000 * 3 + 100 * 15
+        ),
     ],
 )
 def test_all_that_a_row_knows_of_its_usage_is_priced(
