@@ -222,6 +222,8 @@ async def test_an_unknown_cost_is_not_0(chatter: Chatter, books: Books) -> None:
     for status, costs in (("running", [None]), ("failed", [None, None]), ("cancelled", [0, None])):
         ended = {} if status == "running" else {"finished_at": at(1), "started_at": at(1)}
         run = books.execution(talk, status=status, **ended)
+        # A question has no cost either, and is no call.
+        books.message(talk, role="user", execution_id=run, created_at=at(1))
         for cost in costs:
             model = {**called, "model_used": "free"} if cost == 0 else called
             books.message(talk, execution_id=run, cost=cost, created_at=at(1), **model)
@@ -379,3 +381,37 @@ async def test_what_is_not_known_and_what_came_from_a_cache(chatter: Chatter, bo
         ("", "cached", 400, 50, 0, Decimal("0.1250")),
         ("", "writes", 10, 0, 10, 0),
     ]
+
+
+async def test_what_is_dear_comes_before_what_is_frequent(chatter: Chatter, books: Books) -> None:
+    """And a model is its provider's: another's of the same name has failures of its own."""
+    for name, costs, status, read in (
+        ("a often", "11", "completed", 5),
+        ("b dear", "5", "failed", 20),
+    ):
+        user = books.user(name)
+        talk = books.conversation(user_id=user)
+        run = books.execution(talk, user_id=user, workflow_name=name)
+        for cost in costs:
+            books.message(
+                talk,
+                execution_id=run,
+                provider_used=name,
+                model_used="m",
+                status=status,
+                kind="step",
+                cost=cost,
+                prompt_tokens=20,
+                cache_read_tokens=read,
+            )
+    for report, column in (
+        ("cost_by_user", "user"),
+        ("cost_by_workflow", "workflow_name"),
+        ("cost_by_provider", "provider"),
+        ("cost_by_model", "provider"),
+    ):
+        assert [row[column] for row in await told(chatter, report)] == ["b dear", "a often"], report
+    rates = await told(chatter, "error_rates")
+    assert [(row["provider"], row["failed"]) for row in rates] == [("b dear", 1), ("a often", 0)]
+    savings = await told(chatter, "cache_savings")
+    assert [row["cache_read_tokens"] for row in savings] == [20, 10]
