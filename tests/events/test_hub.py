@@ -284,7 +284,11 @@ async def test_who_only_watches_is_woken_and_spares_the_writers_the_bell_too(
         joined = await follow(hub=watching).live()
         writer.conversation()
         await joined.until(1)
-    assert not something.is_set()
+        assert not something.is_set()
+        # And woken where others read what is new.
+        watching.watch(something)
+        writer.conversation()
+        await something.wait()
     await watching.close()
     await asleep.close()
 
