@@ -36,7 +36,8 @@ where r.type = 'ToolRun'
             and (asked.status, asked.started_at) = (r.status, r.started_at)
           )
         )
-      order by asked.started_at = r.started_at desc nulls last, m.created_at desc
+      -- Ended by its own end; begun by the last that waits, and not by one that a dead process left.
+      order by coalesce(asked.started_at = r.started_at, false) desc, m.created_at desc
       limit 1
     )
   end

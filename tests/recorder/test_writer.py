@@ -147,18 +147,23 @@ def test_a_tool_that_runs_later_is_the_one_that_was_asked_for_last(
             tool_name=f"tool {number}",
         )
         writer.submit([answer, call]).result()
+        if number == 0:
+            died = ToolRun(
+                id=call.id, execution_id=run.execution_id, status="running", started_at=asked
+            )
+            writer.submit([died]).result()
     later = start(started_at=asked + timedelta(minutes=1))
     ran = ToolRun(
         id=uuid4(),
         execution_id=later.execution_id,
         tool_call_id="call_0",
         status="completed",
-        started_at=asked,
+        started_at=asked + timedelta(minutes=1),
     )
     writer.submit([later, ran]).result()
     found = db.execute("select tool_name, status from chatter.tool_calls order by tool_name")
     assert found.fetchall() == [
-        ("tool 0", "requested"),
+        ("tool 0", "running"),
         ("tool 1", "requested"),
         ("tool 2", "completed"),
     ]
