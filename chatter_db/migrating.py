@@ -45,8 +45,8 @@ def migrate(url: str, notice: Callable[[str], None] = lambda _: None) -> Migrate
     `notice` gets warnings: Postgres's, such as that roles could not be created, and of an encoding
     that can't hold every text.
 
-    Raises SchemaError if the database is newer than this code or the migrating
-    user lacks a right, DatabaseUnavailable if there is no database.
+    Raises SchemaError if the database is newer than this code, the migrating user lacks a right
+    or the connection is lost half way, DatabaseUnavailable if there is no database.
     """
 
     def open_connection() -> psycopg.Connection[tuple[object, ...]]:

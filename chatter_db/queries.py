@@ -30,7 +30,7 @@ def psycopg_query(name: str) -> bytes:
 
 @cache
 def statement(name: str) -> str:
-    """The same for asyncpg itself, its parameters written `$1`."""
+    """The same for asyncpg itself, and psycopg's RawCursor, its parameters written `$1`."""
     return (resource("sql") / "queries" / f"{name}.sql").read_text("utf-8")
 
 

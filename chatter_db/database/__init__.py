@@ -1,9 +1,13 @@
-"""Connections to Postgres: asyncpg for applications, psycopg for the command line and writers."""
+"""Connections to Postgres: asyncpg for applications, psycopg for the command line and writers.
+
+From the URL (urls) and what an error means (refusals) to each driver's connections (on_psycopg,
+on_asyncpg) and SQLAlchemy's engines on them (engines).
+"""
 
 from chatter_db.database.engines import async_engine, sync_engine
-from chatter_db.database.on_asyncpg import asyncpg_connection, asyncpg_options
+from chatter_db.database.keepalives import KEEPALIVES
+from chatter_db.database.on_asyncpg import asyncpg_connection, asyncpg_options, pin_path
 from chatter_db.database.on_psycopg import (
-    KEEPALIVES,
     connect,
     connect_as,
     require_no_unknown_pooler,
@@ -32,6 +36,7 @@ __all__ = [
     "hindrance",
     "losses_told",
     "passes",
+    "pin_path",
     "place",
     "refusals_told",
     "require_no_unknown_pooler",

@@ -1,4 +1,4 @@
-"""jsonb as Python reads it."""
+"""json and jsonb as Python reads them."""
 
 import json
 from typing import Any

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import asyncpg
 from psycopg.conninfo import conninfo_to_dict
 
-from chatter_db.database.on_psycopg import KEEPALIVES
+from chatter_db.database.keepalives import KEEPALIVES
 from chatter_db.queries import statement
 from chatter_db.settings import settings
 
@@ -36,16 +36,22 @@ async def asyncpg_connection(url: str, application_name: str, **options: Any) ->
     if not settings().pools_transactions:
         try:
             await connection.execute(statement("session_keepalives"), timeout=5)
-            await connection.execute(
-                statement("session_path"),
-                connection.get_server_pid(),
-                settings().pooler == "session",
-                timeout=5,
-            )
+            await pin_path(connection)
         except BaseException:
             connection.terminate()
             raise
     return connection
+
+
+async def pin_path(connection: Any) -> None:
+    """Has names without a schema be Postgres's own; not behind a pooler by transaction."""
+    if not settings().pools_transactions:
+        await connection.execute(
+            statement("session_path"),
+            connection.get_server_pid(),
+            settings().pooler == "session",
+            timeout=5,
+        )
 
 
 def asyncpg_options(url: str, application_name: str) -> dict[str, Any]:

@@ -12,14 +12,6 @@ from chatter_db.errors import UsageError
 from chatter_db.queries import psycopg_query, statement
 from chatter_db.settings import settings
 
-KEEPALIVES = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 10_000,
-}
-"""By libpq's names: a server that vanished without a word is noticed within ten seconds."""
-
 Made = TypeVar("Made", bound=psycopg.Connection[tuple[Any, ...]])
 
 
@@ -51,7 +43,10 @@ def connect_as(kind: type[Made], url: str, *, pins_path: bool = True, **options:
         with connection.transaction():
             connection.execute(psycopg_query("iso_dates"))
     if pins_path and not settings().pools_transactions:
-        _pin_path(connection)
+        try:
+            _pin_path(connection)
+        except psycopg.OperationalError as error:
+            raise unavailable(url, error) from None
     return connection
 
 

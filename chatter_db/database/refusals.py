@@ -95,6 +95,7 @@ def denial(error: BaseException) -> str | None:
 
 
 def unavailable(url: str, error: Exception) -> DatabaseUnavailable:
+    """That there is no connection to `url`, and what to look at."""
     return DatabaseUnavailable(
         f"No connection to Postgres at {place(url)}: {str(error).strip()}\n"
         "Check that it runs and that CHATTER_DATABASE_URL is right."

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 
-from chatter_db.database import asyncpg_connection, asyncpg_options
+from chatter_db.database import asyncpg_connection, asyncpg_options, pin_path
 from chatter_db.errors import DatabaseUnavailable, EventsPruned, UsageError
 from chatter_db.events import reading
 from chatter_db.events.bell import CHANNEL, Bell
@@ -378,6 +378,8 @@ class Hub:
             self._pool = await asyncpg.create_pool(
                 min_size=0,
                 max_size=CATCH_UP_CONNECTIONS,
+                # Each time: what goes back to the pool is reset.
+                setup=pin_path,
                 **asyncpg_options(self._url, "chatter"),
             )
         return self._pool

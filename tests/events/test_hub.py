@@ -288,7 +288,8 @@ async def test_who_only_watches_is_woken_and_spares_the_writers_the_bell_too(
         # And woken where others read what is new.
         watching.watch(something)
         writer.conversation()
-        await something.wait()
+        async with asyncio.timeout(10):
+            await something.wait()
     await watching.close()
     await asleep.close()
 

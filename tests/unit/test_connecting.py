@@ -206,6 +206,9 @@ async def test_no_operator_of_another_login_is_run(
             assert await session.scalar(wanted) == made.user_id
         with chatter.sync_session() as asking:
             assert asking.scalar(wanted) == made.user_id
+        reading = await chatter.event_hub()._reader()
+        for _ in range(2):
+            assert await reading.fetchval("show search_path") == "pg_catalog, pg_temp"
     assert not migrating.migrate(url).changed
     with recorder_connection.connect(url) as recording:
         assert recording.execute("show search_path").fetchone() == ("pg_catalog, pg_temp",)
