@@ -294,7 +294,13 @@ def _usage(row: Row[Any]) -> Usage | None:
     kept = {name: as_count(count) for name, count in _object(row.usage_kinds).items()}
     kinds = {name: count for name, count in kept.items() if count} | dict(read.kinds)
     terms = {name: term for name, term in _object(row.usage_terms).items() if type(term) is str}
-    return replace(read, kinds=kinds, terms=terms | dict(read.terms))
+    # Where the block is LangChain's, its details have names that no provider's have.
+    details = {
+        name: getattr(row, name)
+        for name in ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+        if getattr(read, name) is None
+    }
+    return replace(read, kinds=kinds, terms=terms | dict(read.terms), **details)
 
 
 def _object(value: object) -> Mapping[str, Any]:

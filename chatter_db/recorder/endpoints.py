@@ -35,11 +35,12 @@ PLACE = "data_residency"
 
 _PLACED = re.compile(r"^https://([a-z]{2})\.api\.openai\.com(?:[:/]|$)")
 
-# A provider has one name in the books, the one of its own LangChain package. Some packages have
-# one for the question and others for the answers, and a call that failed has no answer.
+# What the recorder books has one name for a provider, that of its own LangChain package. Some
+# packages have one for the question and others for the answers, and a call that failed has none.
 _NAMES = {
     "anthropic-bedrock": "amazon_bedrock",
     "anthropic-mantle": "amazon_bedrock",
+    "anthropicvertex": "google_vertexai",
     "azure_openai": "azure",
     "bedrock": "amazon_bedrock",
     "bedrock_converse": "amazon_bedrock",

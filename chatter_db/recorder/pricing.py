@@ -26,7 +26,6 @@ PROVIDERS = {
     "bedrock_converse": "aws",
     "amazon_bedrock": "aws",
     "anthropic_bedrock": "aws",
-    "anthropicvertex": "google",
     "fireworks_ai": "fireworks",
     "gemini": "google",
     "google_anthropic_vertex": "google",

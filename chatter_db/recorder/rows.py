@@ -86,6 +86,9 @@ def reply(
     )
     asked = _text(call.model)
     model = _text(stated.get("model_name")) or _text(stated.get("model")) or asked
+    if provider == "amazon_bedrock" and asked and model and f".{model}" in asked:
+        # Bedrock's id has the region in it: that has its own price, and no place in the answer.
+        model = asked
     cost = _cost(usage, provider, (model, asked), at)
     return MessageRow(
         id=call.row_id,
@@ -120,19 +123,12 @@ def reply(
 
 
 def _cost(
-    usage: Usage, provider: str | None, names: tuple[str | None, str | None], at: datetime
+    usage: Usage, provider: str | None, names: Sequence[str | None], at: datetime
 ) -> Cost | None:
-    """By the first of the model's `names` that has a price: the list may know another one.
-
-    Who answered comes first. Of Bedrock the id that was asked does, which has the region in it:
-    `global.anthropic.claude-sonnet-4-5` costs less than `us.` of it, and both answer as one.
-    """
+    """By the first of the model's `names` that has a price: the list may know another one."""
     if usage.estimated:
         # A cost in the books is one that was reported or computed.
         return None
-    answered, asked = names
-    if answered and asked and f".{answered}" in asked:
-        names = asked, answered
     costs = (cost_of(usage, provider=provider, model=name, at=at) for name in dict.fromkeys(names))
     return next(filter(None, costs), None)
 

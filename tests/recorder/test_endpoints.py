@@ -191,6 +191,7 @@ async def test_azure_s_package_is_azure(
         # Amazon charges for Claude there, and not what Anthropic does.
         ("anthropic-bedrock", "anthropic", "amazon_bedrock"),
         ("anthropic-bedrock", None, "amazon_bedrock"),
+        ("anthropicvertex", "anthropic", "google_vertexai"),
         (None, "openai", "openai"),
         (None, None, None),
     ],
@@ -253,7 +254,8 @@ async def test_claude_of_bedrock_is_priced_by_region(
     await model.ainvoke("Hello", config={"callbacks": [chatter.recorder()]})
     async with chatter.session() as session:
         booked = (await session.scalars(select(Message).filter_by(role="assistant"))).one()
-    assert (booked.provider_used, booked.cost) == ("amazon_bedrock", cost)
+    # With the region on the row, by which a repricing goes.
+    assert (booked.provider_used, booked.model_used, booked.cost) == ("amazon_bedrock", asked, cost)
 
 
 @pytest.mark.parametrize(

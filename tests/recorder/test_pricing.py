@@ -10,6 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 
+from chatter_db.recorder.endpoints import provider_answering
 from chatter_db.recorder.pricing import Cost, cost_of
 from chatter_db.recorder.usage import Usage, from_wire, of_message
 from tests.recorder import corpus
@@ -442,7 +443,8 @@ def test_providers_by_the_names_that_langchain_gives_them(provider: str | None, 
 
 
 def test_claude_of_vertex_is_priced_by_google() -> None:
-    cost = cost_of(used(), provider="anthropicvertex", model="claude-sonnet-4-5@20250929", at=AT)
+    vertex = provider_answering("anthropicvertex", "anthropic")
+    cost = cost_of(used(), provider=vertex, model="claude-sonnet-4-5@20250929", at=AT)
     assert cost is not None and cost.details["provider"] == "google"
 
 

@@ -272,6 +272,20 @@ def test_computed_costs_follow_a_new_price_when_asked(connection: Connection, bo
             },
             "0.00225",  # by what stands in the block, half of 1000 * 3 + 100 * 15
         ),
+        (
+            {
+                "provider_used": "anthropic",
+                "model_used": "claude-sonnet-4-5",
+                "cache_read_tokens": 800,
+                "usage": {
+                    "input_tokens": 1000,
+                    "output_tokens": 100,
+                    "total_tokens": 1100,
+                    "input_token_details": {"cache_read": 800},
+                },
+            },
+            "0.00234",  # by LangChain's block: 200 * 3 + 800 * 0.3 + 100 * 15
+        ),
     ],
 )
 def test_all_that_a_row_knows_of_its_usage_is_priced(
