@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -359,6 +360,12 @@ def test_a_completion_of_zeros_is_made_up() -> None:
     output = {"token_usage": NOTHING_TOLD}
     usage = of_result(LLMResult(generations=[[generation]], llm_output=output))
     assert usage == Usage(raw=NOTHING_TOLD)
+
+
+def test_a_stated_cost_is_one_beside_zeros_too() -> None:
+    said = {"token_usage": {**NOTHING_TOLD, "cost": 0.01}, "finish_reason": "stop"}
+    usage = of_message(AIMessage("Hello.", response_metadata=said), provider="openrouter")
+    assert (usage.prompt_tokens, usage.cost) == (None, Decimal("0.01"))
 
 
 def test_a_block_may_be_an_object() -> None:

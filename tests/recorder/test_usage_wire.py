@@ -138,6 +138,17 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         (1524, 9, 1533, 1500, 20, None),
     ),
     (
+        "a cache beside the prompt of no answer",
+        None,
+        {
+            "prompt_tokens": 4,
+            "completion_tokens": 0,
+            "cache_read_input_tokens": 1500,
+            "total_tokens": 1504,
+        },
+        (1504, 0, 1504, 1500, None, None),
+    ),
+    (
         "Gemini cut off while thinking, by OpenAI's protocol",
         None,
         {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 508},

@@ -171,7 +171,7 @@ def _of_block(name: str, block: object, provider: str | None) -> Usage:
     usage = from_wire(provider, {"usage": block})
     if usage.prompt_tokens == 0 and not usage.completion_tokens:
         # No prompt is empty: packages put zeros where they were told nothing.
-        return Usage(raw=usage.raw)
+        return Usage(raw=usage.raw, cost=usage.cost or None, notes=usage.notes)
     return usage
 
 

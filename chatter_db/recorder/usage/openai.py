@@ -51,15 +51,6 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
     completion = block.count("completion_tokens")
     inputs = block.inside("prompt_tokens_details", "prompt_token_details")
     outputs = block.inside("completion_tokens_details", "completion_token_details")
-    reasoning = outputs.count("reasoning_tokens")
-    stated = block.count("total_tokens")
-    if reasoning is None and "reasoning_tokens" in block:
-        # Beside the counts instead of below them. Only if the total shows that it is
-        # not in the completion is it clear what it counts.
-        beside = block.count("reasoning_tokens")
-        if with_reasoning(prompt, completion, beside, stated, xai=xai) != completion:
-            reasoning = beside
-    completion = with_reasoning(prompt, completion, reasoning, stated, xai=xai)
     # DeepSeek says it beside the details, and said it before it had any. Moonshot has
     # OpenAI's name there and Mistral one of its own, and others say 0 whether they cache
     # or not.
@@ -76,6 +67,18 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
         block.count(_CREATED),
         block.count("cache_write_input_tokens") or None,
     )
+    reasoning = outputs.count("reasoning_tokens")
+    stated = block.count("total_tokens")
+    if completion == 0:
+        # Else what the total has more would be taken for thoughts.
+        prompt = with_cache(prompt, completion, read, written, stated)
+    if reasoning is None and "reasoning_tokens" in block:
+        # Beside the counts instead of below them. Only if the total shows that it is
+        # not in the completion is it clear what it counts.
+        beside = block.count("reasoning_tokens")
+        if with_reasoning(prompt, completion, beside, stated, xai=xai) != completion:
+            reasoning = beside
+    completion = with_reasoning(prompt, completion, reasoning, stated, xai=xai)
     prompt = with_cache(prompt, completion, read, written, stated)
     lifetimes = inputs.inside("cache_creation", "cache_creation_token_details")
     return Usage(
