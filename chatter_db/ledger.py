@@ -135,8 +135,9 @@ class Chatter:
         """Records refused by Postgres, not readable in the spool, or lost to a full one, since this
         was opened.
 
-        Each was logged as an error; all but the last kind are in refused.json-lines. Records that
-        wait in the spool are not lost.
+        Each was logged as an error; all but the last kind are in refused.json-lines. The start of
+        a run among them is booked with what the run brings later. Records that wait in the spool
+        are not lost.
         """
         return self._opened_writer().lost
 
@@ -163,7 +164,9 @@ class Chatter:
         """A LangChain callback handler that books the runs it is attached to.
 
         `conversation` is your own id of it (a string), or ours (a UUID); without
-        one, LangGraph's `thread_id`, else a new conversation per run. `user` is
+        one, LangGraph's `thread_id`, else a new conversation per run. A UUID that is not in the
+        books loses the question, which is logged, and becomes a conversation with the first reply.
+        `user` is
         your own id of the person; without one, the `user_id` of the run's metadata.
         `workflow` defaults to the graph's name, `correlation_id` to the run's id. With
         `content=False` the books get the figures and no text. With `estimate_usage=True` a

@@ -58,7 +58,8 @@ def adopt_command(
 
     The tables are only read, in one snapshot: the backend may go on writing. Batches commit one by
     one and nothing is booked twice, so run it again after a kill, or for what came since.
-    Totals follow the messages; usage that nobody recorded is unknown, not zero.
+    Totals follow the messages; usage that nobody recorded is unknown, not zero. A message is known
+    by its id.
 
     Exit code 1 if there are messages that can't be booked, 2 for wrong use.
     """
@@ -116,7 +117,6 @@ def _source(url: str | None, variable: str | None) -> str | None:
 
 
 def _print(report: "AdoptReport") -> None:
-
     from chatter_db.cli.tables import amount, console, counted, escaped, show
 
     out = console(highlight=False)
@@ -144,7 +144,8 @@ def _print(report: "AdoptReport") -> None:
         names = escaped(", ".join(report.ignored_columns))
         out.print(f"Columns of the messages without a meaning here: {names}.")
     for bad in report.bad_rows:
-        out.print(f"[red]not booked[/] {escaped(f'{bad.id}: {bad.field}: {bad.reason}')}")
+        which = "a message" if bad.id is None else bad.id
+        out.print(f"[red]not booked[/] {escaped(f'{which}: {bad.field}: {bad.reason}')}")
     if found.drift:
         out.print("\nDrifted")
         rows = [

@@ -131,7 +131,6 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
 
 
 def _print(report: "ImportReport") -> None:
-
     from chatter_db.cli.tables import amount, console, counted, escaped
 
     out = console(highlight=False)

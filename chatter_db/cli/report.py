@@ -122,7 +122,6 @@ def _print_list() -> None:
 
 
 def _print(found: "Table") -> None:
-
     from chatter_db.cli.tables import console, escaped, show
 
     out = console()

@@ -43,7 +43,6 @@ def trace(
 
 
 def _print(told: "Trace") -> None:
-
     from chatter_db.cli.tables import amount, console, escaped, show
 
     began = told.steps[0].began_at

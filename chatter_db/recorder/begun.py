@@ -1,7 +1,8 @@
-"""The starts of runs that have not ended yet, to be booked again where the books have lost them.
+"""The starts of runs that have not ended yet, to be booked again where the books don't have them.
 
-A database that was restored to an earlier state has none of them. What comes of these runs
-afterwards was paid for, and would have no execution to be booked under.
+A database that was restored to an earlier state has none of them, and one that refused a start
+or could not be reached never got it. What comes of these runs afterwards was paid for, and would
+have no execution to be booked under.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ class Begun:
         self._starts: dict[UUID, RunStarted] = {}
 
     def note(self, booked: Iterable[Record]) -> None:
-        """Looks through what was just booked."""
+        """Looks through what was just booked, or lost."""
         for record in booked:
             if isinstance(record, RunStarted):
                 self._starts[record.execution_id] = record

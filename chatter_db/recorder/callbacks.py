@@ -331,14 +331,15 @@ class Recorder(BaseCallbackHandler):
         if self._installed:
             run.unbooked.extend(start)
         elif start:
+            begun = self._writer.submit(start)
             try:
-                run.conversation_id = (await self._booked(start)).conversation_id
+                run.conversation_id = (await durable(begun)).conversation_id
             except CANCELLED as error:
                 # What was about to begin never does, and LangChain tells of no end of it.
                 self._writer.submit(self._ended(run, None, error))
                 raise
             except RecordingFailed:
-                pass  # The writer has told of it; what the run pays for is to be known all the same
+                pass  # The writer has logged it; what the run pays for is to be booked all the same
         return run
 
     def _takes(self, run_id: UUID, parent_id: UUID | None) -> bool:

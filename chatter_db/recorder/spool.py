@@ -328,7 +328,9 @@ def _be_alone_in(directory: Path) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if found.st_uid != os.getuid() or not S_ISDIR(found.st_mode) or found.st_mode & 0o022:
-        raise PermissionError(f"{directory} may be changed by others")
+        raise PermissionError(
+            f"{directory} may be changed by others; if it and all in it is yours, chmod 700 it"
+        )
 
 
 def _name(directory: Path, database: str) -> None:

@@ -276,7 +276,10 @@ class Writer:
                 if passes(error):
                     raise
             else:
-                log.warning("The run %s was gone from the books.", starts[0].execution_id)
+                log.warning(
+                    "The run %s was not in the books; it is now, with what it brings.",
+                    starts[0].execution_id,
+                )
                 return booked
         return self._reduce(records, refusal)
 

@@ -25,7 +25,7 @@ CLIENT_GONE_MS = 60_000
 """A client whose machine vanished, or that takes nothing, is given up after so long."""
 
 MAX_HEAD_BYTES = 64 * 1024
-"""A request's line and headers, at most."""
+"""How much is gathered of a request's line and headers, or of trailers, that have no end yet."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -40,6 +40,7 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.logger.warning("A head of more than %d bytes was refused.", MAX_HEAD_BYTES)
             if self.cycle is None or self.cycle.response_complete:
                 self.send_400_response(f"A head may have {MAX_HEAD_BYTES:,} bytes at most.")
             else:

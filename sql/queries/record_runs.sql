@@ -1,6 +1,6 @@
 -- Executions, under the conversation of their host's name or of our id. A
--- conversation that was given by an id we don't have fails its foreign key. Conversations of
--- nobody are looked up apart, because `user_id is not distinct from` could use no index.
+-- conversation that was given by an id we don't have fails its foreign key: what the run brings later
+-- makes it (recorder/begun.py). Conversations of nobody are looked up apart, because `user_id is not distinct from` could use no index.
 insert into chatter.workflow_executions (
   id, conversation_id, user_id, workflow_name, correlation_id, started_at, metadata,
   recorder_id

@@ -62,10 +62,10 @@ def test_a_postgres_that_hangs_up_is_asked_ever_less_often() -> None:
         port = server.getsockname()[1]
         url = f"postgresql://u@127.0.0.1:{port}/x?sslmode=disable&gssencmode=disable"
         with pytest.raises(DatabaseUnavailable):
-            Booking(url).book([start()], within=1, patience=0.4)
+            Booking(url).book([start()], within=1, patience=2)
         server.shutdown(socket.SHUT_RDWR)
         listening.join()
-    assert 1 < asked < 7
+    assert 1 < asked < 10
 
 
 @ONE_SERVER
@@ -84,7 +84,7 @@ def test_a_heartbeat_is_due_whatever_is_booked_and_no_refusal_puts_it_off(
         with db.transaction(), pytest.raises(psycopg.errors.QueryCanceled):
             db.execute("lock table chatter.messages in exclusive mode")
             busy.book([message(run)], within=0.1)
-        assert busy.beat_in > due - 4
+        assert busy.beat_in > due - 9
 
 
 @ONE_SERVER
