@@ -300,9 +300,9 @@ def _whole_numbers(value: Any) -> list[int]:
 
 def _sums(stated: list[int]) -> set[int]:
     """Numbers of a block, and sums of up to four, as Anthropic's prompt is, or of all of them."""
-    distinct = sorted(set(stated) - {0})
-    several = stated[-24:] if len(distinct) > 24 else distinct
+    # A number may stand there more than once, as Titan's results do.
+    nonzero = [number for number in stated if number]
+    distinct = sorted(set(nonzero))
+    several = next(each for each in (nonzero, distinct, nonzero[-24:]) if len(each) <= 24)
     found = {sum(some) for size in (2, 3, 4) for some in combinations(several, size)}
-    # A number may stand in the block more than once, as Titan's results do.
-    repeated = {2 * number for number in distinct} | {sum(stated)}
-    return set(distinct) | found | repeated
+    return set(distinct) | found | {sum(stated)}
