@@ -150,6 +150,11 @@ class Chatter:
         """
         return self._opened_writer().reduced
 
+    @property
+    def spooled_bytes(self) -> int:
+        """Bytes of records that wait in the spool of this process; 0 while Postgres takes them."""
+        return self._opened_writer().spooled_bytes
+
     def recorder(
         self,
         *,

@@ -93,6 +93,8 @@ class SystemHealth:
     """Records of this process that could not be booked; see the log."""
     reduced_records: int
     """Those that Postgres took only without their texts; see the log."""
+    spooled_bytes: int
+    """What waits in the spool of this process until Postgres takes it."""
 
 
 class MonitoringService:
@@ -245,6 +247,7 @@ class MonitoringService:
             oldest_active=oldest,
             lost_records=lost,
             reduced_records=self._chatter.reduced_records,
+            spooled_bytes=self._chatter.spooled_bytes,
         )
 
     @asynccontextmanager

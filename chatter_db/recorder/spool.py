@@ -66,7 +66,7 @@ class Spool:
         self._id = str(uuid7())
         self._segments = _adopt_all(directory)
         self._own: Segment | None = None
-        self.taken = self._left
+        self.taken = self.left
         """Bytes that were ever taken: a place in the queue of what waits."""
 
     def leave(self) -> None:
@@ -81,21 +81,22 @@ class Spool:
     @property
     def waiting(self) -> bool:
         """Whether there are records to book."""
-        return self._left > 0
+        return self.left > 0
 
     @property
     def booked(self) -> int:
         """Up to where all that was taken is booked."""
-        return self.taken - self._left
+        return self.taken - self.left
 
     @property
-    def _left(self) -> int:
+    def left(self) -> int:
+        """Bytes of what waits; any thread may ask."""
         return sum(segment.left for segment in self._segments)
 
     def append(self, records: Sequence[Record]) -> None:
         """Keeps `records`, in order, durably. Raises SpoolFull, or OSError if the disk won't."""
         line = as_json(records).encode() + b"\n"
-        if self._left + len(line) > self.limit_bytes:
+        if self.left + len(line) > self.limit_bytes:
             raise SpoolFull(
                 f"The spool {self.directory} has reached its limit of {self.limit_bytes} bytes "
                 "(CHATTER_SPOOL_LIMIT_MB)."

@@ -82,6 +82,11 @@ class Writer:
         """Of this process in chatter.recorders."""
         return self._booking.id
 
+    @property
+    def spooled_bytes(self) -> int:
+        """How much waits in the spool."""
+        return self._spool.left
+
     def submit(self, records: Sequence[Record]) -> "Future[Booked]":
         """Hands over `records`, to be booked together and in order.
 

@@ -42,6 +42,11 @@ class Metrics:
             "Records of this process that Postgres took only without their texts.",
             registry=self._registry,
         )
+        self._spooled = Gauge(
+            "chatter_spooled_bytes",
+            "Records of this process that wait in its spool, in bytes.",
+            registry=self._registry,
+        )
         self._up = Gauge(
             "chatter_database_up", "Whether Postgres answered.", registry=self._registry
         )
@@ -53,6 +58,7 @@ class Metrics:
         self._active.set(float("nan") if health.active is None else health.active)
         self._lost.set(health.lost_records)
         self._reduced.set(health.reduced_records)
+        self._spooled.set(health.spooled_bytes)
         return self._registry
 
 
