@@ -15,7 +15,7 @@ from chatter_db import Chatter
 from tests.polling import until
 from tests.providers.openai import Provider
 from tests.recorder.test_recorder import agent, model_of
-from tests.server.conftest import Person, Site
+from tests.server.conftest import Person, Site, serving
 
 
 @pytest.fixture
@@ -85,6 +85,22 @@ async def test_an_outage_is_told_and_what_waits_for_its_end(
         assert (await http.get("/healthz")).json() == {"status": "ok", "reasons": []}
     await until(lambda: not chatter.spooled_bytes)
     assert await figures(http) == well
+
+
+async def test_a_lost_record_is_told_and_keeps_no_request_from_its_answer(
+    url: str, db: psycopg.Connection[tuple[object, ...]], provider: Provider
+) -> None:
+    db.execute("alter table chatter.messages add check (not model_call)")
+    async with Chatter.connect(url) as chatter, serving(chatter) as address:
+        await agent(model_of(provider)).ainvoke(
+            {"messages": [HumanMessage("Hi")]}, {"callbacks": [chatter.recorder()]}
+        )
+        async with httpx.AsyncClient(base_url=address) as http:
+            assert (await figures(http))["chatter_records_lost"] == 1
+            ready = await http.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "ok"
+    assert ready.json()["reasons"] == ["1 record(s) of this process were lost; see its log."]
 
 
 async def test_requests_are_counted_under_their_route_and_never_under_an_id(ada: Person) -> None:

@@ -15,7 +15,7 @@ _UNDONE = "The background work is not done by this process; its log says why."
 
 
 class Health(BaseModel):
-    """`ok`, or the reasons why not; and what is not done that no request waits for."""
+    """`ok` or `unwell`, and what wants attention."""
 
     status: str
     reasons: list[str] = []
@@ -29,17 +29,17 @@ async def healthz() -> Health:
 
 @router.get("/readyz", responses=documented(503))
 async def readyz(request: Request, chatter: Books, response: Response) -> Health:
-    """Whether requests can be served: the database answers and nothing was lost.
+    """Whether requests can be served: whether the database answers.
 
-    A background worker of this process that gets nothing done is told of, and leaves it at
-    `ok`: figures stay exact, and another process may do the work.
+    What keeps no request from its answer is told of, and leaves it at `ok`: a slow database,
+    a lost record, a background worker of this process that gets nothing done.
     """
     health = await MonitoringService(chatter).get_system_health()
     worker: Worker | None = request.app.state.worker
     # Why is in the log: who asks here need not have signed in.
     undone = [_UNDONE] if worker is not None and worker.failure is not None else []
-    if health.healthy:
-        return Health(status="ok", reasons=undone)
+    if health.active is not None:
+        return Health(status="ok", reasons=health.reasons + undone)
     response.status_code = 503
     return Health(status="unwell", reasons=health.reasons + undone)
 
