@@ -167,6 +167,21 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
         ],
         (100, 5, 105, 70, 20, None),
     ),
+    (
+        "Bedrock's metrics, of a model that says more among its details",
+        [
+            {
+                "choices": [],
+                "usage": {
+                    **CHAT,
+                    "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+                    "completion_tokens_details": {"reasoning_tokens": 0},
+                },
+                "amazon-bedrock-invocationMetrics": {"inputTokenCount": 12, "outputTokenCount": 5},
+            },
+        ],
+        (12, 5, 17, 0, 0, 0),
+    ),
 ]
 
 

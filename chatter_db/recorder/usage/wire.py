@@ -194,7 +194,7 @@ def _chosen(found: list[_Found], events: list[Mapping[str, Any]], *, streamed: b
     """The usage of all: of a stream the last one, or what its protocol says of several."""
     metrics = [one for one in found if one.family == "metrics"]
     own = [one for one in found if one.family != "metrics"]
-    if metrics and not any("cache" in str(name).lower() for one in own for name in one.block):
+    if metrics and not any(_tells_of_cache(one.block) for one in own):
         # Bedrock's own count, which every model it invokes has. Where the model's
         # says more (of a cache) that one is taken.
         return metrics[-1]
@@ -211,6 +211,11 @@ def _chosen(found: list[_Found], events: list[Mapping[str, Any]], *, streamed: b
         one for one in own if one.family == last.family and any(map(_counts, _kept(one).values()))
     ]
     return counted[-1] if counted else last
+
+
+def _tells_of_cache(block: Mapping[str, Any]) -> bool:
+    details = [value for value in block.values() if isinstance(value, Mapping)]
+    return any("cache" in str(name).lower() for names in (block, *details) for name in names)
 
 
 def _counts(value: object) -> bool:
