@@ -372,6 +372,27 @@ def test_a_block_is_read_by_the_rules_of_its_protocol(
 
 
 @pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"event": "thread.run.completed", "data": {"usage": CHAT}}, (12, 5, 17) + (None,) * 3),
+        ({"response": {"status_code": 200, "body": {"usage": CHAT}}}, (12, 5, 17) + (None,) * 3),
+        ({"response": {"body": {"usage": RESPONSE}}}, (12, 5, 17) + (None,) * 3),
+        (
+            {"response": {"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 5}}},
+            (9, 5, 14, 0, None, 0),
+        ),
+        (
+            {"result": {"message": {"usage": {"input_tokens": 3, **NONE, "output_tokens": 7}}}},
+            (3, 7, 10, 0, 0, None),
+        ),
+    ],
+    ids=["an assistant's event", "a batch", "of responses", "of Gemini", "of Anthropic"],
+)
+def test_a_block_is_found_where_it_lies_deeper(body: dict[str, Any], expected: Counts) -> None:
+    assert counts(from_wire(None, body)) == expected
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"error": {"code": 429, "message": "slow down"}, "usage": CHAT},

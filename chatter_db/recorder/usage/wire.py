@@ -70,6 +70,10 @@ _PLACES = (
     ("metadata", "usage"),  # Converse
     ("x_groq", "usage"),
     ("result", "usage"),  # Cloudflare
+    ("data", "usage"),  # OpenAI's assistants, an event with its name
+    ("response", "body", "usage"),  # a line of OpenAI's batches
+    ("response", "usageMetadata"),  # of Gemini's
+    ("result", "message", "usage"),  # of Anthropic's
     (bedrock.METRICS,),
 )
 
