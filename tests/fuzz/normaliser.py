@@ -50,11 +50,14 @@ NAMES = sorted(
         *("input_token_details", "output_token_details", "cache_creation_input_token_count"),
         *("total_input_tokens", "total_output_tokens", "total_thought_tokens"),
         *("total_cached_tokens", "num_cached_tokens", "stop_reason", "grounding_tool_count"),
+        *("num_tokens_prompt_total", "num_tokens_generated", "tokens_evaluated"),
+        *("tokens_predicted", "input_length", "generated_tokens", "input_token_count"),
+        "generated_token_count",
     }
 )
 
 PLACES = ["usage", "usageMetadata", "usage_metadata", "message", "response", "meta", "delta"]
-PLACES += ["interaction", "result"]
+PLACES += ["interaction", "result", "data", "details"]
 
 LEFT_OUT_WHEN_ZERO = (
     *("cache_creation", "cache_read_input", "inputTokens", "outputTokens", "cacheRead"),

@@ -19,6 +19,13 @@ def anthropic(first: dict[str, Any], last: dict[str, Any]) -> list[dict[str, Any
     ]
 
 
+def watsonx(*seen: tuple[int, int]) -> list[dict[str, Any]]:
+    return [
+        {"results": [{"input_token_count": read, "generated_token_count": written}]}
+        for read, written in seen
+    ]
+
+
 STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
     (
         "cumulative usage counts once",
@@ -181,6 +188,24 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
             },
         ],
         (12, 5, 17, 0, 0, 0),
+    ),
+    (
+        "watsonx.ai counts the prompt once, and what it writes again and again",
+        watsonx((8, 0), (0, 1), (0, 11)),
+        (8, 11, 19, None, None, None),
+    ),
+    (
+        "watsonx.ai cut off before it wrote",
+        watsonx((8, 0)),
+        (8, None, None, None, None, None),
+    ),
+    (
+        "the end of a stream of text generation inference",
+        [
+            {"token": {"id": 1, "text": "a"}, "generated_text": None, "details": None},
+            {"token": {"id": 2}, "details": {"generated_tokens": 2, "input_length": 16}},
+        ],
+        (16, 2, 18, None, None, None),
     ),
 ]
 

@@ -356,6 +356,38 @@ RULES: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         {"prompt_token_count": 5, "generation_token_count": 8, "generation": "secret"},
         (5, 8, 13, None, None, None),
     ),
+    (
+        "Aleph Alpha",
+        None,
+        {"num_tokens_prompt_total": 9, "num_tokens_generated": 64, "completions": ["secret"]},
+        (9, 64, 73, None, None, None),
+    ),
+    (
+        "llama.cpp's own",
+        None,
+        {"tokens_evaluated": 1024, "tokens_predicted": 512, "content": "secret"},
+        (1024, 512, 1536, None, None, None),
+    ),
+    (
+        "watsonx.ai",
+        None,
+        {
+            "results": [
+                {
+                    "generated_text": "secret",
+                    "generated_token_count": 2,
+                    "input_token_count": 7,
+                }
+            ]
+        },
+        (7, 2, 9, None, None, None),
+    ),
+    (
+        "text generation inference says nothing of the prompt",
+        None,
+        {"generated_text": "secret", "details": {"generated_tokens": 75, "tokens": ["secret"]}},
+        (None, 75, None, None, None, None),
+    ),
 ]
 
 

@@ -8,6 +8,8 @@
     bedrock    Converse, and the models that Bedrock invokes in their own shapes
     cohere     chat, versions 1 and 2
     ollama     chat and generate
+    completions
+               Aleph Alpha, llama.cpp, text generation inference, watsonx.ai
     server_tools
                searches and images that a provider's own tools made for a call
     wire       finds the usage in a body or a stream and knows whose it is

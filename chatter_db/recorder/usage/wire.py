@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from chatter_db.recorder.usage import anthropic, bedrock, cohere, google, ollama, openai
+from chatter_db.recorder.usage import (
+    anthropic,
+    bedrock,
+    cohere,
+    completions,
+    google,
+    ollama,
+    openai,
+)
 from chatter_db.recorder.usage.counts import Reader, Usage, as_count, merged, plain
 
 Family = Literal[
-    "anthropic", "chat", "cohere", "converse", "gemini", "llama", "metrics", "ollama",
-    "responses", "titan",
+    "anthropic", "chat", "cohere", "completion", "converse", "gemini", "llama", "metrics",
+    "ollama", "responses", "titan",
 ]  # fmt: skip
 
 _READERS: dict[Family, Callable[[Reader], Usage]] = {
     "anthropic": anthropic.messages,
     "cohere": cohere.chat,
+    "completion": completions.completion,
     "converse": bedrock.converse,
     "llama": bedrock.llama,
     "metrics": bedrock.invocation,
@@ -43,11 +52,13 @@ _SIGNS: tuple[tuple[Family, frozenset[str]], ...] = (
     ("anthropic", anthropic.NAMES),
     ("responses", frozenset({"input_tokens", "output_tokens"})),
     ("llama", frozenset({"prompt_token_count", "generation_token_count"})),
+    ("completion", frozenset(completions.COMPLETION)),
     ("chat", frozenset({"total_tokens"})),
 )
 
 # Where the counts stand beside the text: what may be kept of such a body.
 _KEPT: dict[Family, frozenset[str]] = {
+    "completion": frozenset({*completions.PROMPT, *completions.COMPLETION}),
     "llama": frozenset({"prompt_token_count", "generation_token_count"}),
     "ollama": frozenset(
         {*ollama.NAMES, ollama.CACHED, "total_duration", "load_duration"}
@@ -74,6 +85,7 @@ _PLACES = (
     ("response", "body", "usage"),  # a line of OpenAI's batches
     ("response", "usageMetadata"),  # of Gemini's
     ("result", "message", "usage"),  # of Anthropic's
+    ("details",),  # Hugging Face's text generation inference
     (bedrock.METRICS,),
 )
 
@@ -187,11 +199,18 @@ def _blocks(event: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         if isinstance(block, Mapping) and block:
             yield block
     # Moonshot's streams have it on the choice.
-    choices = event.get("choices")
-    if isinstance(choices, Sequence) and choices and isinstance(choices[0], Mapping):
-        block = choices[0].get("usage")
-        if isinstance(block, Mapping) and block:
-            yield block
+    block = _first_of(event.get("choices")).get("usage")
+    if isinstance(block, Mapping) and block:
+        yield block
+    block = _first_of(event.get("results"))
+    if "generated_token_count" in block:  # watsonx.ai
+        yield block
+
+
+def _first_of(answers: object) -> Mapping[str, Any]:
+    if isinstance(answers, Sequence) and answers and isinstance(answers[0], Mapping):
+        return answers[0]
+    return {}
 
 
 def _chosen(found: list[_Found], events: list[Mapping[str, Any]], *, streamed: bool) -> _Found:
@@ -208,6 +227,9 @@ def _chosen(found: list[_Found], events: list[Mapping[str, Any]], *, streamed: b
             return last  # A guardrail of Bedrock's blocked it: the zeros are meant.
         block = anthropic.of_stream(events)
         return last if block is None else _Found("anthropic", block)
+    if last.family == "completion" and streamed:
+        blocks = [one.block for one in own if one.family == "completion"]
+        return _Found("completion", completions.of_stream(blocks))
     if last.family == "llama":
         return _Found("llama", merged(one.block for one in own if one.family == "llama"))
     # Counts of a stream only grow: a block of zeros after others is a placeholder.
