@@ -419,6 +419,19 @@ def test_a_call_that_was_billed_in_parts_costs_all_of_them() -> None:
     assert price(usage, "anthropic", "claude-3-7-sonnet-20250219") is None
 
 
+def test_a_summary_that_no_answer_followed_is_paid_for() -> None:
+    """The counts are those of the answer: zeros of Anthropic's own, not of a package."""
+    summary = {"type": "compaction", "input_tokens": 80_000, "output_tokens": 100}
+    block = {"input_tokens": 0, "output_tokens": 0, "iterations": [summary]}
+    said = {"usage": block, "model_provider": "anthropic", "stop_reason": "compaction"}
+    for usage in (
+        from_wire("anthropic", {"type": "message", "usage": block}),
+        of_message(AIMessage("", response_metadata=said)),
+    ):
+        assert (usage.prompt_tokens, usage.completion_tokens) == (0, 0)
+        assert price(usage, "anthropic", "claude-3-7-sonnet-20250219") == Decimal("0.2415")
+
+
 @pytest.mark.parametrize(
     ("provider", "model"),
     [

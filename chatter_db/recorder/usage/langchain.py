@@ -169,7 +169,8 @@ def _of_block(name: str, block: object, provider: str | None) -> Usage:
         # With a sum it is langchain-cohere's of a stream: what is billed, not what the model saw.
         block = {"billed_units": block}
     usage = from_wire(provider, {"usage": block})
-    if usage.prompt_tokens == 0 and not usage.completion_tokens:
+    billed = any(part.prompt_tokens for part in usage.parts)
+    if usage.prompt_tokens == 0 and not usage.completion_tokens and not billed:
         # No prompt is empty: packages put zeros where they were told nothing.
         return Usage(raw=usage.raw, cost=usage.cost or None, notes=usage.notes)
     return usage
