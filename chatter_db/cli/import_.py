@@ -106,6 +106,10 @@ def parsed(mapping: list[str]) -> dict[str, str]:
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr where somebody can see it."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None  # rich before 14.3 ends a disabled bar with an empty line
+        return
+
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     from chatter_db.cli.books import errors
@@ -116,12 +120,7 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(
-        *columns,
-        console=errors,
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
+    with Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task("reading", total=None)
 
         def show(done: int, total: int) -> None:
