@@ -81,6 +81,7 @@ def server(chatter: Chatter, *, worker: Worker | None = None, access_log: bool =
     config = uvicorn.Config(
         app,
         http=Protocol,
+        ws="none",
         log_config=LOGGING if access_log else None,
         access_log=access_log,
         timeout_graceful_shutdown=GRACE_SECONDS,
