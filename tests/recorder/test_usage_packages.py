@@ -374,6 +374,36 @@ def test_a_block_may_be_an_object() -> None:
     assert bill(usage) == (12, 5, 17) and not usage.malformed
 
 
+@pytest.mark.parametrize("total", [117, 17], ids=["with_the_cache", "without"])
+def test_what_a_block_was_robbed_of_is_in_the_metadata(total: int) -> None:
+    """databricks-langchain, of Claude: the block has three counts, and no cache in its prompt."""
+    said = {"usage": {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": total}}
+    metadata = _counts(112, 5) | {
+        "total_tokens": total,
+        "input_token_details": {"cache_read": 70, "cache_creation": 30},
+        "output_token_details": {"reasoning": 2},
+    }
+    usage = of_message(AIMessage("Hi.", response_metadata=said, usage_metadata=metadata))
+    assert bill(usage) == (112, 5, 117)
+    assert (usage.cache_read_tokens, usage.cache_write_tokens) == (70, 30)
+    assert usage.reasoning_tokens == 2
+    # Of GPT the prompt has it already.
+    said["usage"] |= {"prompt_tokens": 112, "total_tokens": 117}
+    usage = of_message(AIMessage("Hi.", response_metadata=said, usage_metadata=metadata))
+    assert (bill(usage), usage.cache_read_tokens) == ((112, 5, 117), 70)
+
+
+def test_a_cache_beside_the_metadata() -> None:
+    """langchain-snowflake passes on Cortex's counts; only the total has the cache in it."""
+    beside = {"cache_read_input_tokens": 100, "cache_write_input_tokens": 0}
+    metadata = _counts(12, 5) | {"total_tokens": 117} | beside
+    message = AIMessage("Hi.", response_metadata={"finish_reason": "stop"})
+    message.usage_metadata = metadata
+    usage = of_message(message, provider="snowflake")
+    assert bill(usage) == (112, 5, 117)
+    assert (usage.cache_read_tokens, usage.cache_write_tokens) == (100, 0)
+
+
 @pytest.mark.parametrize("metadata", [None, _counts(7, 109)], ids=["sync", "async"])
 def test_what_cohere_bills_of_a_stream_is_no_count(metadata: UsageMetadata | None) -> None:
     """langchain-cohere leaves the billed units of a stream only; what the model saw is more."""

@@ -9,7 +9,9 @@ Else there is only LangChain's reading, `usage_metadata`, with its habits:
 - Anthropic's cache writes are 0 where they are split by lifetime;
 - langchain-openai adds up the usage of all chunks, and servers repeat theirs;
 - langchain-aws, langchain-ibm, langchain-litellm and more make a block of zeros
-  where there was none, and langchain-cohere one of what is billed of a stream.
+  where there was none, and langchain-cohere one of what is billed of a stream;
+- databricks-langchain keeps three counts of the block, and langchain-snowflake
+  has the cache's counts beside the others instead of below them.
 
 https://docs.langchain.com/oss/python/langchain/messages#token-usage
 """
@@ -34,7 +36,7 @@ from chatter_db.recorder.usage.counts import (
     plain,
     total_of,
 )
-from chatter_db.recorder.usage.openai import with_reasoning
+from chatter_db.recorder.usage.openai import with_cache, with_reasoning
 from chatter_db.recorder.usage.wire import from_wire, is_anthropic
 
 _BLOCKS = ("token_usage", "usage", "usage_metadata", "token_count")
@@ -125,9 +127,11 @@ def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: st
 def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: bool) -> Usage:
     provider = _provider(said, asked)
     stated = _stated(said, provider)
-    if stated.status == "reported" or stated.parts or not isinstance(metadata, Mapping):
+    if stated.parts or not isinstance(metadata, Mapping):
         return stated
     usage = _read(metadata, provider)
+    if stated.status == "reported":
+        return _with_details(stated, usage)
     told = stated.raw is None and any(said.get(n) for n in _FINISHED)
     if usage.completion_tokens == 0 and (spoke or not told):
         # It wrote something, or was cut off: 0 is what LangChain says for a missing count.
@@ -142,6 +146,27 @@ def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: 
         cost=stated.cost,
         notes=(*stated.notes, *usage.notes),
     )
+
+
+def _with_details(stated: Usage, read: Usage) -> Usage:
+    """`stated` with the cache and the reasoning that only LangChain's reading of it has."""
+    if not (stated.cache_read_tokens or stated.cache_write_tokens) and (
+        read.cache_read_tokens or read.cache_write_tokens
+    ):
+        # They may stand beside the block's prompt, and are part of LangChain's.
+        prompt = max(stated.prompt_tokens or 0, read.prompt_tokens or 0) or None
+        whole = added(prompt, stated.completion_tokens)
+        stated = replace(
+            stated,
+            prompt_tokens=prompt,
+            total_tokens=max(stated.total_tokens or 0, whole or 0) or None,
+            cache_read_tokens=read.cache_read_tokens,
+            cache_write_tokens=read.cache_write_tokens,
+            cache_write_1h_tokens=read.cache_write_1h_tokens,
+        )
+    if stated.reasoning_tokens is None and read.reasoning_tokens:
+        stated = replace(stated, reasoning_tokens=read.reasoning_tokens)
+    return stated
 
 
 def _stated(said: Mapping[str, Any], provider: str | None) -> Usage:
@@ -203,6 +228,10 @@ def _read(metadata: Mapping[str, Any], provider: str | None) -> Usage:
         prompt, block.count("output_tokens"), reasoning, total, xai=provider == "xai"
     )
     read, written = _detail(inputs, "cache_read"), _cache_writes(inputs)
+    if read is None and written is None:
+        read = block.count("cache_read_input_tokens")
+        written = block.count("cache_write_input_tokens")
+        prompt = with_cache(prompt, completion, read, written, total)
     if provider in _CACHE_ZEROS_INVENTED:
         read, written = read or None, written or None
     elif is_anthropic(provider):
