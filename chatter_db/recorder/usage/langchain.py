@@ -39,6 +39,9 @@ from chatter_db.recorder.usage.counts import (
 from chatter_db.recorder.usage.openai import with_cache, with_reasoning
 from chatter_db.recorder.usage.wire import from_wire, is_anthropic
 
+# All that databricks-langchain keeps of a block; servers that know no details say no more.
+_THREE_COUNTS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+
 _BLOCKS = ("token_usage", "usage", "usage_metadata", "token_count")
 _TIERS = ("flex", "priority")
 _FINISHED = ("finish_reason", "stop_reason", "done_reason", "prompt_feedback", "status")
@@ -127,11 +130,12 @@ def _with_server_tools(usage: Usage, messages: Sequence[AIMessage], provider: st
 def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: bool) -> Usage:
     provider = _provider(said, asked)
     stated = _stated(said, provider)
-    if stated.parts or not isinstance(metadata, Mapping):
+    if not isinstance(metadata, Mapping):
         return stated
+    if stated.status == "reported" or stated.parts:
+        bare = stated.raw is not None and stated.raw.keys() <= _THREE_COUNTS
+        return _with_details(stated, _read(metadata, provider)) if bare else stated
     usage = _read(metadata, provider)
-    if stated.status == "reported":
-        return _with_details(stated, usage)
     told = stated.raw is None and any(said.get(n) for n in _FINISHED)
     if usage.completion_tokens == 0 and (spoke or not told):
         # It wrote something, or was cut off: 0 is what LangChain says for a missing count.
