@@ -13,6 +13,7 @@ def key(
 ) -> None:
     """Print a new API key of a user, for signing in to the server. It is shown only now."""
     from chatter_db.cli.books import errors, needs_server_extra, open_chatter
+    from chatter_db.cli.tables import escaped
 
     needs_server_extra("argon2")
     from sqlalchemy import select
@@ -37,7 +38,7 @@ def key(
             if found is None:
                 identity = await accounts.create_user(user, role="admin" if admin else "user")
                 user_id = identity.user_id
-                errors.print(f"User {user} is new.", highlight=False, markup=False)
+                errors.print(f"User {escaped(user)} is new.", highlight=False)
             elif admin and found.role != "admin":
                 raise UsageError(f"{user} is there already, and no admin: choose another name.")
             else:

@@ -11,6 +11,7 @@ def unblock(
 ) -> None:
     """Let an address or a user sign in again that was blocked after too many failures."""
     from chatter_db.cli.books import needs_server_extra, open_chatter
+    from chatter_db.cli.tables import harmless
 
     needs_server_extra("argon2")
     from chatter_db.accounts import Accounts
@@ -19,7 +20,5 @@ def unblock(
         async with open_chatter() as chatter:
             return await Accounts(chatter).lift_block(subject)
 
-    if asyncio.run(lift()):
-        typer.echo(f"{subject} may sign in again.")
-    else:
-        typer.echo(f"{subject} was not blocked.")
+    lifted = asyncio.run(lift())
+    typer.echo(f"{harmless(subject)} {'may sign in again' if lifted else 'was not blocked'}.")

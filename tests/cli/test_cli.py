@@ -283,6 +283,11 @@ def test_a_key_of_a_user_who_may_be_new(chatter_command: Run, url: str) -> None:
     assert chatter_command("key", "bob", url=url).returncode == 0
     refused = chatter_command("key", "bob", "--admin", url=url)
     assert (refused.returncode, "no admin" in refused.stderr) == (2, True)
+    # What a terminal would obey, and what is no markup.
+    made = chatter_command("key", "\x1b]0;[red]mallory\x07", url=url)
+    assert made.stderr == "User \\x1b]0;[red]mallory\\x07 is new.\n"
+    told = chatter_command("unblock", "\x1b]0;[red]mallory\x07", url=url)
+    assert told.stdout == "\\x1b]0;[red]mallory\\x07 was not blocked.\n"
     for argument in (["\udcff"], ["ada", "--name", "\udcff"]):  # a byte that is no UTF-8
         garbled = chatter_command("key", *argument, url=url)
         assert (garbled.returncode, "must be UTF-8" in garbled.stderr) == (2, True)
