@@ -12,6 +12,7 @@ def psql(context: typer.Context) -> None:
 
     Uses the psql on PATH, else the embedded server's own.
     """
+    from psycopg import pq
     from psycopg.conninfo import conninfo_to_dict
 
     from chatter_db.cli.books import migrated_url
@@ -22,9 +23,10 @@ def psql(context: typer.Context) -> None:
         program = find_client("psql", settings().postgres_bin)
         # By environment, not by argument: arguments can be read by everybody.
         parameters = conninfo_to_dict(url)
-        names = {"dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD"}
         environment = {
-            names.get(key, f"PG{key.upper()}"): str(value) for key, value in parameters.items()
+            known.envvar.decode(): str(parameters[keyword])
+            for known in pq.Conninfo.get_defaults()
+            if known.envvar and (keyword := known.keyword.decode()) in parameters
         }
         # Ctrl-C is for psql, which cancels its query and stays.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)

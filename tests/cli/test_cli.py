@@ -230,6 +230,16 @@ def test_psql_gets_its_arguments(chatter_command: Run, url: str) -> None:
     assert chatter_command("psql", "--", "-c", "select nonsense", url=url).returncode == 1
 
 
+@ONE_SERVER
+def test_psql_gets_every_parameter_of_the_url(chatter_command: Run, url: str) -> None:
+    names = "PGTARGETSESSIONATTRS $PGREQUIREAUTH $PGCHANNELBINDING $PGCONNECT_TIMEOUT"
+    asked = "target_session_attrs=read-write&require_auth=!none&channel_binding=prefer"
+    done = chatter_command(
+        "psql", "--", "-c", f"\\! echo ${names}", url=f"{url}?{asked}&connect_timeout=7"
+    )
+    assert done.stdout == "read-write !none prefer 7\n"
+
+
 def test_the_demonstration(chatter_command: Run, url: str, db: psycopg.Connection[Any]) -> None:
     done = chatter_command("demo", url=url)
     assert done.returncode == 0, done.stderr
