@@ -1,17 +1,21 @@
 """What a lease gives, and that everybody gets the same server."""
 
 import os
+import socket
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from chatter_db import database
 from chatter_db.embedded import Server, lease, wait_until_stopped
-from chatter_db.errors import EmbeddedServerError
+from chatter_db.errors import DatabaseUnavailable, EmbeddedServerError
 from chatter_db.settings import settings as configured
 from tests.polling import wait_until
 
@@ -49,6 +53,44 @@ def bin_dir(request: pytest.FixtureRequest) -> Path | None:
     if not (DEBIAN_15 / "postgres").exists():
         pytest.skip(f"no binaries in {DEBIAN_15}")
     return DEBIAN_15
+
+
+@contextmanager
+def asking_for_the_password() -> Iterator[tuple[int, list[bytes]]]:
+    """A program on a port of its own that would have the password in clear, and what it was told."""
+    told: list[bytes] = []
+
+    def answer() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:  # closed
+                return
+            with client:
+                client.recv(1000)
+                client.sendall(b"R" + struct.pack("!ii", 8, 3))  # AuthenticationCleartextPassword
+                told.append(client.recv(1000))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        pool.submit(answer)
+        try:
+            yield listener.getsockname()[1], told
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_who_has_taken_the_port_is_not_told_the_password(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATTER_DATA_DIR", str(data_dir))
+    monkeypatch.delenv("CHATTER_DATABASE_URL", raising=False)
+    configured.cache_clear()
+    with lease(data_dir, settings=UNSAFE) as server, database.database_url() as url:
+        database.connect(url).close()
+    with asking_for_the_password() as (port, told):
+        with pytest.raises(DatabaseUnavailable):
+            database.connect(url.replace(f":{server.port}/", f":{port}/"))
+    assert told == [b""]
 
 
 def test_makes_a_cluster(bin_dir: Path | None, directory: Path) -> None:
