@@ -8,6 +8,7 @@ from chatter_db.accounts import Accounts
 from chatter_db.ledger import Chatter
 from chatter_db.server import problems
 from chatter_db.server.correlation import Correlation
+from chatter_db.server.headers import Guarded
 from chatter_db.server.limits import BodyLimit, RateLimit
 from chatter_db.server.metrics import Measured, Metrics
 from chatter_db.server.routes import (
@@ -48,5 +49,6 @@ def create_app(chatter: Chatter) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings().max_body_kb * 1024)
     app.add_middleware(Measured, metrics=app.state.metrics)
     app.add_middleware(Correlation)
+    app.add_middleware(Guarded)
     app.add_middleware(Streaming)
     return app

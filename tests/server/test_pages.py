@@ -20,6 +20,20 @@ async def test_nothing_of_the_dashboard_can_be_framed_or_taken_for_another_kind(
 
 
 @pytest.mark.parametrize(
+    "path",
+    ["/docs", "/openapi.json", "/metrics", "/nowhere", "/api/auth/me", "/api/conversations"],
+)
+async def test_no_answer_can_be_framed_kept_or_taken_for_another_kind(
+    ada: Person, path: str
+) -> None:
+    answer = await ada.http.get(path)
+    assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({}, 204),
