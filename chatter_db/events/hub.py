@@ -10,6 +10,8 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 import asyncpg
 
@@ -51,7 +53,7 @@ open for hours."""
 MAX_BACKOFF_SECONDS = 2.0
 
 CATCH_UP_CONNECTIONS = 4
-"""For readers that are behind; the others of them wait their turn."""
+"""For readers that are behind; the others of them wait their turn, of one user all but one."""
 
 
 class Hub:
@@ -71,6 +73,7 @@ class Hub:
         self._task: asyncio.Task[None] | None = None
         self._listening: asyncpg.Connection[asyncpg.Record] | None = None
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
         self.connected = False
         """Whether the hub hears the bell now."""
@@ -148,8 +151,13 @@ class Hub:
     async def missed(self, position: str, until: str, selection: Selection) -> AsyncIterator[Batch]:
         """What is between two positions, read from the table."""
         reader = await self._reader()
+        user = selection.user_id
+        turn = None if user is None else self._turns.setdefault(user, asyncio.Lock())
         while True:
-            events = await reading.events_after(reader, position, BATCH, selection, until=until)
+            # An old position takes a reading of everybody's events: a user's many streams must
+            # not keep all connections from the others.
+            async with turn or contextlib.nullcontext():
+                events = await reading.events_after(reader, position, BATCH, selection, until=until)
             if not events:
                 return
             position = events[-1].position

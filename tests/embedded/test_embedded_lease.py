@@ -87,9 +87,8 @@ def test_who_has_taken_the_port_is_not_told_the_password(
     configured.cache_clear()
     with lease(data_dir, settings=UNSAFE) as server, database.database_url() as url:
         database.connect(url).close()
-    with asking_for_the_password() as (port, told):
-        with pytest.raises(DatabaseUnavailable):
-            database.connect(url.replace(f":{server.port}/", f":{port}/"))
+    with asking_for_the_password() as (port, told), pytest.raises(DatabaseUnavailable):
+        database.connect(url.replace(f":{server.port}/", f":{port}/"))
     assert told == [b""]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from chatter_db import Chatter
 from chatter_db.errors import EventsPruned, UsageError
-from chatter_db.events import Hub, hub, subscription
+from chatter_db.events import Hub, Selection, hub, subscription
 from tests.events.conftest import Follow, Writer
 from tests.polling import WAITS_FOR_A_LOCK, until
 
@@ -493,3 +493,22 @@ async def test_a_connection_lost_between_two_steps_of_asyncpg(
     writer.conversation()
     assert [event.event_type for event in await seen.until(1)] == ["conversation_created"]
     assert lost == 3
+
+
+async def test_a_user_who_is_far_behind_in_many_streams_keeps_nobody_else_waiting(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    reading, user = Hub(url), uuid4()
+    now = await reading.oldest()
+    with psycopg.connect(url) as slow:
+        slow.execute("lock table chatter.events in access exclusive mode")
+        behind = [
+            asyncio.ensure_future(anext(reading.missed(now, now, Selection(user_id=user)), None))
+            for _ in range(2 * hub.CATCH_UP_CONNECTIONS)
+        ]
+        await until(lambda: db.execute(WAITS_FOR_A_LOCK).fetchall(), "one of them reads")
+        await asyncio.sleep(0.2)
+        await asyncio.wait_for(reading.check(now), 10)
+        assert len(db.execute(WAITS_FOR_A_LOCK).fetchall()) == 1
+    assert await asyncio.gather(*behind) == [None] * len(behind)
+    await reading.close()
