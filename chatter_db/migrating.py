@@ -42,8 +42,8 @@ def head() -> str:
 def migrate(url: str, notice: Callable[[str], None] = lambda _: None) -> Migrated:
     """Brings the schema at `url` to `head()`; several processes may do so at once.
 
-    `notice` gets warnings: Postgres's, such as that roles could not be created, and of an encoding
-    that can't hold every text.
+    `notice` gets warnings: Postgres's, such as that roles could not be created, of an encoding
+    that can't hold every text, and of who else migrates for seconds.
 
     Raises SchemaError if the database is newer than this code, the migrating user lacks a right
     or the connection is lost half way, DatabaseUnavailable if there is no database.
@@ -65,6 +65,7 @@ def migrate(url: str, notice: Callable[[str], None] = lambda _: None) -> Migrate
                 )
             config = _config()
             config.attributes["connection"] = connection
+            config.attributes["notice"] = notice
             command.upgrade(config, "head")
             return Migrated(before=config.attributes["before"], after=head())
     except DBAPIError as error:
@@ -93,6 +94,16 @@ def _reason(error: DBAPIError) -> str:
             "Drop these, migrate, and make them again."
         )
     return str(refused)
+
+
+def tell_who_migrates(connection: Connection, lock: int, notice: Callable[[str], None]) -> None:
+    """Says for which session this one waits; anybody who may connect can hold the lock."""
+    for holder in connection.execute(query("lock_holder"), {"key": lock}):
+        notice(
+            f"Waits for another migration to end: of session {holder.pid}, login {holder.usename}, "
+            f"application {holder.application_name!r}. If it is none, end it: "
+            f"select pg_terminate_backend({holder.pid});"
+        )
 
 
 def current_revision(connection: Connection) -> str | None:

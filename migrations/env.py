@@ -4,7 +4,8 @@ Reached by `alembic upgrade head` and by `chatter migrate`, which brings its
 connection along.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from alembic import context
@@ -21,12 +22,27 @@ from chatter_db.queries import query
 MIGRATION_LOCK = int.from_bytes(b"chatter", "big")
 
 
-def run(connection: Connection) -> None:
+TURN_SECONDS, LOOK_SECONDS = 2.0, 0.05
+"""How long another migrator may take before it is told of: most find nothing to do."""
+
+
+def _has_turn_soon(connection: Connection) -> bool:
+    deadline = time.monotonic() + TURN_SECONDS
+    while not connection.scalar(select(func.pg_try_advisory_xact_lock(MIGRATION_LOCK))):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def run(connection: Connection, notice: Callable[[str], None]) -> None:
     database.require_no_unknown_pooler(connection)
     connection.execute(query("unlimited"))
     # The lock is held to the end of the transaction. A second migrator waits
     # here, then finds nothing left to do.
-    connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+    if not _has_turn_soon(connection):
+        migrating.tell_who_migrates(connection, MIGRATION_LOCK, notice)
+        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
     before = migrating.current_revision(connection)
     migrating.require_known(before)
     context.config.attributes["before"] = before
@@ -61,7 +77,7 @@ def run(connection: Connection) -> None:
 
 given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
-    run(given)
+    run(given, context.config.attributes["notice"])
 elif context.is_offline_mode():
     raise CommandError(
         "No --sql here: the migrations are SQL files, read them in migrations/versions."
@@ -71,7 +87,7 @@ else:
         with database.database_url() as url:
             engine = database.sync_engine(url)
             with engine.connect() as opened:
-                run(opened)
+                run(opened, context.config.print_stdout)
             engine.dispose()
     except DBAPIError as error:
         raise CommandError(migrating.failure(error)) from error

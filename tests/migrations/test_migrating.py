@@ -122,6 +122,24 @@ def test_a_migrator_waits_longer_than_its_login_lets_a_query_run(empty_url: str)
 
 
 @ONE_SERVER
+def test_a_migrator_that_waits_says_for_whom(empty_url: str) -> None:
+    told: list[str] = []
+    with (
+        psycopg.connect(empty_url, autocommit=True, application_name="intruder") as holder,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        holder.execute("select pg_advisory_lock(%s)", [LOCK])
+        waiting = pool.submit(migrating.migrate, empty_url, told.append)
+        wait_until(lambda: holder.execute(WAITS_FOR_A_LOCK).fetchall())
+        pid = holder.info.backend_pid
+        holder.execute("select pg_advisory_unlock(%s)", [LOCK])
+        assert waiting.result().changed
+    (said,) = told
+    assert f"session {pid}" in said and "application 'intruder'" in said
+    assert f"pg_terminate_backend({pid})" in said
+
+
+@ONE_SERVER
 def test_a_migrator_that_lost_its_connection_promises_nothing(empty_url: str) -> None:
     ended = f"select pg_terminate_backend(pid) from ({WAITS_FOR_A_LOCK}) as waiting"
     with psycopg.connect(empty_url, autocommit=True) as connection, ThreadPoolExecutor(1) as pool:
