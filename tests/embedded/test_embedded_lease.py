@@ -57,7 +57,7 @@ def bin_dir(request: pytest.FixtureRequest) -> Path | None:
 
 @contextmanager
 def asking_for_the_password() -> Iterator[tuple[int, list[bytes]]]:
-    """A program on a port of its own that would have the password in clear, and what it was told."""
+    """A program that would have the password in clear: its port, and what it was told."""
     told: list[bytes] = []
 
     def answer() -> None:
