@@ -350,6 +350,26 @@ async def test_messages_come_in_pages(ada: Person, newest_first: bool) -> None:
     assert seen == (whole[::-1] if newest_first else whole) and len(seen) == 4
 
 
+async def test_a_page_of_long_messages_ends_earlier(
+    ada: Person, db: psycopg.Connection[Any]
+) -> None:
+    id_ = await conversation(ada)
+    db.execute(
+        "insert into chatter.messages (conversation_id, role, content) "
+        "select %s, 'user', repeat(n::text, case n when 7 then 3000000 else 300000 end) "
+        "from generate_series(1, 9) as n",
+        [id_],
+    )
+    path, after, told = f"/api/conversations/{id_}/messages?limit=200", "", []
+    while True:
+        page = (await ada.http.get(path + after)).json()
+        told.append("".join(item["content"][0] for item in page["items"]))
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert told == ["123", "456", "7", "89"]
+
+
 async def test_erasing_keeps_the_cost(ada: Person) -> None:
     id_ = await conversation(ada, title="Sums")
     await ada.http.post(f"/api/conversations/{id_}/messages", json=QUESTION)

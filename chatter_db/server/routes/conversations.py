@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
+from itertools import accumulate
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
@@ -50,6 +51,9 @@ router = APIRouter(prefix="/api/conversations", tags=["conversations"])
 
 WORKFLOW = "chat"
 MAX_MESSAGE = 100_000
+MAX_PAGE_BYTES = 1024 * 1024
+"""Of the texts on a page of messages: it is in memory until its client has taken it."""
+
 _STREAM = "text/event-stream"
 
 Text = Annotated[
@@ -191,7 +195,10 @@ async def messages(
     steps: bool = False,
     newest_first: bool = False,
 ) -> Page[MessageShown]:
-    """The turns of a conversation, oldest first unless said otherwise; with `steps` every row."""
+    """The turns of a conversation, oldest first unless said otherwise; with `steps` every row.
+
+    A page of long texts has fewer than `limit`.
+    """
     await _own(chatter, identity, conversation_id)
     wanted = select(Message).where(Message.conversation_id == conversation_id)
     if not steps:
@@ -201,7 +208,11 @@ async def messages(
         wanted = wanted.where(place < tuple_(*key) if newest_first else place > tuple_(*key))
     order = (Message.created_at, Message.id)
     wanted = wanted.order_by(*(column.desc() if newest_first else column for column in order))
+    size = func.coalesce(func.octet_length(Message.content), 0)
     async with chatter.session(acting_for=identity.acts_for) as session:
+        sizes = await session.scalars(wanted.with_only_columns(size).limit(limit))
+        fitting = sum(total <= MAX_PAGE_BYTES for total in accumulate(sizes))
+        limit = min(limit, max(fitting, 1))
         rows = (await session.scalars(wanted.limit(limit + 1))).all()
     shown = [MessageShown.model_validate(row, from_attributes=True) for row in rows]
     return page_of(shown, limit, lambda last: (last.created_at.isoformat(), last.id))
