@@ -38,7 +38,7 @@ create index security_events_user_id_event_type_created_at_idx
 create index security_events_api_key_id_event_type_created_at_idx
   on chatter.security_events ((details ->> 'api_key_id'), event_type, created_at)
   where details ? 'api_key_id';
--- The newest events, and what retention takes away.
+-- What retention takes away.
 create index security_events_created_at_idx on chatter.security_events (created_at);
 -- The story of a request.
 create index security_events_correlation_id_idx
@@ -95,7 +95,7 @@ create table chatter.alerts (
 
 -- Whether a subject has its alert in this period, and whether it is blocked.
 create index alerts_subject_value_created_at_idx on chatter.alerts (subject_value, created_at);
--- The newest alerts.
+-- What retention takes away.
 create index alerts_created_at_idx on chatter.alerts (created_at);
 -- For the foreign key.
 create index alerts_rule_name_idx on chatter.alerts (rule_name);
@@ -367,7 +367,7 @@ comment on column chatter.security_events.created_at is 'When it happened.';
 comment on index chatter.security_events_ip_address_event_type_created_at_idx is 'What a rule counts of an address.';
 comment on index chatter.security_events_user_id_event_type_created_at_idx is 'What a rule counts of a user.';
 comment on index chatter.security_events_api_key_id_event_type_created_at_idx is 'What a rule counts of an API key.';
-comment on index chatter.security_events_created_at_idx is 'The newest events; retention.';
+comment on index chatter.security_events_created_at_idx is 'What retention takes away.';
 comment on index chatter.security_events_correlation_id_idx is 'The story of a request.';
 comment on table chatter.security_rules is
   'Thresholds: so many events of a kind by one subject within a period raise an alert.';
@@ -391,7 +391,7 @@ comment on column chatter.alerts.correlation_id is 'Of the event that reached th
 comment on column chatter.alerts.blocked_until is 'Until when the subject is kept out; NULL if it isn''t.';
 comment on column chatter.alerts.created_at is 'When the threshold was reached.';
 comment on index chatter.alerts_subject_value_created_at_idx is 'The alerts and blocks of a subject.';
-comment on index chatter.alerts_created_at_idx is 'The newest alerts.';
+comment on index chatter.alerts_created_at_idx is 'What retention takes away.';
 comment on index chatter.alerts_rule_name_idx is 'The alerts of a rule; the foreign key.';
 comment on function chatter.tg_security_events__alert() is 'Raises an alert when new events reach a rule''s threshold.';
 comment on trigger _200_alert on chatter.security_events is 'Raises an alert when new events reach a rule''s threshold.';
