@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from chatter_db.analytics import Worker, worker
 from chatter_db.events import Hub
 from chatter_db.settings import settings
-from tests.polling import until
+from tests.polling import until, wait_until_blocked
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ async def start(url: str) -> AsyncIterator[Callable[[], Worker]]:
     for made, task in running:
         made.stop()
         await task
+    assert not hub._watchers
     await hub.close()
 
 
@@ -49,7 +50,7 @@ def value(db: psycopg.Connection[Any], query: str) -> Any:
 async def test_what_is_written_is_folded_and_refreshed(
     db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "EVERY_SECONDS", 60.0)  # the bell wakes it
+    monkeypatch.setattr(worker, "EVERY_SECONDS", 600.0)  # the bell wakes it, and `stop`
     monkeypatch.setattr(worker, "DEBOUNCE_SECONDS", 0.01)
     db.execute("update analytics.views set refresh_every = '1 millisecond'")
     start()
@@ -60,6 +61,50 @@ async def test_what_is_written_is_folded_and_refreshed(
         await until(lambda: value(db, "select sum(calls) from analytics.usage_daily") == count)  # noqa: B023
     assert value(db, "select count(*) from chatter.events where event_type = 'analytics_refreshed'")
     assert ":" in value(db, "select worker from analytics.state")
+
+
+async def test_a_backlog_is_folded_whole(
+    db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "EVERY_SECONDS", 600.0)
+    monkeypatch.setattr(worker, "FOLD", 1)
+    for _ in range(5):
+        write(db)
+    start()
+    await until(lambda: value(db, "select worked_at is not null from analytics.state"))
+    assert value(db, "select count(*) from analytics.deltas") == 0
+
+
+async def test_what_is_written_while_it_works_is_folded_next(
+    db: psycopg.Connection[Any],
+    url: str,
+    start: Callable[[], Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "EVERY_SECONDS", 600.0)
+    monkeypatch.setattr(worker, "DEBOUNCE_SECONDS", 0.01)
+    made = start()
+    await until(lambda: value(db, "select worked_at is not null from analytics.state"))
+    with psycopg.connect(url) as other:
+        other.execute("lock table analytics.usage_15min")
+        write(db)
+        await asyncio.to_thread(wait_until_blocked, other)
+        write(db)
+        await until(made._rung.is_set)
+    await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
+    # And then it waits.
+    await until(lambda: not made._rung.is_set())
+
+
+async def test_a_burst_is_folded_a_little_later(
+    db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "DEBOUNCE_SECONDS", 600.0)
+    made = start()
+    await until(lambda: value(db, "select worked_at is not null from analytics.state"))
+    write(db)
+    await until(made._rung.is_set)
+    assert value(db, "select count(*) from analytics.deltas") > 0
 
 
 async def test_it_works_on_quiet_books_too(
@@ -110,18 +155,23 @@ async def test_a_lock_timeout_is_survived(
     db: psycopg.Connection[Any],
     url: str,
     start: Callable[[], Worker],
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(worker, "MAX_BACKOFF_SECONDS", 0.3)
     db.execute(f"alter database {db.info.dbname} set lock_timeout = '20ms'")
-    write(db)
-    with psycopg.connect(url) as other:
-        other.execute("lock table analytics.usage_15min")
-        start()
-        # Again and again, and a little later each time.
-        await until(lambda: caplog.text.count("lock timeout") == 3)
-    assert "The worker begins anew in 0.4 s: canceling statement due to lock timeout" in caplog.text
-    await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
-    assert value(db, "select sum(calls) from analytics.usage_15min") == 1
+    start()
+    for calls in (1, 2):
+        # Again and again, a little later each time; from the start after a round that is through.
+        caplog.clear()
+        with psycopg.connect(url) as other:
+            other.execute("lock table analytics.usage_15min")
+            write(db)
+            await until(lambda: len(caplog.messages) >= 4)
+        assert [float(said.split()[5]) for said in caplog.messages[:4]] == [0.1, 0.2, 0.3, 0.3]
+        assert "canceling statement due to lock timeout" in caplog.text
+        await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
+        assert value(db, "select sum(calls) from analytics.usage_15min") == calls
 
 
 async def test_a_deadlock_is_survived(
@@ -155,6 +205,14 @@ async def test_one_beside_a_server_tells_why_it_fails_and_works_when_that_is_men
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(worker, "MENDED_SECONDS", 0.05)
+    pause = Worker._pause
+    paused = []
+
+    async def noted(self: Worker, seconds: float) -> None:
+        paused.append(seconds)
+        await pause(self, seconds)
+
+    monkeypatch.setattr(Worker, "_pause", noted)
     write(db)
     db.execute("alter function analytics.fold(integer) rename to elsewhere")
     hub = Hub(url)
@@ -163,6 +221,7 @@ async def test_one_beside_a_server_tells_why_it_fails_and_works_when_that_is_men
     await until(lambda: made.failure is not None)
     assert made.failure == "The background work has failed: UndefinedFunctionError."
     assert "UndefinedFunctionError: function analytics.fold" in caplog.text
+    await until(lambda: paused[:1] == [0.05])
     db.execute("alter function analytics.elsewhere(integer) rename to fold")
     await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
     await until(lambda: made.failure is None)
@@ -228,3 +287,26 @@ async def test_what_is_past_its_time_is_removed(
     db.execute("set chatter.maintenance = on")
     db.execute("update chatter.events set created_at = now() - interval '31 days'")
     await until(lambda: value(db, left) == 0)
+
+
+async def test_what_is_old_is_looked_for_at_the_start_and_now_and_then(
+    db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "PRUNE_SECONDS", 1e9)
+    left = "select count(*) from chatter.events where category <> 'analytics'"
+
+    def write_long_ago() -> None:
+        write(db)
+        with db.transaction():
+            db.execute("set local chatter.maintenance = on")
+            db.execute("update chatter.events set created_at = now() - interval '31 days'")
+
+    write_long_ago()
+    start()
+    await until(lambda: value(db, left) == 0)
+    write_long_ago()
+    for _ in range(3):
+        db.execute("update analytics.state set worked_at = null")
+        await until(lambda: value(db, "select worked_at is not null from analytics.state"))
+    assert value(db, left) > 0
