@@ -437,6 +437,22 @@ async def test_a_key_is_rotated_without_a_gap(
         assert await accounts.rotate_key(ada.user_id, over.id) is None
 
 
+async def test_of_two_who_rotate_a_key_at_once_the_other_finds_it_ended(
+    accounts: Accounts, url: str, db: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    ada = await accounts.create_user("ada")
+    old = await accounts.create_key(ada.user_id, "laptop")
+    with psycopg.connect(url) as other:
+        other.execute("select from chatter.api_keys for update")
+        both = [
+            asyncio.create_task(accounts.rotate_key(ada.user_id, old.id, grace=timedelta()))
+            for _ in range(2)
+        ]
+        await until(lambda: len(db.execute(WAITS_FOR_A_LOCK).fetchall()) == 2)
+    assert [made is None for made in await asyncio.gather(*both)].count(True) == 1
+    assert db.execute("select count(*) from chatter.api_keys").fetchone() == (2,)
+
+
 async def test_a_browser_that_signed_in_with_a_key_is_signed_out_with_it(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
