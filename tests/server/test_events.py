@@ -3,9 +3,11 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -428,10 +430,16 @@ async def test_a_stream_to_which_nothing_happens_is_told_where_it_is(
 
 
 async def test_a_client_that_never_reads_is_let_go(
-    chatter: Chatter, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
+    chatter: Chatter,
+    monkeypatch: pytest.MonkeyPatch,
+    db: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(sse, "STALLED_SECONDS", 0.2)
-    monkeypatch.setattr(sse, "TICK_SECONDS", 0.05)
+    """Not as soon as others hear a heartbeat, and however long it has been there."""
+    now = time.monotonic()
+    monkeypatch.setattr(sse, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(sse, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(sse, "POSITION_SECONDS", 0.0)
     async with serving(chatter) as address:
         site = Site(address, accounts_of(chatter), [])
         admin = await site.person("root", role="admin")
@@ -445,17 +453,28 @@ async def test_a_client_that_never_reads_is_let_go(
                 + b"\r\n\r\n"
             )
             streams = served(chatter)
-            async with asyncio.timeout(30):
-                while not streams():
-                    await asyncio.sleep(0.01)
-                while streams():
-                    db.execute(
-                        "insert into chatter.conversations (title) "
-                        "select n::text from generate_series(1, 2000) as n"
-                    )
+            await until(lambda: streams() == 1)
+            async with stream(admin.http, category="alert") as other:
+                await other.next("position")
+                for _ in range(3):
+                    now += sse.HEARTBEAT_SECONDS + 1
+                    await other.next("position")
+                # Off the live feed, for good: nothing more goes into its socket.
+                behind = 0
+                while behind < 10:
+                    behind = 0 if streams() == 2 else behind + 1
+                    if not behind:
+                        db.execute(
+                            "insert into chatter.conversations (title) "
+                            "select n::text from generate_series(1, 2000) as n"
+                        )
                     await asyncio.sleep(0.02)
-        async with stream(admin.http) as told:
-            await told.next("position")
+                now += sse.HEARTBEAT_SECONDS + 1
+                await other.next("position")
+                assert "it was let go" not in caplog.text
+                now += sse.HEARTBEAT_SECONDS
+                await until(lambda: "it was let go" in caplog.text)
+                await other.next("position")
         await admin.http.aclose()
 
 
