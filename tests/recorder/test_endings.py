@@ -12,7 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -45,6 +47,7 @@ class Scene:
         self.hold = threading.Event()
         self.model = model_of(provider)
         self.config: RunnableConfig = {"callbacks": [run]}
+        self.left: list[Any] = []
 
     def held(self, **reply: Any) -> None:
         self.provider.arrived.clear()
@@ -69,6 +72,12 @@ class Scene:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    async def leave_open(self, question: str, config: RunnableConfig | None = None) -> None:
+        """Begins a stream that is not read to its end, nor closed."""
+        self.held(usage_so_far=True)
+        self.left.append(self.model.astream(question, config))
+        await anext(self.left[0])
 
 
 def _calls(run: Any) -> list[Any]:
@@ -280,6 +289,31 @@ async def error_of_a_node(scene: Scene) -> None:
         await asked_of(graph).ainvoke(question(), scene.config)
 
 
+class LeavesOpen(BaseRetriever):
+    """Asks in the task that asks it, and reads no further than the first word."""
+
+    scene: Any
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        raise NotImplementedError
+
+    async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        await self.scene.leave_open(query, {"callbacks": run_manager.get_child()})
+        return []
+
+
+async def stream_left_open(scene: Scene) -> None:
+    """Somebody still has what nobody reads on."""
+    await LeavesOpen(scene=scene).ainvoke("Rain?", scene.config)
+
+
+async def stream_left_open_by_another_task(scene: Scene) -> None:
+    async def call(question: str) -> None:
+        await asyncio.create_task(scene.leave_open(question))
+
+    await RunnableLambda(call).ainvoke("Rain?", scene.config)
+
+
 class Weather(BaseModel):
     """What is asked for; the openai package checks an answer by it before LangChain sees it."""
 
@@ -358,6 +392,13 @@ ENDINGS: list[tuple[Ending, str, str | None, list[tuple[Any, ...]]]] = [
     (recursion_limit, "failed", "GraphRecursionError", [(*REPORTED, ""), (*REPORTED, "")]),
     (keyboard_interrupt, "cancelled", None, [(*REPORTED, "All right.")]),
     (error_of_a_node, "failed", "RuntimeError", [(*REPORTED, "All right.")]),
+    (stream_left_open, "completed", None, [("step", "cancelled", "reported", 10, 5, "Half ")]),
+    (
+        stream_left_open_by_another_task,
+        "completed",
+        None,
+        [("step", "cancelled", "reported", 10, 5, "Half ")],
+    ),
     (cut_off_at_the_token_limit, "failed", "LengthFinishReasonError", [(*REFUSED, CUT_OFF)]),
     (filtered, "failed", "ContentFilterFinishReasonError", [(*REFUSED, "")]),
     (refused_by_a_validator, "failed", "ValidationError", [(*REFUSED, NOWHERE)]),
