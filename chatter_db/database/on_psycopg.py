@@ -45,21 +45,20 @@ def connect_as(kind: type[Made], url: str, *, pins_path: bool = True, **options:
     if pins_path and not settings().pools_transactions:
         try:
             _pin_path(connection)
-        except psycopg.OperationalError as error:
-            raise unavailable(url, error) from None
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.OperationalError):
+                raise unavailable(url, error) from None
+            raise
     return connection
 
 
 def _pin_path(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-    try:
-        with connection.transaction(), psycopg.RawCursor(connection) as cursor:
-            cursor.execute(
-                statement("session_path"),
-                [connection.info.backend_pid, settings().pooler == "session"],
-            )
-    except BaseException:
-        connection.close()
-        raise
+    with connection.transaction(), psycopg.RawCursor(connection) as cursor:
+        cursor.execute(
+            statement("session_path"),
+            [connection.info.backend_pid, settings().pooler == "session"],
+        )
 
 
 def require_no_unknown_pooler(connection: Connection) -> None:

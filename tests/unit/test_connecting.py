@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from chatter_db import Chatter, DatabaseUnavailable, UsageError, database, migrating
-from chatter_db.database import engines
+from chatter_db.database import engines, on_psycopg
 from chatter_db.models import Message, User
 from chatter_db.recorder import connection as recorder_connection
 from chatter_db.settings import settings
@@ -37,6 +37,29 @@ def test_cut_after_signing_in(
     lost = r"Lost the connection to Postgres at 127\.0\.0\.1"
     with pytest.raises(DatabaseUnavailable, match=lost), Chatter.connect(url):
         pass
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "error"),
+    [
+        ("select pg_terminate_backend(pg_backend_pid())", DatabaseUnavailable),
+        ("select 1 / 0", psycopg.errors.DivisionByZero),
+    ],
+)
+@ONE_SERVER
+def test_a_connection_whose_path_is_not_set_is_closed(
+    url: str, monkeypatch: pytest.MonkeyPatch, meanwhile: str, error: type[Exception]
+) -> None:
+    made = []
+
+    def fail(connection: psycopg.Connection[Any]) -> None:
+        made.append(connection)
+        connection.execute(meanwhile.encode())
+
+    monkeypatch.setattr(on_psycopg, "_pin_path", fail)
+    with pytest.raises(error):
+        database.connect(url)
+    assert made[0].closed
 
 
 @ONE_SERVER
