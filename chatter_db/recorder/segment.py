@@ -100,7 +100,7 @@ class Segment:
                     batch.append(entry)
                     count += len(entry)
                 self._given += len(line)
-                if batch and (count >= limit or self._given - self._booked >= BATCH_BYTES):
+                if count >= limit or self._given - self._booked >= BATCH_BYTES:
                     break
         return batch
 
