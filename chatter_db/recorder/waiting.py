@@ -22,8 +22,6 @@ _AWAITED = frozenset(
         ("langchain_core.tools.base", "arun"),
     }
 )
-# Generators: who starts one need not be who ends it, but its end is told.
-_STREAMED = frozenset({("langchain_core.language_models.chat_models", "astream")})
 # Sync code goes on whoever waits for it; the newest streams are read by a task of their own.
 _ON_ITS_OWN = frozenset(
     {
@@ -61,7 +59,7 @@ def waiting(*, chain: bool = False) -> Waiting:
             return Waiting()
         if place in _AWAITED:
             return Waiting(asyncio.current_task(), awaited=True)
-        if place in _STREAMED or (chain and place in _ASYNC):
+        if chain and place in _ASYNC:
             break
         frame = frame.f_back
     return Waiting(asyncio.current_task())

@@ -7,7 +7,7 @@ import pytest
 
 from chatter_db.recorder import waiting
 
-PLACES = waiting._AWAITED | waiting._STREAMED | waiting._ON_ITS_OWN | waiting._ASYNC
+PLACES = waiting._AWAITED | waiting._ON_ITS_OWN | waiting._ASYNC
 
 
 @pytest.mark.parametrize(("module", "function"), sorted(PLACES))
