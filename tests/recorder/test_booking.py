@@ -38,7 +38,8 @@ def test_the_starts_of_runs_that_go_on_are_kept(monkeypatch: pytest.MonkeyPatch)
     )
     end = RunEnded(execution_id=ended.execution_id, status="failed", finished_at=datetime.now(UTC))
     noted = Begun()
-    noted.note([oldest, named, unnamed, ended, end])
+    # An end may come again, and from a run that began elsewhere.
+    noted.note([oldest, named, unnamed, ended, end, end])
     calls = [message(run) for run in (oldest, ended, named, unnamed)]
     # By its id the conversation of one may be lost as well.
     again = msgspec.structs.replace(named, new_conversation=True)
@@ -128,3 +129,21 @@ def test_a_heartbeat_that_is_late_or_refused(
         late.beat(within=5)
         late.book([start()], within=5)
         assert db.execute(connections).fetchall() != before
+
+
+@ONE_SERVER
+def test_a_connection_to_a_server_that_takes_no_writes_is_given_up(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    """It may be a standby by now: the next one finds the primary."""
+    run = start()
+    db.execute(f"alter database {db.info.dbname} set default_transaction_read_only = on")
+    with closing_down(Booking(url)) as busy:
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            busy.book([run], within=5)
+        db.execute(f"alter database {db.info.dbname} reset default_transaction_read_only")
+        assert run.execution_id in busy.book([run], within=5)
+    # And it has told its end.
+    assert db.execute("select stopped_at is not null from chatter.recorders").fetchall() == [
+        (True,)
+    ]

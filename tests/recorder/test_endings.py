@@ -12,9 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -29,6 +27,11 @@ from tests.conftest import ONE_SERVER
 from tests.providers import openai
 from tests.providers.openai import Provider, Reply
 from tests.recorder.graphs import Graph, loop, model_of, single
+from tests.recorder.leaving import (
+    stream_left_open,
+    stream_left_open_by_another_task,
+    streams_side_by_side,
+)
 from tests.recorder.test_ways import Database, assert_forgotten, booked, executions, question
 
 pytestmark = [
@@ -72,12 +75,6 @@ class Scene:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-
-    async def leave_open(self, question: str, config: RunnableConfig | None = None) -> None:
-        """Begins a stream that is not read to its end, nor closed."""
-        self.held(usage_so_far=True)
-        self.left.append(self.model.astream(question, config))
-        await anext(self.left[0])
 
 
 def _calls(run: Any) -> list[Any]:
@@ -289,31 +286,6 @@ async def error_of_a_node(scene: Scene) -> None:
         await asked_of(graph).ainvoke(question(), scene.config)
 
 
-class LeavesOpen(BaseRetriever):
-    """Asks in the task that asks it, and reads no further than the first word."""
-
-    scene: Any
-
-    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
-        raise NotImplementedError
-
-    async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
-        await self.scene.leave_open(query, {"callbacks": run_manager.get_child()})
-        return []
-
-
-async def stream_left_open(scene: Scene) -> None:
-    """Somebody still has what nobody reads on."""
-    await LeavesOpen(scene=scene).ainvoke("Rain?", scene.config)
-
-
-async def stream_left_open_by_another_task(scene: Scene) -> None:
-    async def call(question: str) -> None:
-        await asyncio.create_task(scene.leave_open(question))
-
-    await RunnableLambda(call).ainvoke("Rain?", scene.config)
-
-
 class Weather(BaseModel):
     """What is asked for; the openai package checks an answer by it before LangChain sees it."""
 
@@ -399,6 +371,7 @@ ENDINGS: list[tuple[Ending, str, str | None, list[tuple[Any, ...]]]] = [
         None,
         [("step", "cancelled", "reported", 10, 5, "Half ")],
     ),
+    (streams_side_by_side, "completed", None, [(..., *REPORTED[1:], "All right. ")] * 2),
     (cut_off_at_the_token_limit, "failed", "LengthFinishReasonError", [(*REFUSED, CUT_OFF)]),
     (filtered, "failed", "ContentFilterFinishReasonError", [(*REFUSED, "")]),
     (refused_by_a_validator, "failed", "ValidationError", [(*REFUSED, NOWHERE)]),
@@ -410,6 +383,8 @@ async def test_a_timeout_that_is_caught_ends_the_call(
     scene: Scene, db: Database, books_hold: Callable[[], None]
 ) -> None:
     """LangChain calls no handler, and the task that waited goes on to other calls."""
+    task: Any = asyncio.current_task()
+    waiting = len(task._callbacks)
     scene.held()
 
     async def lose_patience(timeout: asyncio.Timeout) -> None:
@@ -426,6 +401,8 @@ async def test_a_timeout_that_is_caught_ends_the_call(
     await until(lambda: not db.execute(RUNNING).fetchall())
     rows = db.execute("select status from chatter.workflow_executions order by started_at")
     assert rows.fetchall() == [("cancelled",), ("completed",)]
+    # Nothing of it is left where one task makes calls for months.
+    assert len(task._callbacks) == waiting
     assert_forgotten(scene.run)
     books_hold()
 
@@ -584,3 +561,17 @@ async def test_a_run_that_is_cancelled_while_it_begins_has_ended(
         await until(lambda: db.execute(ended).fetchone() is not None)
     assert len(scene.provider.requests) == asked
     assert_forgotten(scene.run)
+
+
+async def test_a_cancelled_task_ends_all_that_it_awaits_at_once(
+    scene: Scene, db: Database, books_hold: Callable[[], None]
+) -> None:
+    scene.held()
+    scene.provider.script *= 2
+    questions = [question()["messages"]] * 2
+    await scene.cancel(scene.model.agenerate(questions, callbacks=[scene.run]))
+    await until(lambda: not scene.run._runs)
+    await until(lambda: not db.execute(RUNNING).fetchall())
+    rows = db.execute("select status from chatter.workflow_executions")
+    assert rows.fetchall() == [("cancelled",)] * 2
+    books_hold()
