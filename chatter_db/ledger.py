@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -30,6 +31,8 @@ from chatter_db.recorder.arguments import json_object, require_text, row_id
 from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.runs import now
 from chatter_db.settings import default_data_dir, settings
+
+log = logging.getLogger(__name__)
 
 
 class Chatter:
@@ -73,7 +76,7 @@ class Chatter:
         with ExitStack() as opening:
             url = opening.enter_context(database.database_url(self._dsn))
             if self._dsn is None and settings().database_url is None:
-                migrating.migrate(url)
+                migrating.migrate(url, log.warning)
             engine = database.sync_engine(url)
             opening.callback(engine.dispose)
             with database.losses_told(url), engine.connect() as connection:

@@ -21,7 +21,6 @@ from chatter_db.queries import query
 # Any constant that no other program on the server is likely to use: "chatter".
 MIGRATION_LOCK = int.from_bytes(b"chatter", "big")
 
-
 TURN_SECONDS, LOOK_SECONDS = 2.0, 0.05
 """How long another migrator may take before it is told of: most find nothing to do."""
 
