@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test chaos outage fuzz lint format bench compare lock clean
+.PHONY: help run serve test test-long chaos outage fuzz lint format bench compare lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -23,7 +23,10 @@ serve: $(READY) ## The dashboard, the chat API and the event stream on 127.0.0.1
 	@$(BIN)/chatter serve
 
 test: $(READY) ## Run the test suite; POSTGRES="16 /opt/pg17/bin" adds servers to the embedded one
-	@CHATTER_TEST_POSTGRES="$(POSTGRES)" $(BIN)/pytest -n 2 $(ARGS)
+	@CHATTER_TEST_POSTGRES="$(POSTGRES)" $(BIN)/pytest -n 2 -m "not long" $(ARGS)
+
+test-long: $(READY) ## Run the rest of it: browsers, faults, upgrades from every version
+	@CHATTER_TEST_POSTGRES="$(POSTGRES)" $(BIN)/pytest -n 2 -m long $(ARGS)
 
 chaos: $(READY) ## 200 faults on the whole path under load (ARGS="--faults 40 --seed 7 --postgres 15")
 	@$(BIN)/python -m tests.chaos.campaign $(ARGS)

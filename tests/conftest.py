@@ -70,6 +70,40 @@ SERVERS = list(BINARIES)
 ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
 
 
+# Rooms and modules whose tests take half of the time, a tenth of all tests: browsers, faults,
+# other programs, every version's upgrade. `make test-long`.
+LONG = {
+    *("browser", "chaos", "compare", "deploy", "examples", "fuzz", "pooler"),
+    "analytics/test_frozen_worker.py",
+    "embedded/test_embedded_lifetime.py",
+    "events/test_crash.py",
+    "events/test_whole_path.py",
+    "importing/test_adopting.py",
+    "migrations/test_migrating.py",
+    "migrations/test_operators_objects.py",
+    "migrations/test_pg_upgrade.py",
+    "migrations/test_upgrading.py",
+    "races/test_random_interleavings.py",
+    "recorder/test_forking.py",
+    "recorder/test_hanging.py",
+    "recorder/test_killed.py",
+    "server/test_description.py",
+    "server/test_logs.py",
+    "server/test_two_servers.py",
+    "sql/test_replica.py",
+    "sql/test_restore.py",
+    "sql/test_standby.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is long."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent)
+        if {path.parts[0], path.as_posix()} & LONG:
+            item.add_marker("long")
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: a tenth of the suite's time went into looking through it."""
     gc.collect()
