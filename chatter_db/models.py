@@ -340,6 +340,12 @@ class Alert(Base):
     created_at: Mapped[datetime] = _default()
 
 
+class AlertTurn(Base):
+    __tablename__ = "alert_turns"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
 class Password(Base):
     __tablename__ = "passwords"
 

@@ -131,11 +131,18 @@ as $$
     )
 $$;
 
+-- Whose turn it is to count. No advisory lock: whoever may connect could take that, and who
+-- fails to sign in would wait for ever. Unlogged: no row is ever there.
+create unlogged table chatter.alert_turns (
+  id bigint not null,
+  constraint alert_turns_pkey primary key (id)
+);
+
 -- A rule counts over the period that ends now, so attempts can't be spread over two
 -- windows of a clock. The first event at or over the threshold raises an alert;
--- further ones within the period after it raise none. The advisory lock makes
--- writers of one rule and subject take turns: each counts what the others have
--- committed, and of many that reach the threshold together one raises.
+-- further ones within the period after it raise none. Writers of one rule and subject take
+-- turns: each counts what the others have committed, and of many that reach the threshold
+-- together one raises.
 create function chatter.tg_security_events__alert() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -147,7 +154,9 @@ declare
 begin
   for v in
     -- In one order for all writers, or two that touch several subjects would deadlock.
-    select r.*, s.value, max(s.correlation_id) as correlation_id
+    select
+      r.*, s.value, max(s.correlation_id) as correlation_id,
+      hashtextextended(r.name || ' ' || s.value, 0) as turn
     from chatter.security_rules as r
       join (
         select
@@ -162,12 +171,21 @@ begin
         from new_rows as n
       ) as s on s.event_type = r.event_type and s.subject = r.subject
     where r.enabled and s.value is not null
+      -- Nothing to count, and no turn to wait for, while an alert stands.
+      and not exists (
+        select from chatter.alerts as a
+        where a.subject_value = s.value
+          and a.rule_name = r.name
+          and a.created_at
+            > greatest(chatter.clock() - r.period, chatter.block_lifted_at(s.subject, s.value))
+      )
     group by r.name, s.value
     order by r.name, s.value
   loop
-    perform pg_catalog.pg_advisory_xact_lock(
-      pg_catalog.hashtextextended('chatter alert ' || v.name || ' ' || v.value, 0)
-    );
+    -- A row that another transaction has made, even if it has deleted it again, keeps us
+    -- waiting for that one's end: its key is unique.
+    insert into chatter.alert_turns (id) values (v.turn);
+    delete from chatter.alert_turns as t where t.id = v.turn;
 
     -- Statements of their own, so that they see what was committed while we waited.
     v_since := greatest(
@@ -393,6 +411,9 @@ comment on column chatter.alerts.created_at is 'When the threshold was reached.'
 comment on index chatter.alerts_subject_value_created_at_idx is 'The alerts and blocks of a subject.';
 comment on index chatter.alerts_created_at_idx is 'What retention takes away.';
 comment on index chatter.alerts_rule_name_idx is 'The alerts of a rule; the foreign key.';
+comment on table chatter.alert_turns is
+  'Empty. A row that comes and goes lets writers of one rule and subject take turns.';
+comment on column chatter.alert_turns.id is 'A hash of the rule and the subject.';
 comment on function chatter.tg_security_events__alert() is 'Raises an alert when new events reach a rule''s threshold.';
 comment on trigger _200_alert on chatter.security_events is 'Raises an alert when new events reach a rule''s threshold.';
 comment on function chatter.counted_address(inet) is

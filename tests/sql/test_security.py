@@ -188,6 +188,20 @@ def test_many_connections_raise_one_alert(books: Books, url: str) -> None:
     assert books.value("select count(*) from chatter.security_events") == 40
 
 
+def test_failures_of_one_address_alone_take_turns(books: Books, url: str) -> None:
+    with psycopg.connect(url) as first, psycopg.connect(url, autocommit=True) as second:
+        failures(Books(first))
+        # Whoever may connect could have that, and nobody would be told of a wrong password.
+        assert books.value("select count(*) from pg_locks where locktype = 'advisory'") == 0
+        second.execute("set statement_timeout = '2s'")
+        failures(Books(second), ip_address=OTHER)
+        with pytest.raises(errors.QueryCanceled):
+            failures(Books(second))
+        first.rollback()
+        failures(Books(second))
+    assert books.value("select count(*) from chatter.security_events") == 2
+
+
 @pytest.mark.parametrize("table", ["security_events", "alerts"])
 @pytest.mark.parametrize(
     "statement",

@@ -1,0 +1,102 @@
+-- Failures at the door take turns by a table of ours: who may connect could hold the advisory lock.
+create unlogged table chatter.alert_turns (
+  id bigint not null,
+  constraint alert_turns_pkey primary key (id)
+);
+
+comment on table chatter.alert_turns is
+  'Empty. A row that comes and goes lets writers of one rule and subject take turns.';
+comment on column chatter.alert_turns.id is 'A hash of the rule and the subject.';
+
+create or replace function chatter.tg_security_events__alert() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v record;
+  v_since timestamptz;
+  v_events bigint;
+begin
+  for v in
+    -- In one order for all writers, or two that touch several subjects would deadlock.
+    select
+      r.*, s.value, max(s.correlation_id) as correlation_id,
+      hashtextextended(r.name || ' ' || s.value, 0) as turn
+    from chatter.security_rules as r
+      join (
+        select
+          n.event_type, 'ip_address' as subject, chatter.counted_address(n.ip_address) as value,
+          n.correlation_id
+        from new_rows as n
+        union all
+        select n.event_type, 'user_id', n.user_id::text, n.correlation_id
+        from new_rows as n
+        union all
+        select n.event_type, 'api_key_id', n.details ->> 'api_key_id', n.correlation_id
+        from new_rows as n
+      ) as s on s.event_type = r.event_type and s.subject = r.subject
+    where r.enabled and s.value is not null
+      -- Nothing to count, and no turn to wait for, while an alert stands.
+      and not exists (
+        select from chatter.alerts as a
+        where a.subject_value = s.value
+          and a.rule_name = r.name
+          and a.created_at
+            > greatest(chatter.clock() - r.period, chatter.block_lifted_at(s.subject, s.value))
+      )
+    group by r.name, s.value
+    order by r.name, s.value
+  loop
+    -- A row that another transaction has made, even if it has deleted it again, keeps us
+    -- waiting for that one's end: its key is unique.
+    insert into chatter.alert_turns (id) values (v.turn);
+    delete from chatter.alert_turns as t where t.id = v.turn;
+
+    -- Statements of their own, so that they see what was committed while we waited.
+    v_since := greatest(
+      chatter.clock() - v.period, chatter.block_lifted_at(v.subject, v.value)
+    );
+    if exists (
+      select from chatter.alerts as a
+      where a.subject_value = v.value
+        and a.rule_name = v.name
+        and a.created_at > v_since
+    ) then
+      continue;
+    end if;
+
+    -- One branch per subject, so that each count is a look into an index.
+    if v.subject = 'ip_address' then
+      select count(*) into v_events
+      from chatter.security_events as e
+      where e.ip_address between v.value::inet and set_masklen(broadcast(v.value::inet), -1)
+        and e.event_type = v.event_type
+        and e.created_at > v_since;
+    elsif v.subject = 'user_id' then
+      select count(*) into v_events
+      from chatter.security_events as e
+      where e.user_id = v.value::uuid
+        and e.event_type = v.event_type
+        and e.created_at > v_since;
+    else
+      select count(*) into v_events
+      from chatter.security_events as e
+      where e.details ? 'api_key_id'
+        and e.details ->> 'api_key_id' = v.value
+        and e.event_type = v.event_type
+        and e.created_at > v_since;
+    end if;
+
+    if v_events >= v.threshold then
+      insert into chatter.alerts (
+        rule_name, subject, subject_value, severity, events, correlation_id, blocked_until
+      )
+      values (
+        v.name, v.subject, v.value, v.severity, v_events, v.correlation_id,
+        chatter.clock() + v.block_for
+      );
+    end if;
+  end loop;
+  return null;
+end
+$$;
