@@ -1,4 +1,4 @@
-"""Turns at the door that only this schema can hold up."""
+"""Turns at the door that only this schema can hold up, and sessions of keys of one's own."""
 
 from pathlib import Path
 

@@ -234,7 +234,16 @@ begin
   create policy own on chatter.api_keys to chatter_app
     using (user_id = (select chatter.acting_user()));
   create policy own on chatter.browser_sessions to chatter_app
-    using (user_id = (select chatter.acting_user()));
+    using (user_id = (select chatter.acting_user()))
+    with check (
+      user_id = (select chatter.acting_user())
+      and (
+        api_key_id is null
+        or user_id = (
+          select k.user_id from chatter.api_keys as k where k.id = browser_sessions.api_key_id
+        )
+      )
+    );
 
   for v_table in
     select p.tablename from pg_catalog.pg_policies as p

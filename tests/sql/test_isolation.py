@@ -47,6 +47,7 @@ class Tenant:
             "insert into chatter.recorders (id, host, process_id) values (%s, 'host', 1)",
         ):
             books.connection.execute(statement, [self.user])
+        self.key = books.value("select id from chatter.api_keys where user_id = %s", self.user)
 
 
 @pytest.fixture
@@ -143,6 +144,8 @@ def test_events_and_usage_are_one_s_own(books: Books, ada: Tenant, bob: Tenant) 
         "values (%(user)s, 'k', 'p', sha256('x'))",
         "insert into chatter.browser_sessions (user_id, hash, expires_at) "
         "values (%(user)s, sha256('x'), now() + interval '1 day')",
+        "insert into chatter.browser_sessions (user_id, hash, expires_at, api_key_id) "
+        "values (%(me)s, sha256('x'), now() + interval '1 day', %(key)s)",
         "insert into chatter.users (external_id) values ('another')",
         "select * from analytics.usage_hourly",
         "select * from analytics.usage_by_user",
@@ -155,6 +158,8 @@ def test_what_is_another_s_is_refused(
         "user": bob.user,
         "conversation": bob.conversation,
         "run": bob.run,
+        "key": bob.key,
+        "me": ada.user,
         "mine": ada.conversation,
     }
     with pytest.raises(errors.InsufficientPrivilege), acting_for(books, ada.user):

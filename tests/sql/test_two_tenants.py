@@ -80,6 +80,8 @@ WRITES: tuple[LiteralString, ...] = (
     "delete from chatter.messages where id = %(message)s",
     "insert into chatter.security_events (event_type, severity, user_id) "
     "values ('login_failure', 'low', %(user)s)",
+    "insert into chatter.browser_sessions (user_id, hash, expires_at, api_key_id) "
+    "values (%(own_user)s, sha256(uuid_send(gen_random_uuid())), now(), %(key)s)",
     "insert into chatter.passwords (user_id, hash) values (%(user)s, '$argon2id$x') "
     "on conflict do nothing",
     "merge into chatter.messages as m using (select %(message)s::uuid as id) as s on m.id = s.id "
@@ -128,6 +130,7 @@ def ids(tenant: Tenant) -> dict[str, UUID]:
         "run": tenant.run,
         "message": tenant.message,
         "tool_call": tenant.tool_call,
+        "key": tenant.key,
     }
 
 
