@@ -1,4 +1,4 @@
-"""Turns at the door that only this schema can hold up, and sessions of keys of one's own."""
+"""Locks that not everybody can hold, and sessions of keys of one's own alone."""
 
 from pathlib import Path
 

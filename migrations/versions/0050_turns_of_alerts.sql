@@ -101,6 +101,60 @@ begin
 end
 $$;
 
+-- The advisory lock first: no writer waits for it.
+create or replace function analytics.rebuild() returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_messages bigint;
+begin
+  -- First the lock that whoever may connect can hold: no writer waits for it with us. A fold,
+  -- which has it meanwhile, writes neither table, and so never waits for us.
+  perform pg_catalog.pg_advisory_xact_lock(chatter.bell() + 1);
+  lock table chatter.messages, chatter.tool_calls in share row exclusive mode;
+  -- Every day changes, also one that has nothing afterwards.
+  update analytics.state as s set folds = coalesce(s.folds, 0) + 1;
+  insert into analytics.days (day, fold)
+  select k.day, s.folds
+  from (select u.day from analytics.usage_day as u union select d.day from analytics.days as d) as k
+    cross join analytics.state as s
+  on conflict (day) do update
+  set fold = excluded.fold;
+
+  delete from analytics.deltas;
+  delete from analytics.usage_15min;
+  delete from analytics.usage_hourly;
+  delete from analytics.usage_day;
+  delete from analytics.usage_user_day;
+  delete from analytics.usage_user_month;
+  delete from analytics.latency_hour;
+  delete from analytics.latency_day;
+
+  insert into analytics.deltas (
+    bucket, user_id, workflow_name, provider, model, kind,
+    messages, turns, calls, failed_calls, prompt_tokens, completion_tokens, total_tokens,
+    cache_read_tokens, cache_write_tokens, reasoning_tokens, cost, unpriced_calls, unknown_usage,
+    sign, response_bins, first_token_bins
+  )
+  select
+    r.bucket, r.user_id, r.workflow_name, r.provider, r.model, r.kind,
+    r.messages, r.turns, r.calls, r.failed_calls, r.prompt_tokens, r.completion_tokens,
+    r.total_tokens, r.cache_read_tokens, r.cache_write_tokens, r.reasoning_tokens, r.cost,
+    r.unpriced_calls, r.unknown_usage,
+    1, r.response_bins, r.first_token_bins
+  from analytics.usage_recounted as r;
+  select coalesce(sum(d.messages), 0) into v_messages from analytics.deltas as d;
+  -- Few large ones: what a transaction has deleted, it steps over again and again.
+  while analytics.fold(2000000) > 0 loop
+    null;
+  end loop;
+  perform analytics.rebuild_tools();
+  perform analytics.rebuild_dearest();
+  return v_messages;
+end
+$$;
+
 -- A session begun with a key is of that key's user.
 create or replace function chatter.create_own_policies() returns void
 language plpgsql volatile

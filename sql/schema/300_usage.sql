@@ -629,8 +629,10 @@ as $$
 declare
   v_messages bigint;
 begin
-  lock table chatter.messages, chatter.tool_calls in share row exclusive mode;
+  -- First the lock that whoever may connect can hold: no writer waits for it with us. A fold,
+  -- which has it meanwhile, writes neither table, and so never waits for us.
   perform pg_catalog.pg_advisory_xact_lock(chatter.bell() + 1);
+  lock table chatter.messages, chatter.tool_calls in share row exclusive mode;
   -- Every day changes, also one that has nothing afterwards.
   update analytics.state as s set folds = coalesce(s.folds, 0) + 1;
   insert into analytics.days (day, fold)

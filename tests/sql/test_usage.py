@@ -5,6 +5,7 @@ import random
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from tests.polling import wait_until_blocked
 from tests.sql.books import Books
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -342,6 +344,25 @@ def test_rollups_are_counted_anew(books: Books) -> None:
     assert books.value("select analytics.rebuild()") == 100
     assert differences(books) == {}
     assert books.value("select count(*) from analytics.deltas") == 0
+
+
+def test_who_waits_to_count_anew_keeps_no_writer_waiting(books: Books, url: str) -> None:
+    conversation = books.conversation()
+    with (
+        psycopg.connect(url, autocommit=True) as holder,
+        psycopg.connect(url, autocommit=True) as counting,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        holder.execute("select pg_advisory_lock(chatter.bell() + 1)")
+        rebuilt = pool.submit(counting.execute, "select analytics.rebuild()")
+        try:
+            wait_until_blocked(holder)
+            books.connection.execute("set statement_timeout = '2s'")
+            books.message(conversation, role="user")
+        finally:
+            holder.execute("select pg_advisory_unlock(chatter.bell() + 1)")
+        rebuilt.result()
+    assert differences(books) == {}
 
 
 def test_what_has_figures_keeps_its_user_and_workflow(books: Books) -> None:
