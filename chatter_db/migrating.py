@@ -96,16 +96,6 @@ def _reason(error: DBAPIError) -> str:
     return str(refused)
 
 
-def tell_who_migrates(connection: Connection, lock: int, notice: Callable[[str], None]) -> None:
-    """Says for which session this one waits; anybody who may connect can hold the lock."""
-    for holder in connection.execute(query("lock_holder"), {"key": lock}):
-        notice(
-            f"Waits for another migration to end: of session {holder.pid}, login {holder.usename}, "
-            f"application {holder.application_name!r}. If it is none, end it: "
-            f"select pg_terminate_backend({holder.pid});"
-        )
-
-
 def current_revision(connection: Connection) -> str | None:
     """The revision of the schema behind `connection`, None if it was never migrated."""
     if not connection.scalar(query("schema_exists")):

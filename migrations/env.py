@@ -40,7 +40,8 @@ def run(connection: Connection, notice: Callable[[str], None]) -> None:
     # The lock is held to the end of the transaction. A second migrator waits
     # here, then finds nothing left to do.
     if not _has_turn_soon(connection):
-        migrating.tell_who_migrates(connection, MIGRATION_LOCK, notice)
+        driver = database.driver_of(connection)
+        database.tell_who_holds(driver, MIGRATION_LOCK, "migration", notice)
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
     before = migrating.current_revision(connection)
     migrating.require_known(before)

@@ -63,7 +63,7 @@ def adopt_command(
 
     Exit code 1 if there are messages that can't be booked, 2 for wrong use.
     """
-    from chatter_db.cli.books import migrated_url
+    from chatter_db.cli.books import migrated_url, warn
     from chatter_db.cli.import_ import parsed, print_json, progress_bar
     from chatter_db.database import database_url
     from chatter_db.importing import adopt
@@ -84,6 +84,7 @@ def adopt_command(
             batch=batch,
             dry_run=dry_run,
             progress=progress,
+            notice=warn,
         )
     if as_json:
         print_json(report)

@@ -60,7 +60,7 @@ def import_command(
 
     Exit code 1 if there are bad lines, 2 for wrong use.
     """
-    from chatter_db.cli.books import migrated_url
+    from chatter_db.cli.books import migrated_url, warn
     from chatter_db.importing import LinesRejected, import_file
 
     chosen = parsed(mapping or [])
@@ -75,6 +75,7 @@ def import_command(
                 dry_run=dry_run,
                 key=key,
                 progress=progress,
+                notice=warn,
             )
         except LinesRejected as error:
             if as_json:

@@ -10,7 +10,9 @@ from chatter_db.database.on_asyncpg import asyncpg_connection, asyncpg_options, 
 from chatter_db.database.on_psycopg import (
     connect,
     connect_as,
+    driver_of,
     require_no_unknown_pooler,
+    tell_who_holds,
 )
 from chatter_db.database.refusals import (
     denial,
@@ -32,6 +34,7 @@ __all__ = [
     "connect_as",
     "database_url",
     "denial",
+    "driver_of",
     "has_password",
     "hindrance",
     "losses_told",
@@ -43,4 +46,5 @@ __all__ = [
     "said",
     "sqlstate",
     "sync_engine",
+    "tell_who_holds",
 ]

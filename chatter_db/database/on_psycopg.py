@@ -1,8 +1,10 @@
 """Connections by psycopg: for the command line, the sync door and the writers."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.rows import tuple_row
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, func, select
 
@@ -61,13 +63,32 @@ def _pin_path(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         )
 
 
+def tell_who_holds(
+    connection: psycopg.Connection[Any], lock: int, what: str, notice: Callable[[str], None]
+) -> None:
+    """Says for the `what` of which session this one waits; anybody who may connect can hold it."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        for pid, login, application in cursor.execute(psycopg_query("lock_holder"), {"key": lock}):
+            notice(
+                f"Waits for another {what} to end: of session {pid}, login {login}, "
+                f"application {application!r}. If it is none, end it: "
+                f"select pg_terminate_backend({pid});"
+            )
+
+
+def driver_of(connection: Connection) -> psycopg.Connection[Any]:
+    """psycopg's connection below one of SQLAlchemy's."""
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
 def require_no_unknown_pooler(connection: Connection) -> None:
     """Raises UsageError if a pooler is in between that CHATTER_POOLER doesn't say.
 
     A pooler gives each client a process id of its own making.
     """
-    driver = connection.connection.dbapi_connection
-    assert isinstance(driver, psycopg.Connection)
+    driver = driver_of(connection)
     if settings().pooler is None and driver.info.backend_pid != connection.scalar(
         select(func.pg_backend_pid())
     ):

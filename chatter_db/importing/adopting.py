@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from chatter_db import database
 from chatter_db.errors import ChatterError, DatabaseUnavailable, ImportRejected, UsageError
-from chatter_db.importing.booking import Booking
+from chatter_db.importing.booking import Booking, take_turn
 from chatter_db.importing.reading import Record
 from chatter_db.importing.report import SHOWN_LINES, BadLine, BadLines
 from chatter_db.importing.rows import RowMaker
@@ -71,12 +71,14 @@ def adopt(
     batch: int = BATCH,
     dry_run: bool = False,
     progress: Progress = lambda *_: None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> AdoptReport:
     """Copies two tables into the books at the URL `books` and says what was wrong with them.
 
     `source` is the URL of the database that has the tables, by default the books' own. The
     tables are only read. `mapping` and `ignored` are those of tables.Tables. `batch` is
-    the rows of a transaction: fewer lock for less long.
+    the rows of a transaction: fewer lock for less long. `notice` is told of an import that takes
+    seconds, for which this waits.
 
     Raises UsageError for a wrong argument, ImportRejected when Postgres refuses the rows,
     DatabaseUnavailable. What was booked before an error stays, and is found booked next time.
@@ -93,7 +95,7 @@ def adopt(
         ) as connection:
             tables = Tables(connection, conversations, messages, mapping or {}, ignored)
             found = tables.findings(connection, SHOWN_LINES)
-            adoption = _Adoption(connection, tables, batch, progress, found.messages)
+            adoption = _Adoption(connection, tables, batch, progress, notice, found.messages)
             if dry_run:
                 adoption.attempt(writing)
             else:
@@ -121,12 +123,19 @@ class _Adoption:
     """The rows on their way from `connection`, whose snapshot stays the same."""
 
     def __init__(
-        self, connection: Connection, tables: Tables, batch: int, progress: Progress, total: int
+        self,
+        connection: Connection,
+        tables: Tables,
+        batch: int,
+        progress: Progress,
+        notice: Callable[[str], None],
+        total: int,
     ) -> None:
         self._connection = connection
         self._tables = tables
         self._batch = batch
         self._progress = progress
+        self._notice = notice
         self._total = total
         self.bad = BadLines()
         self.bad_rows: list[BadRow] = []
@@ -136,9 +145,7 @@ class _Adoption:
     def attempt(self, engine: Engine) -> None:
         """Compares every row with the books, in temporary tables: no lock, nothing to undo."""
         with engine.connect() as writer:
-            driver = writer.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)
-            with driver.cursor(row_factory=tuple_row) as cursor:
+            with database.driver_of(writer).cursor(row_factory=tuple_row) as cursor:
                 booking = Booking(cursor)
                 for rows in self._partitions(self._tables.conversations()):
                     external_ids, names, *_ = map(list, zip(*rows, strict=True))
@@ -159,7 +166,7 @@ class _Adoption:
         with database.connect(books) as writer:
             for chunk in self._chunks():
                 with writer.transaction(), writer.cursor(row_factory=tuple_row) as cursor:
-                    booking = Booking(cursor)
+                    booking = Booking(cursor, self._notice)
                     booking.add(chunk, book=True)
                     booking.finish()
                 self.booked += booking.booked
@@ -168,8 +175,9 @@ class _Adoption:
 
     def _book_conversations(self, writer: Connection, rows: Sequence[Any]) -> None:
         external_ids, names, titles, statuses, times = map(list, zip(*rows, strict=True))
-        writer.execute(query("import_turn"))
         writer.execute(query("adopt_in_utc"))
+        with database.driver_of(writer).cursor(row_factory=tuple_row) as cursor:
+            take_turn(cursor, self._notice)
         self.new_users += writer.execute(query("adopt_users"), {"names": names}).rowcount
         self.new_conversations += writer.execute(
             query("adopt_conversations"),

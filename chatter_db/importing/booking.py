@@ -7,17 +7,23 @@ once, in the order of the totals triggers, and shortly.
 """
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 import psycopg
 
+from chatter_db import database
 from chatter_db.errors import ImportRejected
 from chatter_db.importing.report import BadLine
 from chatter_db.queries import query
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
+
+TURN_SECONDS, LOOK_SECONDS = 2.0, 0.05
+"""How long another import may take before it is told of."""
 
 # Where COPY stopped: the row of the chunk, and its column.
 _COPY_PLACE = re.compile(r"COPY \w+, line (\d+), column (\w+)")
@@ -34,11 +40,32 @@ class Sums:
     unpriced_calls: int
 
 
-class Booking:
-    """Books rows on `cursor`, which is inside a transaction and used by one thread at a time."""
+def take_turn(cursor: Cursor, notice: Callable[[str], None]) -> None:
+    """Waits until nobody else imports; if that takes seconds, `notice` is told who does."""
+    deadline = time.monotonic() + TURN_SECONDS
+    while True:
+        turn = cursor.execute(_sql("import_turn_soon")).fetchone()
+        assert turn is not None
+        has_turn, lock = turn
+        if has_turn:
+            return
+        if time.monotonic() > deadline:
+            break
+        time.sleep(LOOK_SECONDS)
+    database.tell_who_holds(cursor.connection, lock, "import", notice)
+    cursor.execute(_sql("import_turn"))
 
-    def __init__(self, cursor: Cursor) -> None:
+
+class Booking:
+    """Books rows on `cursor`, which is inside a transaction and used by one thread at a time.
+
+    `notice` is told of another import that keeps this one waiting.
+    """
+
+    def __init__(self, cursor: Cursor, notice: Callable[[str], None] = lambda _: None) -> None:
         self._cursor = cursor
+        self._notice = notice
+        self._has_turn = False
         self._deferred = 0
         # Whether every row so far was booked as a new one; then no id came twice.
         self._all_new = True
@@ -101,9 +128,12 @@ class Booking:
         In one go: while Python reads on, to come back for the next statement costs
         this thread up to 5 ms.
         """
+        if not self._has_turn:
+            take_turn(self._cursor, self._notice)
+            self._has_turn = True
         connection = self._cursor.connection
         with connection.pipeline():
-            for name in ("import_ids", "import_turn", "import_names"):
+            for name in ("import_ids", "import_names"):
                 connection.execute(_sql(name))
             users = connection.execute(_sql("import_users"))
             conversations = connection.execute(_sql("import_conversations"))

@@ -51,6 +51,7 @@ def import_file(
     dry_run: bool = False,
     key: str | None = None,
     progress: Progress = lambda *_: None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> ImportReport:
     """Books the rows of a file: all in one transaction, or nothing.
 
@@ -63,6 +64,8 @@ def import_file(
     Importing a file again, or after lines were appended to it, books only what is
     new: a row is known by its `id`, else by the column `key`, else by its line
     number and content; the latter two together with conversation, user and time.
+
+    Imports take turns: `notice` is told of another one that takes seconds.
 
     Raises LinesRejected (an ImportRejected with the report) when a line is bad,
     UsageError for a wrong argument, ImportRejected when Postgres refuses the rows,
@@ -78,7 +81,7 @@ def import_file(
     rows = RowMaker(mapping, bad, read_usage=True)
     chosen = format or _format_of(path)
     with _opened(path) as (file, size), _connected(books) as connection:
-        task = _Import(str(path), Lines(file), size, rows, bad, progress)
+        task = _Import(str(path), Lines(file), size, rows, bad, progress, notice)
         try:
             report = task.run(connection, chosen, skip=on_bad_line == "skip", dry_run=dry_run)
         except psycopg.Error as error:
@@ -96,12 +99,13 @@ class _Import:
     rows: RowMaker
     bad: BadLines
     progress: Progress
+    notice: Callable[[str], None]
 
     def run(
         self, connection: Connection, file_format: Format, *, skip: bool, dry_run: bool
     ) -> ImportReport:
         with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
-            booking = Booking(cursor)
+            booking = Booking(cursor, self.notice)
             self._read(booking, file_format, skip=skip)
             empty = not self.lines.bytes_read
             if not empty:

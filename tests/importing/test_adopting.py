@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ from chatter_db.importing import BadRow, adopt
 from chatter_db.importing.tables import Drift
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
+from tests.polling import wait_until_blocked
 
 Database = psycopg.Connection[Any]
 
@@ -179,6 +181,21 @@ def test_a_dry_run_tells_what_a_run_does(audited: Database, url: str, batch: int
     )
     assert told(dry_run=True) == told(dry_run=False) == [3, 10, 1, 3, 1]
     assert told(dry_run=True) == told(dry_run=False) == [0, 13, 1, 0, 0]
+
+
+@ONE_SERVER
+def test_adopting_waits_for_an_import_and_says_for_whose(audited: Database, url: str) -> None:
+    told: list[str] = []
+    with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute("select pg_advisory_xact_lock(hashtextextended('chatter import', 0))")
+        waiting = pool.submit(adopt, url, notice=told.append)
+        try:
+            wait_until_blocked(holder)
+        finally:
+            holder.rollback()
+        assert waiting.result().booked == 10
+        (said,) = told
+        assert f"another import to end: of session {holder.info.backend_pid}, login" in said
 
 
 def test_names_that_no_book_takes(audited: Database, url: str) -> None:

@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,9 @@ import pytest
 
 from chatter_db import ImportRejected, UsageError
 from chatter_db.importing import LinesRejected, import_file, importer, reading
+from tests.conftest import ONE_SERVER
+from tests.forked import Run
+from tests.polling import wait_until_blocked
 
 from .test_importing import Db, booked, call, jsonl, nothing_there
 
@@ -332,6 +336,30 @@ def test_a_key_twice_is_named(url: str, tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", [call(n=1), call(n=2), call(n=1)])
     with pytest.raises(LinesRejected, match="line 3: key: is the same as on line 1"):
         import_file(url, file, key="n")
+
+
+@ONE_SERVER
+def test_an_import_that_waits_for_another_says_for_whom(
+    chatter_command: Run, url: str, tmp_path: Path
+) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [call()])
+    with (
+        psycopg.connect(url, autocommit=True, application_name="intruder") as holder,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        holder.execute("select pg_advisory_lock(hashtextextended('chatter import', 0))")
+        waiting = pool.submit(chatter_command, "import", str(file), "--json", url=url)
+        try:
+            wait_until_blocked(holder)
+        finally:
+            holder.execute("select pg_advisory_unlock_all()")
+        done = waiting.result()
+        pid = holder.info.backend_pid
+    assert (done.returncode, json.loads(done.stdout)["booked"]) == (0, 1)
+    said = " ".join(done.stderr.split())
+    assert f"Waits for another import to end: of session {pid}, login " in said
+    assert "application 'intruder'" in said and f"pg_terminate_backend({pid})" in said
+    assert chatter_command("import", str(file), url=url).stderr == ""
 
 
 def test_imports_of_overlapping_files_beside_live_writers(
