@@ -87,6 +87,12 @@ def _print(facts: dict[str, Any]) -> None:
             f"{facts['deltas_waiting']:,}. Figures stay exact, but get slower. Run chatter serve "
             "or chatter worker.[/]"
         )
+    if facts.get("work_held_by"):
+        out.print(
+            "[yellow]A lock of the background work is held by what is no worker: "
+            f"{escaped(facts['work_held_by'])}. Figures stay exact, but get slower. Unless it "
+            "counts anew or refreshes for you, end it: select pg_terminate_backend(SESSION);[/]"
+        )
     if facts["spooled_records"]:
         out.print(
             f"[yellow]Records that wait in {escaped(facts['spool'])}: {facts['spooled_records']:,} "

@@ -147,6 +147,42 @@ def test_books_whose_dates_are_written_in_another_style(
     assert written == [(datetime(2026, 3, 4, 5, 6, 7),)]
 
 
+@pytest.mark.parametrize("lock", [1, 2, 3], ids=["fold", "refresh", "lead"])
+def test_who_holds_a_lock_of_the_worker_without_being_one_is_told(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any], lock: int
+) -> None:
+    with psycopg.connect(url, autocommit=True, application_name="chatter worker") as holder:
+        holder.execute("select pg_advisory_lock(chatter.bell() + %s)", [lock])
+        # A worker of ours, by its name and its rights.
+        assert facts(chatter_command, url)["work_held_by"] is None
+        holder.execute("set application_name = 'intruder'")
+        pid = holder.info.backend_pid
+        said = chatter_command("status", url=url).stdout
+        assert f"session {pid}, login {holder.info.user}, application 'intruder'" in said
+        assert "pg_terminate_backend" in said
+    assert "pg_terminate_backend" not in chatter_command("status", url=url).stdout
+
+
+def test_a_name_alone_makes_no_worker(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("create role pretender login password 'x'")
+    name = "chatter worker"
+    try:
+        with psycopg.connect(
+            url, user="pretender", password="x", application_name=name, autocommit=True
+        ) as holder:
+            # The number of chatter.bell(), which that login may not call.
+            lock = db.execute("select chatter.bell() + 1").fetchone()
+            holder.execute("select pg_advisory_lock(%s)", lock)
+            held = facts(chatter_command, url)["work_held_by"]
+            assert held == (
+                f"session {holder.info.backend_pid}, login pretender, application '{name}'"
+            )
+    finally:
+        db.execute("drop role pretender")
+
+
 def test_what_a_worker_calls_itself_is_no_command(
     chatter_command: Run, url: str, db: psycopg.Connection[Any]
 ) -> None:
