@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0050"
+revision = "0046"
 down_revision = "0045"
 branch_labels = None
 depends_on = None
