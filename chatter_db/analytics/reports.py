@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
     # When the transaction began: its snapshot may be older than the clock, but not than that.
     as_of = await session.scalar(select(func.least(func.now(), func.chatter.clock())))
     with zones_told(values.get("time_zone")):
+        await _check_period(session, values)
         result = await session.execute(report.statement, values)
     columns = tuple(result.keys())
     assert as_of is not None
@@ -120,18 +121,17 @@ def _uuid(text: str) -> UUID | None:
 
 
 def _check(values: dict[str, str]) -> None:
-    moments = [_moment(name, values[name]) for name in ("since", "until") if name in values]
-    if len(moments) == 2 and None not in moments and moments[0] >= moments[1]:  # type: ignore[operator]
-        raise UsageError(f"since ({values['since']}) must be before until ({values['until']}).")
+    for name in ("since", "until"):
+        if name in values:
+            _check_moment(name, values[name])
     limit = values.get("limit", "1")
     if not limit.isdigit() or not 1 <= int(limit) <= MAX_ROWS:
         raise UsageError(f"limit must be from 1 to {MAX_ROWS:,}, not {limit}.")
 
 
-def _moment(name: str, value: str) -> datetime | None:
-    """None for a word that Postgres knows."""
+def _check_moment(name: str, value: str) -> None:
     if value in _BUILT_IN:
-        return None
+        return
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
@@ -142,7 +142,16 @@ def _moment(name: str, value: str) -> datetime | None:
         ) from None
     if moment.tzinfo is not None:
         raise UsageError(f"{name} is a local time of time_zone and has no offset: {value!r}.")
-    return moment.replace(tzinfo=UTC)
+
+
+async def _check_period(session: AsyncSession, values: dict[str, str]) -> None:
+    """Postgres is asked: which day `today` is, only it knows."""
+    if "since" not in values or "until" not in values:
+        return
+    zone = values.get("time_zone", "UTC")
+    since, until = (func.analytics.local_time(values[name], zone) for name in ("since", "until"))
+    if not await session.scalar(select(since < until)):
+        raise UsageError(f"since ({values['since']}) must be before until ({values['until']}).")
 
 
 def _read(path: Path) -> Report:
