@@ -52,6 +52,9 @@ ToolCallStatus = Literal["requested", "running", "completed", "failed", "cancell
 MAX_NAME = 500
 """Characters of a name or id that the host app gives."""
 
+MAX_LEVELS = 100
+"""Of nested JSON."""
+
 MAX_TITLE = 2000
 """Characters of a conversation's title."""
 

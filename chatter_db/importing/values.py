@@ -16,13 +16,12 @@ from uuid import UUID
 
 import msgspec
 
-from chatter_db.models import MAX_CONTENT_BYTES, MAX_COST, MAX_NAME
+from chatter_db.models import MAX_CONTENT_BYTES, MAX_COST, MAX_LEVELS, MAX_NAME
 
 Convert = Callable[[Any], str]
 
 NULL = r"\N"
 
-MAX_LEVELS = 100
 # No price has them; Postgres ends at 16,383.
 MAX_DECIMALS = 1000
 

@@ -12,7 +12,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import msgspec
 
 from chatter_db.errors import UsageError
-from chatter_db.models import MAX_NAME, MAX_TOKENS
+from chatter_db.models import MAX_LEVELS, MAX_NAME, MAX_TOKENS
 
 
 def run_id_of(given: object) -> UUID:
@@ -108,7 +108,17 @@ def json_object(argument: str, value: object) -> dict[str, Any]:
         copied: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(value or {})))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(f"{argument} must be JSON: {error}.") from None
+    if not _within(MAX_LEVELS, copied):
+        raise UsageError(f"{argument} must not be nested more than {MAX_LEVELS} levels deep.")
     return copied
+
+
+def _within(levels: int, value: object) -> bool:
+    """Whether JSON has no more levels than that."""
+    if not isinstance(value, dict | list):
+        return levels > 0
+    items = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_within(levels - 1, item) for item in items)
 
 
 def fitting(name: str) -> str:

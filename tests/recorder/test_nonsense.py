@@ -7,11 +7,11 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from chatter_db import Chatter
+from chatter_db import Chatter, UsageError
 from tests.recorder.test_ways import Database, assert_forgotten
 
 odd = st.recursive(
@@ -128,6 +128,23 @@ def test_every_call_has_its_row(
     assert rows[0][4] == "Yes."
     if rows[0][1] == "unknown":
         assert rows[0][2:4] == (None, None)
+
+
+def _nested(levels: int) -> dict[str, Any]:
+    return {"a": _nested(levels - 1) if levels > 2 else 1}
+
+
+def test_metadata_may_be_nested_as_deep_as_its_column(url: str) -> None:
+    """What is deeper is refused when the recorder is made, not by Postgres at the first call."""
+    chatter, db = _books(url)
+    run = chatter.recorder(metadata=_nested(100))
+    GenericFakeChatModel(messages=iter(["Yes."])).invoke("", {"callbacks": [run]})
+    booked = db.execute("select metadata from chatter.workflow_executions").fetchall()
+    assert booked == [(_nested(100),)]
+    with pytest.raises(UsageError, match="must not be nested more than 100 levels deep"):
+        chatter.recorder(metadata=_nested(101))
+    with pytest.raises(UsageError, match="must not be nested more than 100 levels deep"):
+        chatter.recorder(metadata={"a": [_nested(99)]})
 
 
 _open: dict[str, tuple[Chatter, Database]] = {}
