@@ -35,6 +35,10 @@ class Selection:
     until: datetime | None = None
     computed: bool = False
 
+    def __post_init__(self) -> None:
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise UsageError(f"since ({self.since}) must be before until ({self.until}).")
+
     def as_json(self) -> dict[str, Any]:
         return {
             name: value.isoformat() if isinstance(value, datetime) else value
@@ -202,7 +206,8 @@ def find(connection: Connection, prefix: str) -> UUID:
     """
     begins = cast(Repricing.id, Text).startswith(prefix.lower(), autoescape=True)
     found = connection.scalars(select(Repricing.id).where(begins).order_by(Repricing.id)).all()
-    if not found:
+    # A shell's variable that is empty means no repricing, even if there is only one.
+    if not prefix or not found:
         raise UsageError(f"There is no repricing {prefix}; chatter reprice --list shows all.")
     if len(found) > 1:
         raise UsageError(

@@ -501,6 +501,9 @@ def test_the_commands(chatter_command: Run, url: str, books: Books) -> None:
     done = chatter_command("reprice", "--undo", told_["repricing"], url=url)
     assert done.stdout.startswith("1 call put back.")
     assert chatter_command("reprice", "--undo", "x", url=url).returncode == 2
+    period = ["--since", "2026-02-01", "--until", "2026-02-01"]
+    done = chatter_command("reprice", "--reason", "why", *period, url=url)
+    assert (done.returncode, "must be before" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("url", ["pg18"], indirect=True)
@@ -514,7 +517,7 @@ def test_a_repricing_is_undone_by_how_its_id_begins(
     several = chatter_command("reprice", "--undo", ids[0][:alike], url=url)
     assert (several.returncode, "2 repricings begin with" in several.stderr) == (2, True)
     assert ids[0] in several.stderr and ids[1] in several.stderr
-    for none in ("%", "_", "ffff", ids[0] + "0"):
+    for none in ("", "%", "_", "ffff", ids[0] + "0"):
         done = chatter_command("reprice", "--undo", none, url=url)
         assert (done.returncode, "There is no repricing" in done.stderr) == (2, True)
     assert books.field("messages", message, "cost") == Decimal("0.003")
