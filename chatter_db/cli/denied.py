@@ -13,12 +13,15 @@ _NEEDED: Final[Mapping[str, str]] = {
     "import": "the role chatter_app",
     "key": "the role chatter_app",
     "prices": "the role chatter_reader",
+    "rebook": "the role chatter_app",
     "report": "the role chatter_reader",
     "serve": "the roles chatter_app and chatter_reader (with its worker chatter_worker, too)",
     "status": "the role chatter_app, chatter_reader or chatter_worker",
     "tail": "the role chatter_app",
     "top": "the role chatter_reader",
     "trace": "the role chatter_app",
+    "unblock": "the role chatter_app",
+    "worker": "the role chatter_worker",
 }
 
 
