@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from chatter_db.errors import UsageError
+
 if TYPE_CHECKING:
     from chatter_db.analytics import Report, Table
 
@@ -39,12 +41,14 @@ def report(
     from chatter_db.cli.books import migrated_url, open_chatter
     from chatter_db.cli.tables import plain
 
+    if as_json and as_csv:
+        raise UsageError("--json or --csv: an answer has one form.")
     if as_definitions:
         with migrated_url() as url:
             _print_definitions(url)
         return
     if name is None:
-        _print_list()
+        _print_list(as_json=as_json, as_csv=as_csv)
         return
     wanted = name.replace("-", "_")
     options = {
@@ -91,8 +95,6 @@ def _write_csv(found: "Table") -> None:
 
 def _check(chosen: "Report", options: Mapping[str, str | int | None]) -> None:
     """Raises UsageError for an option that the report doesn't have, and for one that it needs."""
-    from chatter_db.errors import UsageError
-
     has = [name for name in options if name in chosen.defaults]
     for name, value in options.items():
         if value is not None and name not in has:
@@ -114,11 +116,18 @@ def _print_definitions(url: str) -> None:
         typer.echo(definitions(connection), nl=False)
 
 
-def _print_list() -> None:
+def _print_list(*, as_json: bool, as_csv: bool) -> None:
     from chatter_db.analytics import reports
     from chatter_db.cli.tables import show
 
-    show(("report", "what it tells"), [(found.name, found.title) for found in reports().values()])
+    rows = [(found.name, found.title) for found in reports().values()]
+    if as_json:
+        listed = [{"report": name, "definition": title} for name, title in rows]
+        typer.echo(json.dumps({"reports": listed}))
+    elif as_csv:
+        csv.writer(sys.stdout).writerows([("report", "definition"), *rows])
+    else:
+        show(("report", "what it tells"), rows)
 
 
 def _print(found: "Table") -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from chatter_db.analytics import reports
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
 
@@ -48,6 +49,18 @@ def test_what_a_user_used(chatter_command: Run, url: str, ada: UUID) -> None:
     period = ["--since", "2026-02-01"]
     done = chatter_command("report", "usage_of_user", "--user", "ada", *period, "--json", url=url)
     assert calls(done) == []
+
+
+@pytest.mark.usefixtures("url")
+def test_the_list_has_the_form_that_is_asked_for(chatter_command: Run) -> None:
+    listed = json.loads(chatter_command("report", "--json").stdout)["reports"]
+    assert {"report": "cost_by_day", "definition": reports()["cost_by_day"].title} in listed
+    lines = chatter_command("report", "--csv").stdout.splitlines()
+    assert lines[0] == "report,definition"
+    assert len(lines) == len(listed) + 1 == len(reports()) + 1
+    both = chatter_command("report", "--json", "--csv")
+    assert (both.returncode, both.stdout) == (2, "")
+    assert "--json or --csv" in both.stderr
 
 
 @pytest.mark.usefixtures("ada")

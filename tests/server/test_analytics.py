@@ -167,6 +167,13 @@ async def test_a_zone_that_there_is_none_of_is_a_problem(admin: Person, page: st
     assert "Europe/Berlin" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("page", ["overview", "breakdown", "performance"])
+async def test_another_period_is_not_answered_with_the_usual_one(admin: Person, page: str) -> None:
+    answer = await admin.http.get(f"/api/{page}?since=2026-01-01")
+    assert answer.status_code == 422
+    assert "since" in answer.text
+
+
 async def test_figures_of_all_are_for_admins(ada: Person) -> None:
     assert (await ada.http.get("/api/analytics")).status_code == 403
     assert (await ada.http.get("/api/analytics/cost_by_user")).status_code == 403

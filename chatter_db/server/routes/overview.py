@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -79,17 +79,20 @@ class Performance(BaseModel):
     tools: list[Row]
 
 
-Period = Annotated[Range, Query(alias="range")]
-TimeZone = Annotated[str, Query(max_length=100, description="Whose days.")]
+class Period(BaseModel):
+    """Which period, and nothing else: 30 days must not pass for another one that was meant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    range: Range = "30d"
+    time_zone: str = Field("UTC", max_length=100, description="Whose days.")
+
+
+Asked = Annotated[Period, Query()]
 
 
 @router.get("/overview", responses=documented(401, 422, 429))
-async def overview(
-    identity: SignedIn,
-    chatter: Books,
-    range_: Period = "30d",
-    time_zone: TimeZone = "UTC",
-) -> Overview:
+async def overview(identity: SignedIn, chatter: Books, asked: Asked) -> Overview:
     """Usage over time, what runs, and what costs most: of all users for an admin, else one's own.
 
     Days of one's own are of UTC.
@@ -98,37 +101,33 @@ async def overview(
         # One snapshot for all the queries, or the tables would not add up.
         await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         if identity.role == "admin":
-            return await _of_all(session, range_, time_zone)
-        return await _of_one(session, identity, range_)
+            return await _of_all(session, asked)
+        return await _of_one(session, identity, asked.range)
 
 
 @router.get("/breakdown", responses=documented(401, 403, 422, 429))
-async def breakdown(
-    identity: Admin, chatter: Books, range_: Period = "30d", time_zone: TimeZone = "UTC"
-) -> Breakdown:
+async def breakdown(identity: Admin, chatter: Books, asked: Asked) -> Breakdown:
     """What models, users and workflows took of a period."""
     reports = {"models": "cost_by_model", "users": "cost_by_user", "workflows": "cost_by_workflow"}
-    as_of, lists = await _lists(chatter, range_, time_zone, reports)
+    as_of, lists = await _lists(chatter, asked, reports)
     return Breakdown(as_of=as_of, **lists)
 
 
 @router.get("/performance", responses=documented(401, 403, 422, 429))
-async def performance(
-    identity: Admin, chatter: Books, range_: Period = "30d", time_zone: TimeZone = "UTC"
-) -> Performance:
+async def performance(identity: Admin, chatter: Books, asked: Asked) -> Performance:
     """How long models took in a period, and what became of tool calls."""
     reports = {"latency": "slowest_models", "tools": "tools"}
-    as_of, lists = await _lists(chatter, range_, time_zone, reports)
+    as_of, lists = await _lists(chatter, asked, reports)
     return Performance(as_of=as_of, **lists)
 
 
 async def _lists(
-    chatter: Chatter, range_: Range, time_zone: str, reports: dict[str, str]
+    chatter: Chatter, asked: Period, reports: dict[str, str]
 ) -> tuple[datetime, dict[str, list[dict[str, Any]]]]:
     """The first rows of each report, from one snapshot, which is of the time that is told."""
     async with chatter.session() as session:
         await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-        period = await _period(session, range_, time_zone)
+        period = await _period(session, asked)
         told = {
             name: await run_report(session, report, **period) for name, report in reports.items()
         }
@@ -137,9 +136,9 @@ async def _lists(
     return as_of, {name: _rows(table)[:_ROWS] for name, table in told.items()}
 
 
-async def _of_all(session: AsyncSession, range_: Range, time_zone: str) -> Overview:
-    period = await _period(session, range_, time_zone)
-    step: Literal["hour", "day"] = "hour" if range_ == "today" else "day"
+async def _of_all(session: AsyncSession, asked: Period) -> Overview:
+    period = await _period(session, asked)
+    step: Literal["hour", "day"] = "hour" if asked.range == "today" else "day"
     over_time = await run_report(session, "usage_by_time", **period, step=step)
     dearest = await run_report(session, "dearest_conversations", limit=_ROWS)
     return Overview(
@@ -154,8 +153,8 @@ async def _of_all(session: AsyncSession, range_: Range, time_zone: str) -> Overv
     )
 
 
-async def _of_one(session: AsyncSession, identity: Identity, range_: Range) -> Overview:
-    since = await _since(session, range_, "UTC")
+async def _of_one(session: AsyncSession, identity: Identity, span: Range) -> Overview:
+    since = await _since(session, span, "UTC")
     table = await run_report(session, "usage_of_user", user_id=str(identity.user_id), since=since)
     dearest = await session.scalars(
         select(Conversation)
@@ -206,13 +205,14 @@ def _rows(table: Table) -> list[dict[str, Any]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
-async def _period(session: AsyncSession, range_: Range, time_zone: str) -> dict[str, str | None]:
+async def _period(session: AsyncSession, asked: Period) -> dict[str, str | None]:
     """The variables of a report that say which period."""
-    return {"since": await _since(session, range_, time_zone), "time_zone": time_zone}
+    since = await _since(session, asked.range, asked.time_zone)
+    return {"since": since, "time_zone": asked.time_zone}
 
 
-async def _since(session: AsyncSession, range_: Range, time_zone: str) -> str | None:
-    days = _DAYS[range_]
+async def _since(session: AsyncSession, span: Range, time_zone: str) -> str | None:
+    days = _DAYS[span]
     if days is None:
         return None
     with zones_told(time_zone):
