@@ -20,7 +20,7 @@ from openai.types import CompletionUsage
 from pydantic import SecretStr
 
 from chatter_db.recorder.probing import Listener
-from chatter_db.recorder.usage import Usage, of_chunks, of_message, of_result
+from chatter_db.recorder.usage import Usage, from_wire, of_chunks, of_message, of_result
 from tests.providers import anthropic, gemini, ollama, openai
 from tests.providers.serving import Provider, Reply
 
@@ -387,10 +387,29 @@ def test_what_a_block_was_robbed_of_is_in_the_metadata(total: int) -> None:
     assert bill(usage) == (112, 5, 117)
     assert (usage.cache_read_tokens, usage.cache_write_tokens) == (70, 30)
     assert usage.reasoning_tokens == 2
+    # A later price reads the block once more.
+    again = from_wire(None, {"usage": usage.raw})
+    assert (again.prompt_tokens, again.completion_tokens) == (112, 5)
     # Of GPT the prompt has it already.
     said["usage"] |= {"prompt_tokens": 112, "total_tokens": 117}
     usage = of_message(AIMessage("Hi.", response_metadata=said, usage_metadata=metadata))
     assert (bill(usage), usage.cache_read_tokens) == ((112, 5, 117), 70)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        _counts(10, 5) | {"input_token_details": {"cache_read": 1000}},
+        _counts(20, 10) | {"input_token_details": {"cache_read": 7}},
+        _counts(10, 15) | {"output_token_details": {"reasoning": 10}},
+    ],
+    ids=["more than the prompt", "sums of chunks", "more than the answer"],
+)
+def test_details_of_other_counts_are_not_a_block_s(metadata: UsageMetadata) -> None:
+    said = {"usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}}
+    usage = of_message(AIMessage("Hi.", response_metadata=said, usage_metadata=metadata))
+    assert bill(usage) == (10, 5, 15)
+    assert (usage.cache_read_tokens, usage.reasoning_tokens) == (None, None)
 
 
 def test_a_cache_beside_the_metadata() -> None:

@@ -190,6 +190,20 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
         (12, 5, 17, 0, 0, 0),
     ),
     (
+        "Bedrock's metrics, of a model that was not done when it counted",
+        [
+            {
+                "usage": {
+                    "prompt_tokens": 12,
+                    "completion_tokens": 1,
+                    "prompt_tokens_details": {"cached_tokens": 0},
+                }
+            },
+            {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 12, "outputTokenCount": 5}},
+        ],
+        (12, 5, 17, None, None, None),
+    ),
+    (
         "watsonx.ai counts the prompt once, and what it writes again and again",
         watsonx((8, 0), (0, 1), (0, 11)),
         (8, 11, 19, None, None, None),

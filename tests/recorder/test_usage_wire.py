@@ -407,21 +407,31 @@ def test_a_block_is_read_by_the_rules_of_its_protocol(
     ("body", "expected"),
     [
         ({"event": "thread.run.completed", "data": {"usage": CHAT}}, (12, 5, 17) + (None,) * 3),
-        ({"response": {"status_code": 200, "body": {"usage": CHAT}}}, (12, 5, 17) + (None,) * 3),
-        ({"response": {"body": {"usage": RESPONSE}}}, (12, 5, 17) + (None,) * 3),
         (
             {"response": {"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 5}}},
             (9, 5, 14, 0, None, 0),
         ),
-        (
-            {"result": {"message": {"usage": {"input_tokens": 3, **NONE, "output_tokens": 7}}}},
-            (3, 7, 10, 0, 0, None),
-        ),
     ],
-    ids=["an assistant's event", "a batch", "of responses", "of Gemini", "of Anthropic"],
+    ids=["an assistant's event", "Code Assist"],
 )
 def test_a_block_is_found_where_it_lies_deeper(body: dict[str, Any], expected: Counts) -> None:
     assert counts(from_wire(None, body)) == expected
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"generated_tokens": 5},
+        {"details": {"generated_tokens": 5}},
+        {"details": {"total_tokens": 7}},
+    ],
+    ids=str,
+)
+def test_other_counts_in_a_body_are_not_taken_for_its_usage(beside: dict[str, Any]) -> None:
+    body = {"choices": [{}], "usage": CHAT, **beside}
+    assert counts(from_wire(None, body)) == (12, 5, 17) + (None,) * 3
+    own = {"input_tokens": 12, "output_tokens": 5, "details": {"reasoning_tokens": 3}}
+    assert counts(from_wire(None, own))[:3] == (12, 5, 17)
 
 
 @pytest.mark.parametrize(

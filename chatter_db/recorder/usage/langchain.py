@@ -134,7 +134,7 @@ def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: 
         return stated
     if stated.status == "reported" or stated.parts:
         bare = stated.raw is not None and stated.raw.keys() <= _THREE_COUNTS
-        return _with_details(stated, _read(metadata, provider)) if bare else stated
+        return _with_details(stated, metadata, provider) if bare else stated
     usage = _read(metadata, provider)
     told = stated.raw is None and any(said.get(n) for n in _FINISHED)
     if usage.completion_tokens == 0 and (spoke or not told):
@@ -152,25 +152,31 @@ def _of(metadata: object, said: Mapping[str, Any], asked: str | None, *, spoke: 
     )
 
 
-def _with_details(stated: Usage, read: Usage) -> Usage:
-    """`stated` with the cache and the reasoning that only LangChain's reading of it has."""
-    if not (stated.cache_read_tokens or stated.cache_write_tokens) and (
-        read.cache_read_tokens or read.cache_write_tokens
+def _with_details(stated: Usage, metadata: Mapping[str, Any], provider: str | None) -> Usage:
+    """`stated` with the cache and the reasoning that only LangChain's reading of it has.
+
+    The cache may stand beside the block's prompt; it is part of LangChain's.
+    """
+    read = _read(metadata, provider)
+    cache = (read.cache_read_tokens or 0) + (read.cache_write_tokens or 0)
+    prompt, completion = read.prompt_tokens or 0, read.completion_tokens or 0
+    beside = prompt - (stated.prompt_tokens or 0)
+    if (
+        completion != stated.completion_tokens
+        or beside not in (0, cache)
+        or cache > prompt
+        or not (cache or read.reasoning_tokens)
     ):
-        # They may stand beside the block's prompt, and are part of LangChain's.
-        prompt = max(stated.prompt_tokens or 0, read.prompt_tokens or 0) or None
-        whole = added(prompt, stated.completion_tokens)
-        stated = replace(
-            stated,
-            prompt_tokens=prompt,
-            total_tokens=max(stated.total_tokens or 0, whole or 0) or None,
-            cache_read_tokens=read.cache_read_tokens,
-            cache_write_tokens=read.cache_write_tokens,
-            cache_write_1h_tokens=read.cache_write_1h_tokens,
-        )
-    if stated.reasoning_tokens is None and read.reasoning_tokens:
-        stated = replace(stated, reasoning_tokens=read.reasoning_tokens)
-    return stated
+        # Not the same call's: sums over chunks, or what the package makes up.
+        return stated
+    # LangChain's is kept, because a later price is computed by it.
+    return replace(
+        read,
+        total_tokens=max(read.total_tokens or 0, prompt + completion),
+        raw=plain(metadata),
+        terms=stated.terms,
+        cost=stated.cost,
+    )
 
 
 def _stated(said: Mapping[str, Any], provider: str | None) -> Usage:
@@ -236,6 +242,8 @@ def _read(metadata: Mapping[str, Any], provider: str | None) -> Usage:
         read = block.count("cache_read_input_tokens")
         written = block.count("cache_write_input_tokens")
         prompt = with_cache(prompt, completion, read, written, total)
+        if (added(read, written) or 0) > (prompt or 0):
+            read = written = None
     if provider in _CACHE_ZEROS_INVENTED:
         read, written = read or None, written or None
     elif is_anthropic(provider):

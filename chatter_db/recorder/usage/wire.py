@@ -82,10 +82,7 @@ _PLACES = (
     ("x_groq", "usage"),
     ("result", "usage"),  # Cloudflare
     ("data", "usage"),  # OpenAI's assistants, an event with its name
-    ("response", "body", "usage"),  # a line of OpenAI's batches
-    ("response", "usageMetadata"),  # of Gemini's
-    ("result", "message", "usage"),  # of Anthropic's
-    ("details",),  # Hugging Face's text generation inference
+    ("response", "usageMetadata"),  # Gemini's Code Assist
     (bedrock.METRICS,),
 )
 
@@ -186,12 +183,17 @@ def _found(provider: str | None, event: Mapping[str, Any]) -> Iterator[_Found]:
         if family is not None:
             yield _Found(family, block)
     own = family_of(event, anthropic_said=said)
-    if own is not None and (own in _KEPT or not any(True for _ in _blocks(event))):
-        # Ollama, Titan and Llama count beside the text; else the event is a usage block itself.
+    beside = own in _KEPT and own != "completion"
+    if own is not None and (beside or not any(True for _ in _blocks(event))):
+        # Ollama, Titan and Llama count beside the text; else the event is a usage block itself,
+        # or has its counts where one would be.
         yield _Found(own, event)
 
 
 def _blocks(event: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    details = event.get("details")
+    if isinstance(details, Mapping) and "generated_tokens" in details and "usage" not in event:
+        yield details  # Hugging Face's text generation inference
     for place in _PLACES:
         block: object = event
         for name in place:
@@ -217,10 +219,10 @@ def _chosen(found: list[_Found], events: list[Mapping[str, Any]], *, streamed: b
     """The usage of all: of a stream the last one, or what its protocol says of several."""
     metrics = [one for one in found if one.family == "metrics"]
     own = [one for one in found if one.family != "metrics"]
-    if metrics and not any(_tells_of_cache(one.block) for one in own):
+    if metrics and not any("cache" in str(name).lower() for one in own for name in one.block):
         # Bedrock's own count, which every model it invokes has. Where the model's
         # says more (of a cache) that one is taken.
-        return metrics[-1]
+        return own[-1] if own and _is_detailed(own[-1], metrics[-1]) else metrics[-1]
     last = own[-1]
     if last.family == "anthropic" or any(one.family == "anthropic" for one in own):
         if not streamed and not any(map(_counts, last.block.values())):
@@ -239,9 +241,16 @@ def _chosen(found: list[_Found], events: list[Mapping[str, Any]], *, streamed: b
     return counted[-1] if counted else last
 
 
-def _tells_of_cache(block: Mapping[str, Any]) -> bool:
-    details = [value for value in block.values() if isinstance(value, Mapping)]
-    return any("cache" in str(name).lower() for names in (block, *details) for name in names)
+def _is_detailed(own: _Found, metrics: _Found) -> bool:
+    """Whether a model's block has the counts of Bedrock's metrics, and details of a cache."""
+    details = [value for value in own.block.values() if isinstance(value, Mapping)]
+    if not any("cache" in str(name).lower() for names in details for name in names):
+        return False
+    model, bedrocks = (read(one.family, one.block, None, notes=[]) for one in (own, metrics))
+    return (model.prompt_tokens, model.completion_tokens) == (
+        bedrocks.prompt_tokens,
+        bedrocks.completion_tokens,
+    )
 
 
 def _counts(value: object) -> bool:
