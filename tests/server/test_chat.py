@@ -355,8 +355,9 @@ async def test_a_page_of_long_messages_ends_earlier(
 ) -> None:
     id_ = await conversation(ada)
     db.execute(
-        "insert into chatter.messages (conversation_id, role, content) "
-        "select %s, 'user', repeat(n::text, case n when 7 then 3000000 else 300000 end) "
+        "insert into chatter.messages (conversation_id, role, content, tool_calls) "
+        "select %s, 'assistant', repeat(n::text, case n when 7 then 1 else 300000 end), "
+        "case n when 7 then jsonb_build_array(repeat('called', 500000)) end "
         "from generate_series(1, 9) as n",
         [id_],
     )

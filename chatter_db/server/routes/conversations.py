@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy import ColumnElement, String, cast, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
@@ -208,13 +208,15 @@ async def messages(
         wanted = wanted.where(place < tuple_(*key) if newest_first else place > tuple_(*key))
     order = (Message.created_at, Message.id)
     wanted = wanted.order_by(*(column.desc() if newest_first else column for column in order))
-    size = func.coalesce(func.octet_length(Message.content), 0)
+    texts = Message.content, cast(Message.tool_calls, String)
+    size = sum((func.coalesce(func.octet_length(text), 0) for text in texts), literal(0))
     async with chatter.session(acting_for=identity.acts_for) as session:
         sizes = await session.scalars(wanted.with_only_columns(size).limit(limit))
         fitting = sum(total <= MAX_PAGE_BYTES for total in accumulate(sizes))
         limit = min(limit, max(fitting, 1))
-        rows = (await session.scalars(wanted.limit(limit + 1))).all()
-    shown = [MessageShown.model_validate(row, from_attributes=True) for row in rows]
+        columns = [getattr(Message, name) for name in MessageShown.model_fields]
+        page = await session.execute(wanted.with_only_columns(*columns).limit(limit + 1))
+    shown = [MessageShown.model_validate(row) for row in page.mappings()]
     return page_of(shown, limit, lambda last: (last.created_at.isoformat(), last.id))
 
 
