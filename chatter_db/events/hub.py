@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -53,7 +53,8 @@ open for hours."""
 MAX_BACKOFF_SECONDS = 2.0
 
 CATCH_UP_CONNECTIONS = 4
-"""For readers that are behind; the others of them wait their turn, of one user all but one."""
+"""For readers that are behind; the others of them wait their turn, and of those that are to hear
+of one user's events all but one."""
 
 
 class Hub:
@@ -148,8 +149,10 @@ class Hub:
         self._rung.set()
         return await future
 
-    async def missed(self, position: str, until: str, selection: Selection) -> AsyncIterator[Batch]:
-        """What is between two positions, read from the table."""
+    async def missed(
+        self, position: str, until: str, selection: Selection, stopped: Callable[[], bool]
+    ) -> AsyncIterator[Batch]:
+        """What is between two positions, read from the table, unless it is `stopped` meanwhile."""
         reader = await self._reader()
         user = selection.user_id
         turn = None if user is None else self._turns.setdefault(user, asyncio.Lock())
@@ -157,6 +160,8 @@ class Hub:
             # An old position takes a reading of everybody's events: a user's many streams must
             # not keep all connections from the others.
             async with turn or contextlib.nullcontext():
+                if stopped():
+                    return
                 events = await reading.events_after(reader, position, BATCH, selection, until=until)
             if not events:
                 return

@@ -50,7 +50,10 @@ class Subscription:
                     yield Batch((), until)
                 else:
                     try:
-                        async for batch in self._hub.missed(self.position, until, self.selection):
+                        missed = self._hub.missed(
+                            self.position, until, self.selection, self._is_stopped
+                        )
+                        async for batch in missed:
                             if self._stopped:
                                 return
                             self.position = batch.position
@@ -80,6 +83,9 @@ class Subscription:
         """Ends the iteration, from outside of it."""
         self._stopped = True
         self.end()
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
 
     async def _live_batches(self) -> AsyncGenerator[Batch, None]:
         """Until the reader has fallen behind, is stopped, or the hub is closed."""

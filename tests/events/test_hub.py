@@ -11,6 +11,7 @@ import pytest
 from chatter_db import Chatter
 from chatter_db.errors import EventsPruned, UsageError
 from chatter_db.events import Hub, Selection, hub, subscription
+from chatter_db.events import reading as from_table
 from tests.events.conftest import Follow, Writer
 from tests.polling import WAITS_FOR_A_LOCK, until
 
@@ -496,19 +497,32 @@ async def test_a_connection_lost_between_two_steps_of_asyncpg(
 
 
 async def test_a_user_who_is_far_behind_in_many_streams_keeps_nobody_else_waiting(
-    url: str, db: psycopg.Connection[Any]
+    url: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, user = Hub(url), uuid4()
+    selection = Selection(user_id=user)
     now = await reading.oldest()
+    asked, events_after = 0, from_table.events_after
+
+    async def counted(*arguments: Any, **more: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await events_after(*arguments, **more)
+
+    monkeypatch.setattr(from_table, "events_after", counted)
     with psycopg.connect(url) as slow:
         slow.execute("lock table chatter.events in access exclusive mode")
         behind = [
-            asyncio.ensure_future(anext(reading.missed(now, now, Selection(user_id=user)), None))
-            for _ in range(2 * hub.CATCH_UP_CONNECTIONS)
+            asyncio.ensure_future(anext(reading.missed(now, now, selection, stopped), None))
+            for stopped in 2 * [lambda: False, lambda: True] * hub.CATCH_UP_CONNECTIONS
         ]
         await until(lambda: db.execute(WAITS_FOR_A_LOCK).fetchall(), "one of them reads")
-        await asyncio.sleep(0.2)
+        waiting = reading._turns[user]._waiters
+        await until(lambda: len(waiting or ()) == len(behind) - 1, "the others wait for it")
         await asyncio.wait_for(reading.check(now), 10)
         assert len(db.execute(WAITS_FOR_A_LOCK).fetchall()) == 1
+        assert asked == 1
     assert await asyncio.gather(*behind) == [None] * len(behind)
+    # Those that were stopped meanwhile read nothing.
+    assert asked == len(behind) / 2
     await reading.close()
