@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A frame of another port's page would be of the same site: a click into it comes with the cookie.
 # What is told is a user's own, or a secret that was just made: nobody keeps it.
-_HEADERS = {
+GUARDS = {
     "Content-Security-Policy": "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -23,7 +23,7 @@ class Guarded:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in GUARDS.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -23,6 +23,7 @@ from chatter_db.errors import (
     UsageError,
 )
 from chatter_db.server import correlation
+from chatter_db.server.headers import GUARDS
 
 log = logging.getLogger(__name__)
 
@@ -127,5 +128,5 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> ProblemResponse:
-        # Starlette's own middleware logs the traceback after this.
-        return problem(500, "The server has failed; see its log.")
+        # Starlette's own middleware logs the traceback after this, and is outside of all others.
+        return problem(500, "The server has failed; see its log.", headers=GUARDS)
