@@ -113,12 +113,12 @@ class Chatter:
 
     @property
     def url(self) -> str:
-        """Where the books are, password included. Raises UsageError unless open."""
+        """Where the books are, password included, for any driver. Raises UsageError unless open."""
         if self._url is None:
             raise UsageError(
                 "This Chatter is not open. Use: async with Chatter.connect() as chatter"
             )
-        return self._url
+        return database.for_any_driver(self._url)
 
     @property
     def recorder_id(self) -> UUID:

@@ -4,13 +4,12 @@ Reached by `alembic upgrade head` and by `chatter migrate`, which brings its
 connection along.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
@@ -21,28 +20,13 @@ from chatter_db.queries import query
 # Any constant that no other program on the server is likely to use: "chatter".
 MIGRATION_LOCK = int.from_bytes(b"chatter", "big")
 
-TURN_SECONDS, LOOK_SECONDS = 2.0, 0.05
-"""How long another migrator may take before it is told of: most find nothing to do."""
-
-
-def _has_turn_soon(connection: Connection) -> bool:
-    deadline = time.monotonic() + TURN_SECONDS
-    while not connection.scalar(select(func.pg_try_advisory_xact_lock(MIGRATION_LOCK))):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(LOOK_SECONDS)
-    return True
-
 
 def run(connection: Connection, notice: Callable[[str], None]) -> None:
     database.require_no_unknown_pooler(connection)
     connection.execute(query("unlimited"))
     # The lock is held to the end of the transaction. A second migrator waits
     # here, then finds nothing left to do.
-    if not _has_turn_soon(connection):
-        driver = database.driver_of(connection)
-        database.tell_who_holds(driver, MIGRATION_LOCK, "migration", notice)
-        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+    database.take_turn(database.driver_of(connection), MIGRATION_LOCK, "migration", notice)
     before = migrating.current_revision(connection)
     migrating.require_known(before)
     context.config.attributes["before"] = before
@@ -77,7 +61,7 @@ def run(connection: Connection, notice: Callable[[str], None]) -> None:
 
 given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
-    run(given, context.config.attributes["notice"])
+    run(given, context.config.attributes.get("notice", context.config.print_stdout))
 elif context.is_offline_mode():
     raise CommandError(
         "No --sql here: the migrations are SQL files, read them in migrations/versions."

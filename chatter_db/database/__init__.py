@@ -12,7 +12,6 @@ from chatter_db.database.on_psycopg import (
     connect_as,
     driver_of,
     require_no_unknown_pooler,
-    tell_who_holds,
 )
 from chatter_db.database.refusals import (
     denial,
@@ -23,7 +22,8 @@ from chatter_db.database.refusals import (
     said,
     sqlstate,
 )
-from chatter_db.database.urls import database_url, has_password, place
+from chatter_db.database.turns import take_turn
+from chatter_db.database.urls import database_url, for_any_driver, has_password, place
 
 __all__ = [
     "KEEPALIVES",
@@ -35,6 +35,7 @@ __all__ = [
     "database_url",
     "denial",
     "driver_of",
+    "for_any_driver",
     "has_password",
     "hindrance",
     "losses_told",
@@ -46,5 +47,5 @@ __all__ = [
     "said",
     "sqlstate",
     "sync_engine",
-    "tell_who_holds",
+    "take_turn",
 ]

@@ -1,10 +1,8 @@
 """Connections by psycopg: for the command line, the sync door and the writers."""
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import tuple_row
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, func, select
 
@@ -61,19 +59,6 @@ def _pin_path(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
             statement("session_path"),
             [connection.info.backend_pid, settings().pooler == "session"],
         )
-
-
-def tell_who_holds(
-    connection: psycopg.Connection[Any], lock: int, what: str, notice: Callable[[str], None]
-) -> None:
-    """Says for the `what` of which session this one waits; anybody who may connect can hold it."""
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        for pid, login, application in cursor.execute(psycopg_query("lock_holder"), {"key": lock}):
-            notice(
-                f"Waits for another {what} to end: of session {pid}, login {login}, "
-                f"application {application!r}. If it is none, end it: "
-                f"select pg_terminate_backend({pid});"
-            )
 
 
 def driver_of(connection: Connection) -> psycopg.Connection[Any]:

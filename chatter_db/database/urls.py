@@ -13,6 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 from chatter_db.errors import UsageError
 from chatter_db.settings import settings
 
+_PROVES = "?require_auth=scram-sha-256"
+
 
 @contextmanager
 def database_url(dsn: str | None = None) -> Iterator[str]:
@@ -34,8 +36,12 @@ def database_url(dsn: str | None = None) -> Iterator[str]:
     with lease() as server:
         # Should it crash, a program of another user may take its port: that one is not told the
         # password. Not in Server.url, for tools whose libpq is older.
-        proves = "?require_auth=scram-sha-256" if psycopg.pq.version() >= 160000 else ""
-        yield server.url + proves
+        yield server.url + (_PROVES if psycopg.pq.version() >= 160000 else "")
+
+
+def for_any_driver(url: str) -> str:
+    """`url` without what only a newer libpq understands."""
+    return url.removesuffix(_PROVES)
 
 
 def plain_url(dsn: str) -> str:

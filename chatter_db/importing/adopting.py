@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from chatter_db import database
 from chatter_db.errors import ChatterError, DatabaseUnavailable, ImportRejected, UsageError
-from chatter_db.importing.booking import Booking, take_turn
+from chatter_db.importing.booking import IMPORT_LOCK, Booking
 from chatter_db.importing.reading import Record
 from chatter_db.importing.report import SHOWN_LINES, BadLine, BadLines
 from chatter_db.importing.rows import RowMaker
@@ -176,8 +176,7 @@ class _Adoption:
     def _book_conversations(self, writer: Connection, rows: Sequence[Any]) -> None:
         external_ids, names, titles, statuses, times = map(list, zip(*rows, strict=True))
         writer.execute(query("adopt_in_utc"))
-        with database.driver_of(writer).cursor(row_factory=tuple_row) as cursor:
-            take_turn(cursor, self._notice)
+        database.take_turn(database.driver_of(writer), IMPORT_LOCK, "import", self._notice)
         self.new_users += writer.execute(query("adopt_users"), {"names": names}).rowcount
         self.new_conversations += writer.execute(
             query("adopt_conversations"),

@@ -7,7 +7,6 @@ once, in the order of the totals triggers, and shortly.
 """
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,8 +21,9 @@ from chatter_db.queries import query
 
 Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
-TURN_SECONDS, LOOK_SECONDS = 2.0, 0.05
-"""How long another import may take before it is told of."""
+IMPORT_LOCK = int.from_bytes(b"chimport", "big")
+"""Imports book one after the other: two that make the same conversations in another order would
+deadlock."""
 
 # Where COPY stopped: the row of the chunk, and its column.
 _COPY_PLACE = re.compile(r"COPY \w+, line (\d+), column (\w+)")
@@ -38,22 +38,6 @@ class Sums:
     total_tokens: int
     cost: Decimal
     unpriced_calls: int
-
-
-def take_turn(cursor: Cursor, notice: Callable[[str], None]) -> None:
-    """Waits until nobody else imports; if that takes seconds, `notice` is told who does."""
-    deadline = time.monotonic() + TURN_SECONDS
-    while True:
-        turn = cursor.execute(_sql("import_turn_soon")).fetchone()
-        assert turn is not None
-        has_turn, lock = turn
-        if has_turn:
-            return
-        if time.monotonic() > deadline:
-            break
-        time.sleep(LOOK_SECONDS)
-    database.tell_who_holds(cursor.connection, lock, "import", notice)
-    cursor.execute(_sql("import_turn"))
 
 
 class Booking:
@@ -129,7 +113,8 @@ class Booking:
         this thread up to 5 ms.
         """
         if not self._has_turn:
-            take_turn(self._cursor, self._notice)
+            connection = self._cursor.connection
+            database.take_turn(connection, IMPORT_LOCK, "import", self._notice)
             self._has_turn = True
         connection = self._cursor.connection
         with connection.pipeline():

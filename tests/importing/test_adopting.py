@@ -17,6 +17,7 @@ import pytest
 
 from chatter_db.errors import DatabaseUnavailable, ImportRejected, UsageError
 from chatter_db.importing import BadRow, adopt
+from chatter_db.importing.booking import IMPORT_LOCK
 from chatter_db.importing.tables import Drift
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
@@ -187,7 +188,7 @@ def test_a_dry_run_tells_what_a_run_does(audited: Database, url: str, batch: int
 def test_adopting_waits_for_an_import_and_says_for_whose(audited: Database, url: str) -> None:
     told: list[str] = []
     with psycopg.connect(url) as holder, ThreadPoolExecutor(1) as pool:
-        holder.execute("select pg_advisory_xact_lock(hashtextextended('chatter import', 0))")
+        holder.execute("select pg_advisory_xact_lock(%s)", [IMPORT_LOCK])
         waiting = pool.submit(adopt, url, notice=told.append)
         try:
             wait_until_blocked(holder)
@@ -411,6 +412,7 @@ def scalar(db: Database, statement: str) -> int:
     return int(row[0])
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_killed_half_way_beside_a_busy_source(
     audited: Database,

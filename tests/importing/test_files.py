@@ -15,6 +15,7 @@ import pytest
 
 from chatter_db import ImportRejected, UsageError
 from chatter_db.importing import LinesRejected, import_file, importer, reading
+from chatter_db.importing.booking import IMPORT_LOCK
 from tests.conftest import ONE_SERVER
 from tests.forked import Run
 from tests.polling import wait_until_blocked
@@ -347,7 +348,7 @@ def test_an_import_that_waits_for_another_says_for_whom(
         psycopg.connect(url, autocommit=True, application_name="intruder") as holder,
         ThreadPoolExecutor(1) as pool,
     ):
-        holder.execute("select pg_advisory_lock(hashtextextended('chatter import', 0))")
+        holder.execute("select pg_advisory_lock(%s)", [IMPORT_LOCK])
         waiting = pool.submit(chatter_command, "import", str(file), "--json", url=url)
         try:
             wait_until_blocked(holder)

@@ -65,6 +65,7 @@ def test_migrating_twice_is_a_no_op(empty_url: str) -> None:
     assert catalog(empty_url) == before
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_the_alembic_command_does_the_same(new_database: Callable[[], str]) -> None:
     by_command, by_call = new_database(), new_database()
@@ -78,6 +79,7 @@ def test_the_alembic_command_does_the_same(new_database: Callable[[], str]) -> N
         ]
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_migrators_at_once_take_turns(empty_url: str) -> None:
     program = (
@@ -109,6 +111,7 @@ def test_migrators_at_once_take_turns(empty_url: str) -> None:
     assert said == sorted([HEAD, "None"])
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_a_migrator_waits_longer_than_its_login_lets_a_query_run(empty_url: str) -> None:
     limited = f"{empty_url}?options=-c%20statement_timeout%3D500"
@@ -121,6 +124,7 @@ def test_a_migrator_waits_longer_than_its_login_lets_a_query_run(empty_url: str)
         assert migrating_it.result().changed
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_a_migrator_that_waits_says_for_whom(empty_url: str) -> None:
     told: list[str] = []

@@ -56,7 +56,7 @@ def migrate_to(url: str, revision: str) -> None:
     config.set_main_option("script_location", str(ROOT / "migrations"))
     engine = database.sync_engine(url)
     with engine.connect() as connection:
-        config.attributes |= {"connection": connection, "notice": print}
+        config.attributes["connection"] = connection
         command.upgrade(config, revision)
     engine.dispose()
 
