@@ -1,4 +1,4 @@
-"""Locks that not everybody can hold, and sessions of keys of one's own alone."""
+"""No wait for a lock that everybody can hold, at the door or in rebuild(); own keys for sessions."""
 
 from pathlib import Path
 
