@@ -22,10 +22,10 @@ run: $(READY) ## See it work: a LangGraph chat and a real usage trace, then the 
 serve: $(READY) ## The dashboard, the chat API and the event stream on 127.0.0.1:8000
 	@$(BIN)/chatter serve
 
-test: $(READY) ## Run the test suite; POSTGRES="16 /opt/pg17/bin" adds servers to the embedded one
+test: $(READY) ## Run the tests but for the long ones; POSTGRES="16 /opt/pg17/bin" adds servers to the embedded one
 	@CHATTER_TEST_POSTGRES="$(POSTGRES)" $(BIN)/pytest -n 2 -m "not long" $(ARGS)
 
-test-long: $(READY) ## Run the rest of it: browsers, faults, upgrades from every version
+test-long: $(READY) ## Run these: browsers, faults, upgrades from every version
 	@CHATTER_TEST_POSTGRES="$(POSTGRES)" $(BIN)/pytest -n 2 -m long $(ARGS)
 
 chaos: $(READY) ## 200 faults on the whole path under load (ARGS="--faults 40 --seed 7 --postgres 15")

@@ -71,15 +71,13 @@ ONE_SERVER = pytest.mark.parametrize("url", SERVERS[:1], indirect=True)
 
 
 # Rooms and modules whose tests take half of the time, a tenth of all tests: browsers, faults,
-# other programs, every version's upgrade. `make test-long`.
+# other programs, every version's upgrade. `make test-long`; elsewhere a test is marked by itself.
 LONG = {
     *("browser", "chaos", "compare", "deploy", "examples", "fuzz", "pooler"),
     "analytics/test_frozen_worker.py",
     "embedded/test_embedded_lifetime.py",
     "events/test_crash.py",
     "events/test_whole_path.py",
-    "importing/test_adopting.py",
-    "migrations/test_migrating.py",
     "migrations/test_operators_objects.py",
     "migrations/test_pg_upgrade.py",
     "migrations/test_upgrading.py",
@@ -98,9 +96,12 @@ LONG = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what is long."""
+    here = Path(__file__).parent
+    gone = [name for name in LONG if not (here / name).exists()]
+    assert not gone, f"LONG names what is not there: {gone}"
+    long = {here / name for name in LONG}
     for item in items:
-        path = item.path.relative_to(Path(__file__).parent)
-        if {path.parts[0], path.as_posix()} & LONG:
+        if long & {item.path, *item.path.parents}:
             item.add_marker("long")
 
 

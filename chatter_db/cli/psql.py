@@ -21,7 +21,8 @@ def psql(context: typer.Context) -> None:
 
     with migrated_url() as url:
         program = find_client("psql", settings().postgres_bin)
-        # By environment, not by argument: arguments can be read by everybody.
+        # By environment, not by argument: arguments can be read by everybody. What libpq has no
+        # variable for (keepalives and the like) is left out.
         parameters = conninfo_to_dict(url)
         environment = {
             known.envvar.decode(): str(parameters[keyword])

@@ -56,8 +56,8 @@ def test_a_url_of_something_else_is_wrong_use(chatter_command: Run, command: str
     assert_no_traceback(done.stderr)
 
 
-def test_a_terminal_that_does_not_know_its_width_is_told(chatter_command: Run) -> None:
-    done = chatter_command("import", "calls", COLUMNS="0")
+def test_a_terminal_that_does_not_know_its_width_is_told(chatter_command: Run, url: str) -> None:
+    done = chatter_command("import", "calls", url=url, COLUMNS="0")
     assert done.returncode == 2
     assert "Can't tell the format of calls" in done.stderr
 
@@ -231,7 +231,7 @@ def test_psql_gets_its_arguments(chatter_command: Run, url: str) -> None:
 
 
 @ONE_SERVER
-def test_psql_gets_every_parameter_of_the_url(chatter_command: Run, url: str) -> None:
+def test_psql_gets_what_libpq_has_a_variable_for(chatter_command: Run, url: str) -> None:
     names = "PGTARGETSESSIONATTRS $PGREQUIREAUTH $PGCHANNELBINDING $PGCONNECT_TIMEOUT"
     asked = "target_session_attrs=read-write&require_auth=!none&channel_binding=prefer"
     done = chatter_command(
