@@ -1,4 +1,4 @@
-"""No wait for a lock that everybody can hold, at the door or in rebuild(); own keys for sessions."""
+"""Locks that everybody can hold keep nobody waiting; sessions are begun with own keys."""
 
 from pathlib import Path
 
