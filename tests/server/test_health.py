@@ -87,6 +87,15 @@ async def test_an_outage_is_told_and_what_waits_for_its_end(
     assert await figures(http) == well
 
 
+async def test_a_slow_database_is_told_and_keeps_no_request_from_its_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatter_db.monitoring.SLOW_DATABASE_MS", 0)
+    ready = await site.client().get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+    assert ready.json()["reasons"][0].startswith("Postgres took ")
+
+
 async def test_a_lost_record_is_told_and_keeps_no_request_from_its_answer(
     url: str, db: psycopg.Connection[tuple[object, ...]], provider: Provider
 ) -> None:

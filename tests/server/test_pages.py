@@ -2,8 +2,11 @@
 
 from uuid import uuid4
 
+import httpx
 import pytest
 
+from chatter_db import Chatter
+from chatter_db.server import create_app
 from tests.server.conftest import PASSWORD, Person, Site
 from tests.server.test_chat import assert_problem
 
@@ -30,6 +33,21 @@ async def test_no_answer_can_be_framed_kept_or_taken_for_another_kind(
     assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_nor_what_tells_that_the_server_failed(chatter: Chatter) -> None:
+    app = create_app(chatter)
+
+    @app.get("/failing")
+    async def _() -> None:
+        raise AssertionError
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+        answer = await http.get("/failing")
+    assert answer.status_code == 500
+    assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
     assert answer.headers["Cache-Control"] == "no-store"
 
 
