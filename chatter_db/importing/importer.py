@@ -3,8 +3,8 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
@@ -39,6 +39,9 @@ FORMATS: Mapping[str, Format] = {
 }
 # COPY text booked in one go, about 15,000 rows of usage; two of them are in memory.
 CHUNK_BYTES = 4 * 1024 * 1024
+
+CANCEL_SECONDS = 1.0
+"""How long a statement may take to end that was cancelled, until it is again."""
 
 
 def import_file(
@@ -106,7 +109,7 @@ class _Import:
     ) -> ImportReport:
         with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
             booking = Booking(cursor, self.notice)
-            self._read(booking, file_format, skip=skip)
+            self._read(connection, booking, file_format, skip=skip)
             empty = not self.lines.bytes_read
             if not empty:
                 self.rows.check_mapping_used()
@@ -141,18 +144,29 @@ class _Import:
             unpriced_calls=sums.unpriced_calls,
         )
 
-    def _read(self, booking: Booking, file_format: Format, *, skip: bool) -> None:
+    def _read(
+        self, connection: Connection, booking: Booking, file_format: Format, *, skip: bool
+    ) -> None:
         """Reads the file here while another thread waits for Postgres to book the chunk before."""
         with ThreadPoolExecutor(1, thread_name_prefix="chatter-import") as worker:
             waiting: Future[None] | None = None
-            for chunk in self._chunks(file_format):
+            try:
+                for chunk in self._chunks(file_format):
+                    if waiting:
+                        waiting.result()
+                    # Nothing of a file with bad lines will stay; their ids are still compared.
+                    book = skip or not self.bad.count
+                    waiting = worker.submit(booking.add, chunk, book=book)
                 if waiting:
                     waiting.result()
-                # Nothing of a file with bad lines will stay; their ids are still compared.
-                book = skip or not self.bad.count
-                waiting = worker.submit(booking.add, chunk, book=book)
-            if waiting:
-                waiting.result()
+            except BaseException:
+                # Ctrl-C too: the other thread may wait for a lock, however long. It may also be
+                # between two statements, where there is nothing to cancel.
+                while waiting and not waiting.done():
+                    with suppress(psycopg.Error):
+                        connection.cancel_safe(timeout=CANCEL_SECONDS)
+                    wait([waiting], CANCEL_SECONDS)
+                raise
 
     def _chunks(self, file_format: Format) -> Iterator[list[bytes]]:
         chunk: list[bytes] = []

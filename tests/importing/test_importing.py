@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from decimal import Decimal, localcontext
@@ -15,7 +17,10 @@ from hypothesis import strategies as st
 
 from chatter_db import ImportRejected, SchemaError, UsageError
 from chatter_db.importing import LinesRejected, import_file
+from tests import forked
+from tests.conftest import ONE_SERVER
 from tests.forked import Run
+from tests.polling import wait_until_blocked
 
 Db = psycopg.Connection[Any]
 
@@ -386,6 +391,26 @@ def test_two_imports_of_one_file_at_once(
     assert sum(report.booked for report in reports) == 2000
     assert booked(db) == 2000
     books_hold()
+
+
+@ONE_SERVER
+def test_one_that_waits_ends_by_ctrl_c(url: str, db: Db, tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [call()])
+    environment = {**os.environ, "CHATTER_DATABASE_URL": url}
+    with psycopg.connect(url) as holder:
+        holder.execute("lock table chatter.messages in share mode")
+        running = forked.start(["chatter", "import", str(file)], environment, tmp_path)
+        wait_until_blocked(holder)
+        pid = running.process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGINT)
+        try:
+            running.process.join(10)
+            code = running.process.exitcode
+        finally:
+            running.process.kill()
+    assert code == 130
+    assert nothing_there(db)
 
 
 def test_new_rows_of_a_conversation_that_is_there(
