@@ -4,6 +4,7 @@ Reached by `alembic upgrade head` and by `chatter migrate`, which brings its
 connection along.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,6 +74,9 @@ else:
             with engine.connect() as opened:
                 run(opened, context.config.print_stdout)
             engine.dispose()
+    except KeyboardInterrupt:
+        # Alembic's own command would print a traceback. 130 is what a shell makes of Ctrl-C.
+        sys.exit(130)
     except DBAPIError as error:
         raise CommandError(migrating.failure(error)) from error
     except ChatterError as error:

@@ -76,7 +76,7 @@ def run(
     """`command` to its end. Raises subprocess.TimeoutExpired."""
     forked = start(command, environment, directory)
     with ThreadPoolExecutor(2) as pool:
-        said = [pool.submit(_all_of, pipe) for pipe in (forked.stdout, forked.stderr)]
+        said = [pool.submit(all_of, pipe) for pipe in (forked.stdout, forked.stderr)]
         forked.process.join(timeout)
         code = forked.process.exitcode
         if code is None:
@@ -89,7 +89,8 @@ def run(
     return subprocess.CompletedProcess(command, code, stdout, stderr)
 
 
-def _all_of(pipe: Connection) -> str:
+def all_of(pipe: Connection) -> str:
+    """What is said into it until its end."""
     with pipe, open(pipe.fileno(), closefd=False, encoding="utf-8") as text:
         return text.read()
 

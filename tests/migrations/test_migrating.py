@@ -1,6 +1,7 @@
 """migrating.migrate and `alembic upgrade head`: once, twice, at once, too new, and failing."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -153,6 +154,20 @@ def test_a_migrator_that_lost_its_connection_promises_nothing(empty_url: str) ->
         with pytest.raises(SchemaError, match=r"connection was lost: .*migrate again") as lost:
             migrating_it.result()
     assert "othing was changed" not in str(lost.value)
+
+
+@ONE_SERVER
+def test_the_alembic_command_ends_by_ctrl_c(empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as connection, ThreadPoolExecutor(1) as pool:
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        command = ["alembic", "upgrade", "head"]
+        running = forked.start(command, os.environ | {"CHATTER_DATABASE_URL": empty_url}, ROOT)
+        said = pool.submit(forked.all_of, running.stderr)
+        wait_until(lambda: connection.execute(WAITS_FOR_A_LOCK).fetchall())
+        assert running.process.pid is not None
+        os.kill(running.process.pid, signal.SIGINT)
+        running.process.join(10)
+    assert (running.process.exitcode, said.result()) == (130, "")
 
 
 # --- two databases of one server share its roles
