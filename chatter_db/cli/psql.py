@@ -37,4 +37,5 @@ def psql(context: typer.Context) -> None:
             )
         finally:
             signal.signal(signal.SIGINT, before)
-    raise typer.Exit(done.returncode)
+    # One that a signal ended has it below 0: a shell says 128 and more of that.
+    raise typer.Exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)

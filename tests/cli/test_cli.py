@@ -1,6 +1,7 @@
 """What a user of the command sees, with its exit codes."""
 
 import json
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -228,6 +229,8 @@ def test_psql_gets_its_arguments(chatter_command: Run, url: str) -> None:
     done = chatter_command("psql", "--", "-Atc", "select count(*) from chatter.messages", url=url)
     assert (done.returncode, done.stdout) == (0, "0\n")
     assert chatter_command("psql", "--", "-c", "select nonsense", url=url).returncode == 1
+    done = chatter_command("psql", "--", "-c", "\\! kill -TERM $PPID", url=url)
+    assert done.returncode == 128 + signal.SIGTERM
 
 
 @ONE_SERVER
