@@ -92,9 +92,18 @@ def server(chatter: Chatter, *, worker: Worker | None = None, access_log: bool =
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises UsageError if it can't be had."""
+    """A socket that listens there, with `::` on every network of IPv4, too.
+
+    Raises UsageError if it can't be had.
+    """
+    is_ipv6 = ":" in host
     try:
-        listener = socket.create_server((host, port), backlog=2048)
+        listener = socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if is_ipv6 else socket.AF_INET,
+            backlog=2048,
+            dualstack_ipv6=is_ipv6 and socket.has_dualstack_ipv6(),
+        )
     except OSError as error:
         raise UsageError(
             f"Can't listen on {host} port {port}: {error.strerror}. Choose another with --port."

@@ -27,6 +27,16 @@ def test_an_answer_is_not_held_back() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+@pytest.mark.parametrize(
+    ("host", "reached"), [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"])], ids=["one", "all"]
+)
+def test_an_address_of_ipv6_is_listened_on(host: str, reached: list[str]) -> None:
+    with listen(host, 0) as listener:
+        for address in reached:
+            socket.create_connection((address, listener.getsockname()[1])).close()
+
+
 @pytest.fixture
 def app_login(url: str, db: psycopg.Connection[Any]) -> Any:
     """A URL for a login with chatter_app alone, whose name needs quotes."""
