@@ -51,6 +51,8 @@ class Journal:
     def booked(self, segment: Segment) -> None:
         """One entry of `segment` is in the books, or in the spool."""
         with self._lock:
+            if segment not in self._waiting:  # it was passed on
+                return
             self._waiting[segment] -= 1
             if self._waiting[segment] == 0:
                 if segment is self._own:
@@ -58,6 +60,20 @@ class Journal:
                 else:
                     del self._waiting[segment]
                     segment.remove()
+
+    def has(self, segment: Segment) -> bool:
+        """Whether a segment was not passed on."""
+        with self._lock:
+            return segment in self._waiting
+
+    def pass_on(self, segment: Segment) -> None:
+        """Makes a segment the spool's as it is, with all that is in it: for a disk that has no room
+        for a copy. What of it is in the books is booked again, to no effect."""
+        with self._lock:
+            del self._waiting[segment]
+            if segment is self._own:
+                self._own = None
+            self._spool.take_over(segment)
 
     def leave(self) -> None:
         """In a child of fork: leaves the segments to the parent, and begins anew."""

@@ -108,6 +108,12 @@ class Spool:
         self._own.append(line)
         self.taken += len(line)
 
+    def take_over(self, segment: Segment) -> None:
+        """Lets a segment of this process wait, behind all that waits."""
+        self._segments.append(segment)
+        self._own = None  # What comes next is behind it.
+        self.taken += segment.left
+
     def begin(self, suffix: str = SUFFIX) -> "Segment":
         """A new segment of this process, for any of its threads.
 

@@ -24,6 +24,7 @@ from chatter_db.recorder.connection import ANSWER_SECONDS
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import MessageRow, Record, RunStarted
 from chatter_db.recorder.reduced import reduced
+from chatter_db.recorder.segment import Segment
 from chatter_db.recorder.spool import Spool, SpoolFull
 from chatter_db.settings import Durability
 
@@ -157,6 +158,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001
             log.warning("A record waits for its commit: %s", error)
             return False
+        entry.segment = segment
         entry.future.add_done_callback(lambda _: journal.booked(segment))
         return True
 
@@ -309,11 +311,23 @@ class Writer:
                 self._flushes.append((self._spool.taken, entry))
                 continue
             try:
-                self._append(entry.records)
+                self._copy(entry)
             except (SpoolFull, OSError) as error:
                 self._give_up(entry, error)
             else:
                 entry.done()
+
+    def _copy(self, entry: "_Entry") -> None:
+        """Puts an entry into the spool; where that has no room, the journal's file that has it."""
+        journal, segment = self._journal, entry.segment
+        if journal is None or segment is None:
+            self._append(entry.records)
+        elif journal.has(segment):
+            try:
+                self._append(entry.records)
+            except OSError as error:
+                log.warning("What is in %s waits there: %s", segment.path, error)
+                journal.pass_on(segment)
 
     def _append(self, records: Sequence[Record]) -> None:
         while True:
@@ -433,6 +447,8 @@ class _Entry:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = records
+        self.segment: Segment | None = None
+        """Of the journal, where these are in one."""
         self.future: Future[Booked] = Future()
         # A caller that is cancelled while it waits must not cancel the booking.
         self.future.set_running_or_notify_cancel()

@@ -11,10 +11,11 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chatter_db import Chatter
-from chatter_db.errors import RecordingFailed, UsageError
+from chatter_db.errors import DatabaseUnavailable, RecordingFailed, UsageError
 from chatter_db.recorder import journal
+from chatter_db.recorder.booking import Booking
 from chatter_db.recorder.segment import Segment
-from chatter_db.recorder.spool import open_spool
+from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
 from chatter_db.settings import settings
 from tests.polling import wait_until
@@ -142,6 +143,43 @@ def test_what_no_file_takes_waits_for_its_commit(
     writer.close()
     assert booked_calls(db) == [(1, 10)]
     assert caplog.messages.count(f"A record waits for its commit: {error}") == 2
+
+
+def test_what_is_in_a_file_needs_no_room_in_another(
+    url: str,
+    db: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    spool_dir: Path,
+    books_hold: Callable[[], None],
+) -> None:
+    """Postgres goes away, and the disk of the spool is full when that is known."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def book(*_: Any, **__: Any) -> None:
+        raise DatabaseUnavailable("away")
+
+    writer = Writer(url, open_spool("test"), durability="spool")
+    run = start()
+    with monkeypatch.context() as patched:
+        patched.setattr(Booking, "book", book)
+        patched.setattr(Spool, "append", fail)
+        assert writer.submit([run]).done()
+        for _ in range(20):
+            assert writer.submit([message(run)]).done()
+        writer.flush().result(timeout=20)
+        # What is not in a file is lost, as ever.
+        patched.setattr(Segment, "append", fail)
+        with pytest.raises(RecordingFailed, match="No space left"):
+            writer.submit([message(run)]).result(timeout=20)
+    for _ in range(10):
+        writer.submit([message(run)]).result()
+    writer.close()
+    assert writer.lost == 1
+    assert booked_calls(db) == [(30, 300)]
+    assert list(spool_dir.glob("*/*.jsonl")) == []
+    books_hold()
 
 
 async def test_by_the_setting_a_run_is_recorded_as_ever(
