@@ -458,6 +458,8 @@ begin
     where p_force
       or v.refreshed_at is null
       or not m.ispopulated
+      -- The clock was ahead, and has been set back.
+      or v.refreshed_at > chatter.clock()
       or (
         -- Large ones less often: a refresh may take a tenth of the time at most.
         v.refreshed_at + greatest(v.refresh_every, coalesce(v.refresh_ms, 0) * interval '10 milliseconds')

@@ -562,3 +562,12 @@ def test_the_real_trace_by_day_and_model(url: str, books: Books) -> None:
                 for name, row in expected[kind].items()
             }
         fold_all(books)
+
+
+def test_views_of_a_clock_that_was_set_back_are_refreshed(books: Books) -> None:
+    """One that was a day ahead would leave them as they are for a day."""
+    filled(books)
+    assert len(books.rows("select * from analytics.refresh()")) >= 10
+    books.connection.execute("update analytics.views set refreshed_at = now() + interval '1 day'")
+    assert len(books.rows("select * from analytics.refresh()")) >= 10
+    assert books.rows("select * from analytics.refresh()") == []
