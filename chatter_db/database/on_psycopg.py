@@ -28,6 +28,7 @@ def connect_as(kind: type[Made], url: str, *, pins_path: bool = True, **options:
     """The same, as an instance of `kind`; with the path of the login unless `pins_path`."""
     if settings().pools_transactions:
         options["prepare_threshold"] = None
+    connection: Made | None = None
     try:
         # Whatever the database is encoded in: what it can't hold it must refuse, and not we.
         connection = kind.connect(
@@ -37,6 +38,12 @@ def connect_as(kind: type[Made], url: str, *, pins_path: bool = True, **options:
         raise unavailable(url, error) from None
     except psycopg.ProgrammingError as error:
         raise UsageError(f"A parameter of the database URL can't be used: {error}.") from None
+    except OSError as error:
+        # Too many open files. Not raised here: it would hold what there is of the connection open,
+        # and so keep the spool from a file.
+        failure = unavailable(url, error)
+    if connection is None:
+        raise failure
     set_json_loads(json_of, connection)
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     if not (connection.info.parameter_status("DateStyle") or "ISO").startswith("ISO"):

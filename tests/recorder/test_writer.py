@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -17,9 +18,11 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from chatter_db import Chatter, RecordingFailed
+from chatter_db.recorder import writer as writer_module
 from chatter_db.recorder.records import MessageRow, RunEnded, RunStarted, ToolCallRow, ToolRun
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
+from tests.conftest import ONE_SERVER
 from tests.polling import wait_until, wait_until_blocked
 from tests.providers.openai import Provider, Reply
 from tests.recorder.test_recorder import agent, model_of, rows
@@ -462,6 +465,28 @@ def test_with_postgres_away_records_wait_on_disk(
     book()
     assert booked_calls(db) == [(2, 17)]
     books_hold()
+
+
+@ONE_SERVER
+def test_where_a_process_may_open_no_more_files_records_wait_on_disk(
+    url: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "RETRY_FOR_SECONDS", 0.1)
+    with closing(Writer(url, open_spool("test"))) as writer:
+        run = start()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        # One: a connection takes two, for a moment.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
+        try:
+            writer.submit([run]).result(timeout=20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        writer.submit([message(run)]).result(timeout=20)
+        writer.flush().result(timeout=20)
+        assert writer.lost == 0
+    assert booked_calls(db) == [(1, 10)]
 
 
 def test_new_records_queue_up_behind_the_waiting_ones(
