@@ -62,7 +62,8 @@ def run(connection: Connection, notice: Callable[[str], None]) -> None:
 
 given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
-    run(given, context.config.attributes.get("notice", context.config.print_stdout))
+    with database.interruptible(given):
+        run(given, context.config.attributes.get("notice", context.config.print_stdout))
 elif context.is_offline_mode():
     raise CommandError(
         "No --sql here: the migrations are SQL files, read them in migrations/versions."
@@ -71,7 +72,7 @@ else:
     try:
         with database.database_url() as url:
             engine = database.sync_engine(url)
-            with engine.connect() as opened:
+            with engine.connect() as opened, database.interruptible(opened):
                 run(opened, context.config.print_stdout)
             engine.dispose()
     except KeyboardInterrupt:

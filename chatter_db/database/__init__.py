@@ -11,6 +11,7 @@ from chatter_db.database.on_psycopg import (
     connect,
     connect_as,
     driver_of,
+    interruptible,
     require_no_unknown_pooler,
 )
 from chatter_db.database.refusals import (
@@ -38,6 +39,7 @@ __all__ = [
     "for_any_driver",
     "has_password",
     "hindrance",
+    "interruptible",
     "losses_told",
     "passes",
     "pin_path",

@@ -1,5 +1,7 @@
 """Connections by psycopg: for the command line, the sync door and the writers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -11,6 +13,9 @@ from chatter_db.database.refusals import unavailable
 from chatter_db.errors import UsageError
 from chatter_db.queries import psycopg_query, statement
 from chatter_db.settings import settings
+
+CANCEL_SECONDS = 1.0
+"""How long Postgres may take to hear that a statement is to end."""
 
 Made = TypeVar("Made", bound=psycopg.Connection[tuple[Any, ...]])
 
@@ -73,6 +78,21 @@ def driver_of(connection: Connection) -> psycopg.Connection[Any]:
     driver = connection.connection.dbapi_connection
     assert isinstance(driver, psycopg.Connection)
     return driver
+
+
+@contextmanager
+def interruptible(connection: Connection) -> Iterator[None]:
+    """Ctrl-C ends what the connection has under way, and the connection.
+
+    psycopg does so itself but in the moment before it waits; to roll back fails then.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(psycopg.Error):
+            driver_of(connection).cancel_safe(timeout=CANCEL_SECONDS)
+        connection.invalidate()
+        raise
 
 
 def require_no_unknown_pooler(connection: Connection) -> None:
