@@ -112,11 +112,10 @@ class Booking:
         In one go: while Python reads on, to come back for the next statement costs
         this thread up to 5 ms.
         """
+        connection = self._cursor.connection
         if not self._has_turn:
-            connection = self._cursor.connection
             database.take_turn(connection, IMPORT_LOCK, "import", self._notice)
             self._has_turn = True
-        connection = self._cursor.connection
         with connection.pipeline():
             for name in ("import_ids", "import_names"):
                 connection.execute(_sql(name))

@@ -256,7 +256,7 @@ async def test_a_run_that_asked_a_model_is_not_paid_for_again(
     db.execute("update chatter.messages set kind = 'step' where role = 'assistant'")
     db.execute("update chatter.workflow_executions set status = 'cancelled'")
     refused = await ada.http.post(path, json=QUESTION, headers=headers)
-    assert "has cancelled. Use a new key" in assert_problem(refused, 409)["detail"]
+    assert "is cancelled. Use a new key" in assert_problem(refused, 409)["detail"]
 
 
 async def test_nobody_sees_what_is_another_s(ada: Person, bob: Person, admin: Person) -> None:

@@ -406,7 +406,7 @@ def _given_before(
     if answer is None:
         raise HTTPException(
             409,
-            f"The run of this Idempotency-Key has {earlier.status}. Use a new key to try again.",
+            f"The run of this Idempotency-Key is {earlier.status}. Use a new key to try again.",
         )
     return Answer(
         message_id=answer.id,
