@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -44,13 +45,20 @@ BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 10.0
 MENDED_SECONDS = 30.0
 """How soon to try again what somebody has to mend first, such as a missing grant."""
 
+WORKS = "Working."
+WAITS = "Another worker works; this one waits to take over."
+
 
 class Worker:
-    """The background work on the database at `url`, until `stop`."""
+    """The background work on the database at `url`, until `stop`.
 
-    def __init__(self, url: str, hub: Hub) -> None:
+    `tell` is told whether this one works or another, whenever that changes.
+    """
+
+    def __init__(self, url: str, hub: Hub, *, tell: Callable[[str], None] = log.info) -> None:
         self._url = url
         self._hub = hub
+        self._tell = tell
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = asyncio.Event()
         self._rung = asyncio.Event()
@@ -59,6 +67,7 @@ class Worker:
         self._pooled = settings().pools_transactions
         self.leads = False
         """Whether it is this one that works."""
+        self._said: str | None = None
         self.failure: str | None = None
         """Why `persist` gets nothing done; None while it does, or another works."""
 
@@ -73,7 +82,6 @@ class Worker:
         Raises UsageError if its login may not work, asyncpg.PostgresError for what else
         trying again doesn't mend.
         """
-        self._hub.watch(self._rung)
         try:
             await self._work_and_reconnect()
         except asyncpg.InsufficientPrivilegeError as error:
@@ -126,16 +134,21 @@ class Worker:
             self.leads = await connection.fetchval(statement("worker_lead"))
             if self.leads:
                 break
+            self._say(WAITS)
             self.failure = None
             await self._pause(LEAD_SECONDS)
+        # Not before: who lacks the rights has heard so by then, and who waits needs no bell.
+        self._hub.watch(self._rung)
         while not self._stopping.is_set():
             self._rung.clear()
             try:
                 await self.once(connection)
             except _AnotherLeads:
+                self._say(WAITS)
                 self.failure = None
                 await self._pause(LEAD_SECONDS)
                 continue
+            self._say(WORKS)
             self._backoff = BACKOFF_SECONDS
             self.failure = None
             try:
@@ -173,6 +186,11 @@ class Worker:
             if not self.leads:
                 raise _AnotherLeads
             return await connection.fetchval(statement(name), *arguments)
+
+    def _say(self, what: str) -> None:
+        if what != self._said:
+            self._said = what
+            self._tell(what)
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -13,10 +13,10 @@ def worker() -> None:
 
     async def main(url: str) -> None:
         hub = Hub(url, poll_seconds=settings().poll_seconds)
-        working = Worker(url, hub)
+        working = Worker(url, hub, tell=errors.print)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, working.stop)
-        errors.print("Working; Ctrl-C ends it.")
+        errors.print("Background work; Ctrl-C ends it.")
         await working.run()
         await hub.close()
 

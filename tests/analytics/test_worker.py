@@ -16,12 +16,12 @@ from tests.polling import until, wait_until_blocked
 
 
 @pytest.fixture
-async def start(url: str) -> AsyncIterator[Callable[[], Worker]]:
+async def start(url: str) -> AsyncIterator[Callable[..., Worker]]:
     running: list[tuple[Worker, asyncio.Task[None]]] = []
     hub = Hub(url)
 
-    def begin() -> Worker:
-        made = Worker(url, hub)
+    def begin(tell: Callable[[str], None] = worker.log.info) -> Worker:
+        made = Worker(url, hub, tell=tell)
         running.append((made, asyncio.create_task(made.run())))
         return made
 
@@ -119,12 +119,13 @@ async def test_it_works_on_quiet_books_too(
 
 
 async def test_one_leads_and_another_takes_over(
-    db: psycopg.Connection[Any], start: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+    db: psycopg.Connection[Any], start: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "LEAD_SECONDS", 0.05)
+    told: list[str] = []
     first = start()
     await until(lambda: first.leads)
-    second = start()
+    second = start(told.append)
     await until(
         lambda: value(
             db,
@@ -132,10 +133,12 @@ async def test_one_leads_and_another_takes_over(
             "where application_name = 'chatter worker' and datname = current_database()",
         )
     )
+    await until(lambda: told == [worker.WAITS])
     assert not second.leads
     first.stop()
     await until(lambda: second.leads)
     assert not first.leads
+    await until(lambda: told == [worker.WAITS, worker.WORKS])
 
 
 async def test_a_broken_connection_is_made_anew(

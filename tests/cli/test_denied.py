@@ -83,6 +83,17 @@ def test_what_a_login_may_not_is_a_line(
         assert needed in said
 
 
+@pytest.mark.parametrize("role", ["chatter_app", "chatter_reader"])
+def test_who_may_not_do_the_background_work_hears_what_to_grant(
+    chatter_command: Run, login: Login, role: str
+) -> None:
+    done = chatter_command("worker", url=login(role), COLUMNS="400")
+    assert done.returncode == 2
+    _, said = done.stderr.splitlines()
+    assert "The background work needs the rights of chatter_worker: permission denied" in said
+    assert "grant chatter_worker to" in said
+
+
 @pytest.mark.parametrize(
     ("role", "hidden", "seen"),
     [
