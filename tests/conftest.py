@@ -24,7 +24,8 @@ import pytest
 from psycopg import sql
 from pytest_postgresql import factories
 
-from chatter_db import Chatter, accounts, database, migrating
+from chatter_db import Chatter, database, migrating
+from chatter_db.accounts import passwords
 from chatter_db.embedded import lease, wait_until_stopped
 from chatter_db.queries import checks
 from chatter_db.settings import settings
@@ -266,7 +267,7 @@ def spool_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real argon2, at the least it can cost: else it would take a fifth of the suite's time."""
     quick = partial(argon2.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(accounts, "PasswordHasher", quick)
+    monkeypatch.setattr(passwords, "PasswordHasher", quick)
 
 
 @pytest.fixture

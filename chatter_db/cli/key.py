@@ -43,6 +43,6 @@ def key(
                 raise UsageError(f"{user} is there already, and no admin: choose another name.")
             else:
                 user_id = found.id
-            return (await accounts.create_key(user_id, name)).secret
+            return (await accounts.keys.create(user_id, name)).secret
 
     typer.echo(asyncio.run(make()))

@@ -49,7 +49,7 @@ async def identify(request: Request) -> Identity:
     identity: Identity | None = None
     if scheme.lower() == "bearer":
         if secret.startswith(KEY_PREFIX):
-            identity = await accounts.of_key(secret.strip())
+            identity = await accounts.keys.of_secret(secret.strip())
     elif token is not None:
         # Another scheme (Basic) is meant for a proxy before us that passes it on.
         _refuse_other_sites(request)
@@ -71,7 +71,7 @@ async def identify(request: Request) -> Identity:
             f"More than {limit.per_minute} requests a minute. Try again in {ceil(wait)} s.",
             {"Retry-After": str(ceil(wait))},
         )
-    await accounts.note_use(identity, origin=origin)
+    await accounts.keys.note_use(identity, origin=origin)
     return identity
 
 

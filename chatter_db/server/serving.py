@@ -162,4 +162,4 @@ async def first_key(accounts: Accounts) -> str | None:
         admin = await accounts.create_user("admin", role="admin")
     except UsageError:  # there is one, or another process was first
         return None
-    return (await accounts.create_key(admin.user_id, "first key")).secret
+    return (await accounts.keys.create(admin.user_id, "first key")).secret

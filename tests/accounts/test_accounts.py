@@ -11,8 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from chatter_db import Chatter, SignInBlocked, SignInRefused, UsageError
-from chatter_db import accounts as accounts_module
-from chatter_db.accounts import Accounts, Identity, Origin
+from chatter_db.accounts import Accounts, Identity, Origin, passwords
 from chatter_db.keys import KEY_PREFIX
 from tests.polling import WAITS_FOR_A_LOCK, until
 
@@ -114,7 +113,7 @@ async def test_who_guesses_keys_is_kept_out_with_a_right_one_too(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     ada = await accounts.create_user("ada")
-    key = await accounts.create_key(ada.user_id, "laptop")
+    key = await accounts.keys.create(ada.user_id, "laptop")
     guess = f"{KEY_PREFIX}guess"
     for _ in range(10):
         with pytest.raises(SignInRefused):
@@ -248,7 +247,7 @@ async def test_failures_in_another_process_count_while_the_old_password_is_tried
             go_on.wait(20)
             return super().verify(*given)
 
-    monkeypatch.setattr(accounts_module, "PasswordHasher", Held)
+    monkeypatch.setattr(passwords, "PasswordHasher", Held)
     accounts = Accounts(chatter)
     ada = await accounts.create_user("ada", password=PASSWORD)
     checking = asyncio.create_task(accounts.check_password(ada, PASSWORD, origin=HOME))
@@ -305,7 +304,7 @@ async def test_the_old_password_begins_no_session_after_it_was_changed(
             go_on.wait(20)
             return right
 
-    monkeypatch.setattr(accounts_module, "PasswordHasher", Held)
+    monkeypatch.setattr(passwords, "PasswordHasher", Held)
     accounts = Accounts(chatter)
     ada = await accounts.create_user("ada", password=PASSWORD)
     signing_in = asyncio.create_task(accounts.sign_in("ada", PASSWORD, origin=HOME))
@@ -360,19 +359,19 @@ async def test_a_key_is_shown_once_and_known_by_its_hash(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     ada, bob = await accounts.create_user("ada"), await accounts.create_user("bob")
-    key = await accounts.create_key(ada.user_id, "laptop", origin=HOME)
+    key = await accounts.keys.create(ada.user_id, "laptop", origin=HOME)
     assert key.secret.startswith(KEY_PREFIX)
     assert key.secret not in everything(db)
-    identity = await accounts.of_key(key.secret)
+    identity = await accounts.keys.of_secret(key.secret)
     assert identity is not None
-    await accounts.note_use(identity, origin=HOME)
+    await accounts.keys.note_use(identity, origin=HOME)
     assert (identity.user, identity.api_key_id) == ("ada", key.id)
-    assert await accounts.of_key(key.secret[:-1]) is None
+    assert await accounts.keys.of_secret(key.secret[:-1]) is None
 
-    assert not await accounts.revoke_key(bob.user_id, key.id)
-    assert await accounts.revoke_key(ada.user_id, key.id)
-    assert not await accounts.revoke_key(ada.user_id, key.id)
-    assert await accounts.of_key(key.secret) is None
+    assert not await accounts.keys.revoke(bob.user_id, key.id)
+    assert await accounts.keys.revoke(ada.user_id, key.id)
+    assert not await accounts.keys.revoke(ada.user_id, key.id)
+    assert await accounts.keys.of_secret(key.secret) is None
     assert events(db)[2:] == ["api_key_created", "api_key_used", "api_key_revoked"]
 
 
@@ -380,12 +379,12 @@ async def test_each_use_of_a_key_counts_and_its_time_is_to_the_minute(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     ada = await accounts.create_user("ada")
-    key = await accounts.create_key(ada.user_id, "laptop")
+    key = await accounts.keys.create(ada.user_id, "laptop")
 
     async def use() -> None:
-        identity = await accounts.of_key(key.secret)
+        identity = await accounts.keys.of_secret(key.secret)
         assert identity is not None
-        await accounts.note_use(identity, origin=HOME)
+        await accounts.keys.note_use(identity, origin=HOME)
 
     used = "select last_used_at, last_used_at > now() - interval '1 minute' from chatter.api_keys"
     await use()
@@ -403,49 +402,49 @@ async def test_a_key_ends_when_it_was_to_end(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     ada = await accounts.create_user("ada")
-    key = await accounts.create_key(ada.user_id, "laptop", lasts=timedelta(hours=1))
-    assert await accounts.of_key(key.secret) is not None
+    key = await accounts.keys.create(ada.user_id, "laptop", lasts=timedelta(hours=1))
+    assert await accounts.keys.of_secret(key.secret) is not None
     db.execute("update chatter.api_keys set expires_at = now()")
-    assert await accounts.of_key(key.secret) is None
+    assert await accounts.keys.of_secret(key.secret) is None
 
 
 async def test_a_key_is_rotated_without_a_gap(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     ada, bob = await accounts.create_user("ada"), await accounts.create_user("bob")
-    old = await accounts.create_key(ada.user_id, "laptop")
-    assert await accounts.rotate_key(bob.user_id, old.id) is None
-    new = await accounts.rotate_key(ada.user_id, old.id)
+    old = await accounts.keys.create(ada.user_id, "laptop")
+    assert await accounts.keys.rotate(bob.user_id, old.id) is None
+    new = await accounts.keys.rotate(ada.user_id, old.id)
     assert new is not None
     for secret in (old.secret, new.secret):
-        assert await accounts.of_key(secret) is not None
+        assert await accounts.keys.of_secret(secret) is not None
     ends = db.execute(
         "select expires_at - now() < interval '1 day' from chatter.api_keys where id = %s",
         [old.id],
     ).fetchone()
     assert ends == (True,)
-    assert await accounts.rotate_key(ada.user_id, old.id, grace=timedelta()) is not None
-    assert await accounts.of_key(old.secret) is None
+    assert await accounts.keys.rotate(ada.user_id, old.id, grace=timedelta()) is not None
+    assert await accounts.keys.of_secret(old.secret) is None
     # No key becomes good for longer, or again.
-    short = await accounts.create_key(ada.user_id, "guest", lasts=timedelta(hours=1))
-    assert await accounts.rotate_key(ada.user_id, short.id) is not None
+    short = await accounts.keys.create(ada.user_id, "guest", lasts=timedelta(hours=1))
+    assert await accounts.keys.rotate(ada.user_id, short.id) is not None
     assert db.execute(
         "select expires_at from chatter.api_keys where id = %s", [short.id]
     ).fetchone() == (short.expires_at,)
-    assert await accounts.revoke_key(ada.user_id, new.id)
+    assert await accounts.keys.revoke(ada.user_id, new.id)
     for over in (old, new):
-        assert await accounts.rotate_key(ada.user_id, over.id) is None
+        assert await accounts.keys.rotate(ada.user_id, over.id) is None
 
 
 async def test_of_two_who_rotate_a_key_at_once_the_other_finds_it_ended(
     accounts: Accounts, url: str, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     ada = await accounts.create_user("ada")
-    old = await accounts.create_key(ada.user_id, "laptop")
+    old = await accounts.keys.create(ada.user_id, "laptop")
     with psycopg.connect(url) as other:
         other.execute("select from chatter.api_keys for update")
         both = [
-            asyncio.create_task(accounts.rotate_key(ada.user_id, old.id, grace=timedelta()))
+            asyncio.create_task(accounts.keys.rotate(ada.user_id, old.id, grace=timedelta()))
             for _ in range(2)
         ]
         await until(lambda: len(db.execute(WAITS_FOR_A_LOCK).fetchall()) == 2)
@@ -457,21 +456,21 @@ async def test_a_browser_that_signed_in_with_a_key_is_signed_out_with_it(
     accounts: Accounts, db: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     ada = await accounts.create_user("ada", password=PASSWORD)
-    leaked, kept = [await accounts.create_key(ada.user_id, name) for name in ("leaked", "kept")]
+    leaked, kept = [await accounts.keys.create(ada.user_id, name) for name in ("leaked", "kept")]
     (thief, stolen), (own, token) = [
         await accounts.sign_in_with_key(key.secret) for key in (leaked, kept)
     ]
     by_password, _ = await accounts.sign_in("ada", PASSWORD)
     assert await accounts.of_session(stolen) == thief
 
-    assert await accounts.revoke_key(ada.user_id, leaked.id)
+    assert await accounts.keys.revoke(ada.user_id, leaked.id)
     assert await accounts.of_session(stolen) is None
     assert await accounts.of_session(token) == own
     sessions = {thief.credential, own.credential, by_password.credential}
     assert set(await accounts.still_good(sessions)) == sessions - {thief.credential}
 
     # One that was rotated is good for a day, and so is the session.
-    assert await accounts.rotate_key(ada.user_id, kept.id)
+    assert await accounts.keys.rotate(ada.user_id, kept.id)
     assert await accounts.of_session(token) == own
     db.execute("update chatter.api_keys set expires_at = now() where revoked_at is null")
     assert await accounts.of_session(token) is None
@@ -483,47 +482,47 @@ async def test_who_came_by_a_key_that_ends_makes_none_that_lasts_longer(
 ) -> None:
     ada = await accounts.create_user("ada")
     day = timedelta(days=1)
-    limited = await accounts.create_key(ada.user_id, "guest", lasts=day)
-    endless = await accounts.create_key(ada.user_id, "own")
-    guest = await accounts.of_key(limited.secret)
+    limited = await accounts.keys.create(ada.user_id, "guest", lasts=day)
+    endless = await accounts.keys.create(ada.user_id, "own")
+    guest = await accounts.keys.of_secret(limited.secret)
     if browser:
         guest, _ = await accounts.sign_in_with_key(limited.secret)
     assert guest is not None
-    own = await accounts.of_key(endless.secret)
+    own = await accounts.keys.of_secret(endless.secret)
 
     for lasts in (None, 10 * day):
-        made = await accounts.create_key(ada.user_id, "more", lasts=lasts, by=guest)
+        made = await accounts.keys.create(ada.user_id, "more", lasts=lasts, by=guest)
         assert made.expires_at == limited.expires_at
-        rotated = await accounts.rotate_key(ada.user_id, made.id, lasts=lasts, by=guest)
+        rotated = await accounts.keys.rotate(ada.user_id, made.id, lasts=lasts, by=guest)
         assert rotated is not None and rotated.expires_at == limited.expires_at
         if lasts is None:
             continue
         # Not even in the place of one that lasts longer, or of its own.
-        for key in (await accounts.create_key(ada.user_id, "other"), limited):
-            rotated = await accounts.rotate_key(ada.user_id, key.id, lasts=lasts, by=guest)
+        for key in (await accounts.keys.create(ada.user_id, "other"), limited):
+            rotated = await accounts.keys.rotate(ada.user_id, key.id, lasts=lasts, by=guest)
             assert rotated is not None and rotated.expires_at == limited.expires_at
-    shorter = await accounts.create_key(ada.user_id, "short", lasts=day / 2, by=guest)
+    shorter = await accounts.keys.create(ada.user_id, "short", lasts=day / 2, by=guest)
     assert shorter.expires_at is not None and limited.expires_at is not None
     assert shorter.expires_at < limited.expires_at
-    assert (await accounts.create_key(ada.user_id, "mine", by=own)).expires_at is None
+    assert (await accounts.keys.create(ada.user_id, "mine", by=own)).expires_at is None
 
 
 async def test_what_follows_a_key_ends_with_it_unless_another_time_is_asked_for(
     accounts: Accounts,
 ) -> None:
     ada = await accounts.create_user("ada")
-    old = await accounts.create_key(ada.user_id, "guest", lasts=timedelta(days=10))
-    first = await accounts.rotate_key(ada.user_id, old.id)
+    old = await accounts.keys.create(ada.user_id, "guest", lasts=timedelta(days=10))
+    first = await accounts.keys.rotate(ada.user_id, old.id)
     assert first is not None and first.expires_at == old.expires_at
-    longer = await accounts.rotate_key(ada.user_id, first.id, lasts=timedelta(days=20))
+    longer = await accounts.keys.rotate(ada.user_id, first.id, lasts=timedelta(days=20))
     assert longer is not None and longer.expires_at is not None and old.expires_at is not None
     assert longer.expires_at > old.expires_at + timedelta(days=9)
     # One that was rotated ends within a day, and so does what is made in its place again.
-    again = await accounts.rotate_key(ada.user_id, old.id)
+    again = await accounts.keys.rotate(ada.user_id, old.id)
     assert again is not None and again.expires_at is not None
     assert again.expires_at < old.expires_at - timedelta(days=8)
     with pytest.raises(UsageError, match="positive time"):
-        await accounts.rotate_key(ada.user_id, longer.id, lasts=timedelta())
+        await accounts.keys.rotate(ada.user_id, longer.id, lasts=timedelta())
 
 
 @pytest.mark.parametrize(("name", "lasts"), [("", None), ("x" * 201, None), ("x", timedelta())])
@@ -532,4 +531,4 @@ async def test_a_key_that_can_not_be(
 ) -> None:
     ada = await accounts.create_user("ada")
     with pytest.raises(UsageError):
-        await accounts.create_key(ada.user_id, name, lasts=lasts)
+        await accounts.keys.create(ada.user_id, name, lasts=lasts)

@@ -79,7 +79,7 @@ async def keys_of(url: str, users: list[str]) -> list[str]:
     async with Chatter.connect(url) as chatter:
         accounts = Accounts(chatter)
         made = [await accounts.create_user(user) for user in users]
-        return [(await accounts.create_key(one.user_id, "bench")).secret for one in made]
+        return [(await accounts.keys.create(one.user_id, "bench")).secret for one in made]
 
 
 def share_of(times: list[float], share: float) -> float:
@@ -185,8 +185,8 @@ async def dashboard(url: str, messages: int, rounds: int) -> dict[str, Any]:
         accounts = Accounts(chatter)
         admin = await accounts.create_user("bench-admin", role="admin")
         keys = {
-            "an admin": (await accounts.create_key(admin.user_id, "bench")).secret,
-            "a user": (await accounts.create_key(user, "bench")).secret,
+            "an admin": (await accounts.keys.create(admin.user_id, "bench")).secret,
+            "a user": (await accounts.keys.create(user, "bench")).secret,
         }
     told: dict[str, Any] = {"messages": messages, "users": USERS, "answers": {}}
     async with servers(url, 1) as (address,):

@@ -143,7 +143,7 @@ async def chatter_serve(url: str) -> AsyncIterator[Served]:
 
             accounts = Accounts(chatter)
             admin = await accounts.create_user(f"bench-{process.pid}", role="admin")
-            secret = (await accounts.create_key(admin.user_id, "bench")).secret
+            secret = (await accounts.keys.create(admin.user_id, "bench")).secret
         address = ("127.0.0.1", int(port[1]))
         while True:
             try:

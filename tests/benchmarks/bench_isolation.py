@@ -118,7 +118,7 @@ async def measure_requests(url: str) -> list[float]:
     with psycopg.connect(url, autocommit=True) as owner:
         user, conversation, _ = _books(owner, "eve")
         async with Chatter.connect(url) as chatter:
-            key = await Accounts(chatter).create_key(user, "bench")
+            key = await Accounts(chatter).keys.create(user, "bench")
             server = serving.server(chatter, access_log=False)
             listener = serving.listen("127.0.0.1", 0)
             running = asyncio.create_task(server.serve([listener]))

@@ -157,7 +157,7 @@ class Campaign:
         """The conversations that everybody is after, an API key, and where the events begin."""
         async with Chatter.connect(self._postgres.url) as chatter:
             admin = await Accounts(chatter).create_user("admin", role="admin")
-            key = await Accounts(chatter).create_key(admin.user_id, "campaign")
+            key = await Accounts(chatter).keys.create(admin.user_id, "campaign")
             oldest = await chatter.event_hub().oldest()
             made = [await chatter.create_conversation() for _ in range(HOT_CONVERSATIONS)]
             return sorted(conversation.id for conversation in made), key.secret, oldest

@@ -259,7 +259,7 @@ async def campaign(
         chatter = await stack.enter_async_context(Chatter.connect(url))
         accounts = Accounts(chatter)
         admin = await accounts.create_user(f"admin-{seed}", role="admin")
-        secret = (await accounts.create_key(admin.user_id, "campaign")).secret
+        secret = (await accounts.keys.create(admin.user_id, "campaign")).secret
         made = [await chatter.create_conversation() for _ in range(CONVERSATIONS)]
         conversations = [conversation.id for conversation in made]
 

@@ -119,7 +119,7 @@ def server(url: str) -> Iterator[Server]:
                     name, password=PASSWORD, role="admin" if role == "admin" else "user"
                 )
                 await chatter.create_conversation(user=name, title="The first")
-                secrets.append((await accounts.create_key(made.user_id, "fuzz")).secret)
+                secrets.append((await accounts.keys.create(made.user_id, "fuzz")).secret)
             running.append(Server(address, secrets[0], secrets[1]))
             started.set()
             await stop.wait()

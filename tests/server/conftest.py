@@ -54,7 +54,7 @@ class Site:
 
     async def person(self, name: str, role: UserRole = "user") -> Person:
         identity = await self.accounts.create_user(name, password=PASSWORD, role=role)
-        key = await self.accounts.create_key(identity.user_id, "test")
+        key = await self.accounts.keys.create(identity.user_id, "test")
         return Person(identity, self.client(Authorization=f"Bearer {key.secret}"), key.secret)
 
     def client(self, **headers: str) -> httpx.AsyncClient:

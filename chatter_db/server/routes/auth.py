@@ -161,7 +161,7 @@ async def create_key(
 ) -> MadeKey:
     """A new API key; it ends no later than the key that one has signed in with."""
     return _made(
-        await accounts.create_key(
+        await accounts.keys.create(
             identity.user_id, wanted.name, lasts=wanted.lasts, by=identity, origin=origin
         )
     )
@@ -182,7 +182,7 @@ async def rotate_key(
     It ends when the old one was to end, or after `lasts_days`; in any case no later than the
     key that one has signed in with.
     """
-    made = await accounts.rotate_key(
+    made = await accounts.keys.rotate(
         identity.user_id,
         key_id,
         lasts=wanted.lasts if wanted is not None else None,
@@ -197,7 +197,7 @@ async def rotate_key(
 @router.delete("/keys/{key_id}", status_code=204, responses=documented(401, 403, 404, 422, 429))
 async def revoke_key(key_id: UUID, identity: SignedIn, accounts: Door, origin: From) -> None:
     """Revokes a key at once."""
-    if not await accounts.revoke_key(identity.user_id, key_id, origin=origin):
+    if not await accounts.keys.revoke(identity.user_id, key_id, origin=origin):
         raise HTTPException(404, "You have no such key that is still good.")
 
 
