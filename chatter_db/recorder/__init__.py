@@ -1,6 +1,6 @@
 """The recorder: from LangChain's callbacks to rows in the books.
 
-callbacks -> turns, rows -> usage, pricing -> records -> writer -> spool, read in
+callbacks -> open_runs -> turns, rows -> usage, pricing -> records -> writer -> spool, read in
 that order.
 """
 

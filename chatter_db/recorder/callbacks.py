@@ -4,62 +4,24 @@ Callbacks arrive from LangChain in the order of the run, on any thread or event
 loop, and return when their row is durable: the graph goes on then.
 """
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    BaseMessage,
-    HumanMessage,
-)
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, GenerationChunk, LLMResult
-from langchain_core.utils.uuid import uuid7
-from msgspec.structs import replace
 
-from chatter_db.errors import RecordingFailed
-from chatter_db.models import MAX_NAME, ExecutionStatus
-from chatter_db.recorder import ambient
 from chatter_db.recorder import usage as usage_of
-from chatter_db.recorder.arguments import Given, fitting, json_object, run_id_of
-from chatter_db.recorder.asking import endpoint_asked, terms_asked
-from chatter_db.recorder.doors import callback, durable
-from chatter_db.recorder.records import Record, RunEnded, RunStarted
-from chatter_db.recorder.rows import (
-    CANCELLED,
-    asked_rows,
-    error_columns,
-    first_of,
-    interrupted_below,
-    interrupted_call,
-    is_interrupt,
-    is_pause,
-    reply,
-    requested_tools,
-    tool_answer,
-    tool_begin,
-    tool_result,
-    tool_run,
-)
-from chatter_db.recorder.runs import Ended, ModelCall, Run, RunOutcome, ToolExecution, now
-from chatter_db.recorder.turns import asked_of, resumed_by, resumed_in, shown_of
+from chatter_db.recorder.arguments import Given, json_object
+from chatter_db.recorder.doors import callback
+from chatter_db.recorder.open_runs import OpenRuns
+from chatter_db.recorder.rows import first_of
+from chatter_db.recorder.runs import RunOutcome
+from chatter_db.recorder.turns import resumed_by
 from chatter_db.recorder.unparsed import unparsed
-from chatter_db.recorder.unreported import tell_of_unreported_usage
-from chatter_db.recorder.usage import Usage
-from chatter_db.recorder.waiting import Waiting, Watch, waiting
-from chatter_db.recorder.writer import Booked, Writer
-
-# What a run's metadata is worth keeping on its rows: where in the graph it happened.
-_PLACE = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns")
-
-# Which recorder of a writer books what runs now: of several on one run, only one.
-_OWNERS: "WeakKeyDictionary[Writer, dict[UUID, Recorder]]" = WeakKeyDictionary()
-_ENDED: WeakKeyDictionary[Writer, Ended] = WeakKeyDictionary()
+from chatter_db.recorder.writer import Writer
 
 
 class Recorder(BaseCallbackHandler):
@@ -89,8 +51,7 @@ class Recorder(BaseCallbackHandler):
         estimate_usage: bool = False,
         installed: bool = False,
     ) -> None:
-        self._writer = writer
-        self._given = Given(
+        given = Given(
             conversation=conversation,
             user=user,
             workflow=workflow,
@@ -99,15 +60,7 @@ class Recorder(BaseCallbackHandler):
             content=content,
             estimate_usage=estimate_usage,
         )
-        # One that hears of everything in the process leaves a run to a recorder that was
-        # given for it, and books runs from their first model call on: most are none.
-        self._installed = installed
-        self._runs: dict[UUID, Run] = {}
-        self._watch = Watch(self._over)
-        self._owners = _OWNERS.setdefault(writer, {})
-        self._ended_runs = _ENDED.setdefault(writer, Ended())
-        self.last_run: RunOutcome | None = None
-        """The run that ended last."""
+        self._open = OpenRuns(writer, given, installed=installed)
 
     def __copy__(self) -> "Recorder":
         return self
@@ -118,8 +71,12 @@ class Recorder(BaseCallbackHandler):
 
     def books_like(self, other: "Recorder") -> bool:
         """Whether both book everything alike, in the same books."""
-        mine, its = ((each._writer, each._given, each._installed) for each in (self, other))
-        return mine == its
+        return self._open.books_like(other._open)
+
+    @property
+    def last_run(self) -> RunOutcome | None:
+        """The run that ended last."""
+        return self._open.last
 
     # -- chains: the root of a run, its nodes, subgraphs ---------------------------------
 
@@ -135,17 +92,17 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         name = kwargs.get("name")
-        run = await self._begin(run_id, parent_run_id, name, metadata, inputs)
+        run = await self._open.begin(run_id, parent_run_id, name, metadata, inputs)
         if run is not None and run.root == run_id:
             run.resumed_by = resumed_by(inputs)
 
     @callback
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._leave(run_id, outputs, None, kwargs.get("inputs"))
+        await self._open.leave(run_id, outputs, None, kwargs.get("inputs"))
 
     @callback
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._leave(run_id, None, error, kwargs.get("inputs"))
+        await self._open.leave(run_id, None, error, kwargs.get("inputs"))
 
     @callback
     async def on_retriever_start(
@@ -159,17 +116,17 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         # Some ask a model what to look for.
-        await self._begin(run_id, parent_run_id, kwargs.get("name"), metadata, None)
+        await self._open.begin(run_id, parent_run_id, kwargs.get("name"), metadata, None)
 
     @callback
     async def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._leave(run_id, None, None)
+        await self._open.leave(run_id, None, None)
 
     @callback
     async def on_retriever_error(
         self, error: BaseException, *, run_id: UUID, **kwargs: Any
     ) -> None:
-        await self._leave(run_id, None, error)
+        await self._open.leave(run_id, None, error)
 
     # -- model calls -----------------------------------------------------------------------
 
@@ -185,7 +142,7 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         question = messages[0] if messages else []
-        await self._call(run_id, parent_run_id, serialized, metadata, kwargs, question)
+        await self._open.begin_call(run_id, parent_run_id, serialized, metadata, kwargs, question)
 
     @callback
     async def on_llm_start(
@@ -199,7 +156,7 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         question = [HumanMessage(prompts[0])] if prompts else []
-        await self._call(run_id, parent_run_id, serialized, metadata, kwargs, question)
+        await self._open.begin_call(run_id, parent_run_id, serialized, metadata, kwargs, question)
 
     # Not async: a token must cost next to nothing, on the sync paths too.
     def on_llm_new_token(
@@ -210,7 +167,7 @@ class Recorder(BaseCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
-        call = self._open_call(run_id)
+        call = self._open.call(run_id)
         if call is None:
             return
         if call.first_token is None:
@@ -222,18 +179,18 @@ class Recorder(BaseCallbackHandler):
 
     # The newer streams tell of events instead of tokens.
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        call = self._open_call(run_id)
+        call = self._open.call(run_id)
         if call is not None and call.first_token is None and "delta" in str(event.get("event")):
             call.first_token = time.perf_counter()
 
     @callback
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        run, call = self._close_call(run_id)
+        run, call = self._open.close_call(run_id)
         if run is None or call is None:
             return
         generation = first_of(response)
         message = generation.message if isinstance(generation, ChatGeneration) else None
-        await self._record_reply(
+        await self._open.answer(
             run,
             call,
             message
@@ -251,15 +208,13 @@ class Recorder(BaseCallbackHandler):
         response: LLMResult | None = None,
         **kwargs: Any,
     ) -> None:
-        run, call = self._close_call(run_id)
+        run, call = self._open.close_call(run_id)
         if run is None or call is None:
             return
         generation = first_of(response)
         if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
             call.partial = unparsed(generation.message)
-        records = self._interrupted(run, call, error)
-        if records:
-            await self._booked(records)
+        await self._open.break_off(run, call, error)
 
     # -- tools -----------------------------------------------------------------------------
 
@@ -275,326 +230,13 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         name = kwargs.get("name") or (serialized or {}).get("name")
-        wait = waiting()
-        run = await self._begin(run_id, parent_run_id, name, metadata, None, wait)
-        if run is None:
-            return
         tool_call_id = kwargs.get("tool_call_id")
-        tool = ToolExecution(
-            id=run_id,
-            row_id=run.row_of(tool_call_id),
-            tool_call_id=tool_call_id,
-            waiting=wait,
-            started=time.perf_counter(),
-            started_at=now(),
-        )
-        run.tools[run_id] = tool
-        self._watch.begin(wait, run_id)
-        if tool.tool_call_id is not None and not run.unbooked:
-            await self._booked([tool_begin(run, tool)])
+        await self._open.begin_tool(run_id, parent_run_id, name, metadata, tool_call_id)
 
     @callback
     async def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._end_tool(run_id, output, None)
+        await self._open.end_tool(run_id, output, None)
 
     @callback
     async def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._end_tool(run_id, None, error)
-
-    # -- the books -------------------------------------------------------------------------
-
-    async def _begin(
-        self,
-        run_id: UUID,
-        parent_id: UUID | None,
-        name: str | None,
-        metadata: Mapping[str, Any] | None,
-        inputs: Any,
-        wait: Waiting | None = None,
-    ) -> Run | None:
-        """The run that `run_id` is part of, or the root of; None if another recorder books it."""
-        if parent_id is None and (around := ambient.run_id()) in self._runs:
-            parent_id = around
-        if not self._takes(run_id, parent_id):
-            return None
-        run = self._runs.get(run_id) or (self._runs.get(parent_id) if parent_id else None)
-        start: list[Record] = []
-        if run is None:
-            correlation_id = self._given.correlation_id or str(run_id)
-            # An app may give a run_id, and try again with it: what it pays for then is new.
-            own_id = uuid7() if run_id in self._ended_runs else run_id
-            run = Run(id=own_id, root=run_id, correlation_id=correlation_id)
-            start = self._start_of(run, name, metadata, asked_of(inputs))
-        self._runs[run_id] = run
-        run.parents[run_id] = parent_id if run_id != run.root else None
-        run.waits[run_id] = wait or waiting(chain=True)
-        if self._installed:
-            run.unbooked.extend(start)
-        elif start:
-            begun = self._writer.submit(start)
-            try:
-                run.conversation_id = (await durable(begun)).conversation_id
-            except CANCELLED as error:
-                # What was about to begin never does, and LangChain tells of no end of it.
-                self._writer.submit(self._ended(run, None, error))
-                raise
-            except RecordingFailed:
-                pass  # The writer has logged it; what the run pays for is to be booked all the same
-        return run
-
-    def _takes(self, run_id: UUID, parent_id: UUID | None) -> bool:
-        """Whether this recorder books `run_id`, rather than another of the same writer."""
-        for id_ in (run_id, parent_id):
-            owner = self._owners.get(id_) if id_ else None
-            if owner is None or owner is self:
-                continue
-            if self._installed or not owner._installed:
-                return False
-            owner._release(run_id)
-        self._owners[run_id] = self
-        return True
-
-    def _release(self, run_id: UUID) -> None:
-        """Leaves `run_id` to another recorder."""
-        run = self._runs.get(run_id)
-        if run is not None:
-            self._close_call(run_id)
-            self._forget(run, run_id)
-
-    def _start_of(
-        self,
-        run: Run,
-        name: str | None,
-        metadata: Mapping[str, Any] | None,
-        asked: Sequence[HumanMessage],
-    ) -> list[Record]:
-        """The records that a run begins with."""
-        metadata = metadata or {}
-        given = self._given.conversation if isinstance(self._given.conversation, UUID) else None
-        named = self._given.conversation or metadata.get("thread_id") if given is None else None
-        start = RunStarted(
-            execution_id=run.id,
-            conversation_id=given or (None if named else uuid7()),
-            new_conversation=given is None and not named,
-            conversation_external_id=fitting(str(named)) if named else None,
-            user_external_id=self._user_of(metadata),
-            workflow_name=(self._given.workflow or name or "workflow")[:MAX_NAME],
-            correlation_id=run.correlation_id,
-            started_at=run.began,
-            metadata=self._given.metadata,
-            recorder_id=self._writer.id,
-        )
-        return [start, *asked_rows(run, asked, run.began, content=self._given.content)]
-
-    def _user_of(self, metadata: Mapping[str, Any]) -> str | None:
-        named = self._given.user or ambient.user(metadata)
-        return fitting(named) if named else None
-
-    async def _call(
-        self,
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        serialized: Mapping[str, Any] | None,
-        metadata: Mapping[str, Any] | None,
-        options: Mapping[str, Any],
-        question: Sequence[BaseMessage],
-    ) -> None:
-        metadata = metadata or {}
-        wait = waiting()
-        started, started_at = time.perf_counter(), now()
-        name = options.get("name")
-        run = await self._begin(run_id, parent_run_id, name, metadata, question, wait)
-        if run is None:
-            return
-        parameters = options.get("invocation_params") or {}
-        model = metadata.get("ls_model_name") or parameters.get("model")
-        run.calls[run_id] = ModelCall(
-            id=run_id,
-            row_id=run.id if run_id == run.root else run_id,
-            parent_id=run.parents[run_id],
-            waiting=wait,
-            started=started,
-            started_at=started_at,
-            provider=metadata.get("ls_provider"),
-            endpoint=endpoint_asked(metadata.get("ls_provider"), serialized),
-            terms=terms_asked(metadata.get("ls_provider"), serialized, question, parameters),
-            model=model or parameters.get("model_name"),
-            metadata={key: metadata[key] for key in _PLACE if key in metadata},
-            question=question if self._given.estimate_usage else (),
-        )
-        self._watch.begin(wait, run_id, together=options.get("batch_size") or 1)
-        if run.unbooked:
-            unbooked, run.unbooked = run.unbooked, []
-            if isinstance(start := unbooked[0], RunStarted):
-                # Inside of the run more is known of it than when it began.
-                whose = self._user_of(metadata)
-                unbooked[0] = replace(start, user_external_id=whose or start.user_external_id)
-            run.conversation_id = (await self._booked(unbooked)).conversation_id
-
-    def _over(self, run_id: UUID) -> None:
-        """A call or tool was cancelled."""
-        cancelled = asyncio.CancelledError()
-        run, call = self._close_call(run_id)
-        if run is not None and call is not None:
-            records = self._interrupted(run, call, cancelled)
-        else:
-            records = self._tool_ended(run_id, None, cancelled)
-        if records:
-            # Nobody is left to wait for it; the writer logs what it can't book.
-            self._writer.submit(records)
-
-    def _open_call(self, given: UUID) -> ModelCall | None:
-        run = self._runs.get(run_id := run_id_of(given))
-        return run.calls.get(run_id) if run else None
-
-    def _close_call(self, run_id: UUID) -> tuple[Run | None, ModelCall | None]:
-        run = self._runs.get(run_id)
-        call = run.calls.pop(run_id, None) if run else None
-        if run is not None and call is not None:
-            self._watch.end(call.waiting, run_id)
-            if run_id != run.root:
-                self._forget(run, run_id)
-        return run, call
-
-    def _interrupted(self, run: Run, call: ModelCall, error: BaseException) -> list[Record]:
-        """Records of a call that failed or was cancelled, and of its run's end if it was all."""
-        records: list[Record] = []
-        if not run.is_passed_on(call, error):
-            records.append(
-                interrupted_call(
-                    run,
-                    call,
-                    error,
-                    content=self._given.content,
-                    estimate=self._given.estimate_usage,
-                )
-            )
-        if call.row_id == run.id:
-            records += self._ended(run, None, error)
-        return records
-
-    async def _record_reply(
-        self, run: Run, call: ModelCall, message: AIMessage, usage: Usage
-    ) -> None:
-        """Books a model's reply, and the tool calls it asks for."""
-        alone = call.row_id == run.id
-        records: list[Record] = []
-        if not run.is_passed_on(call, message):
-            tell_of_unreported_usage(call, message, usage)
-            row = reply(
-                run,
-                call,
-                message,
-                usage,
-                kind="turn" if alone else "step",
-                content=self._given.content,
-                estimate=self._given.estimate_usage,
-            )
-            records = [row, *requested_tools(run, call, message)]
-            if message.id:
-                run.replies[message.id] = call.row_id
-            if not message.tool_calls:
-                run.last_reply = call.row_id
-                run.texts[str(message.text)] = call.row_id
-        if alone:
-            records += self._ended(run, message, None)
-        if records:
-            await self._booked(records)
-
-    async def _end_tool(self, run_id: UUID, output: Any, error: BaseException | None) -> None:
-        records = self._tool_ended(run_id, output, error)
-        if records:
-            await self._booked(records)
-
-    def _tool_ended(self, run_id: UUID, output: Any, error: BaseException | None) -> list[Record]:
-        run = self._runs.get(run_id)
-        tool = run.tools.pop(run_id, None) if run else None
-        if run is None or tool is None:
-            return []
-        self._watch.end(tool.waiting, run_id)
-        booked = not run.unbooked
-        records: list[Record] = self._below(run, run_id)
-        answer = tool_answer(tool, output)
-        if tool.tool_call_id is not None:
-            records.append(tool_run(run, tool, answer, error))
-        if answer is not None:
-            records.append(tool_result(run, run_id, answer, content=self._given.content))
-        if run_id == run.root:
-            records += self._ended(run, output, error)
-        else:
-            self._forget(run, run_id)
-        return records if booked else []
-
-    async def _leave(
-        self, run_id: UUID, outputs: Any, error: BaseException | None, inputs: Any = None
-    ) -> None:
-        """A chain is over. LangChain tells nothing of calls cancelled below it: they end here."""
-        run = self._runs.get(run_id)
-        if run is None:
-            return
-        run.waits_for_person = run.waits_for_person or is_interrupt(error)
-        records = self._below(run, run_id)
-        said = asked_rows(run, resumed_in(run, outputs), now(), content=self._given.content)
-        if run_id == run.root and not run.asked:
-            # What a streamed chain is asked is told at its end only.
-            said += asked_rows(run, asked_of(inputs), run.began, content=self._given.content)
-        if run.unbooked:
-            run.unbooked.extend(said)
-        else:
-            records += said
-        if run_id == run.root:
-            records += self._ended(run, outputs, error)
-        else:
-            self._forget(run, run_id)
-        if records:
-            await self._booked(records)
-
-    def _below(self, run: Run, run_id: UUID) -> list[Record]:
-        """Rows of what is over with `run_id`."""
-        calls, tools = run.take_below(run_id)
-        over: list[ModelCall | ToolExecution] = [*calls, *tools]
-        for one in over:
-            self._watch.end(one.waiting, one.id)
-            self._forget(run, one.id)
-        return interrupted_below(
-            run, calls, tools, content=self._given.content, estimate=self._given.estimate_usage
-        )
-
-    def _ended(self, run: Run, outputs: Any, error: BaseException | None) -> list[Record]:
-        """The run is over: its end, and nothing kept of it but calls that go on in threads."""
-        status: ExecutionStatus = "completed"
-        if error is not None and not is_pause(error):
-            status = "cancelled" if isinstance(error, CANCELLED) else "failed"
-        answer = shown_of(run, outputs) if error is None else None
-        for run_id in list(run.parents):
-            if run_id not in run.calls and run_id not in run.tools:
-                self._forget(run, run_id)
-        if run.unbooked:
-            run.unbooked.clear()
-            return []
-        self._ended_runs.add(run.root)
-        self.last_run = RunOutcome(
-            execution_id=run.id,
-            conversation_id=run.conversation_id,
-            status=status,
-            message_id=answer,
-        )
-        return [
-            RunEnded(
-                execution_id=run.id,
-                status=status,
-                finished_at=now(),
-                answer_id=answer,
-                **error_columns(error if status == "failed" else None),
-            )
-        ]
-
-    def _forget(self, run: Run, run_id: UUID) -> None:
-        run.parents.pop(run_id, None)
-        run.waits.pop(run_id, None)
-        self._runs.pop(run_id, None)
-        if self._owners.get(run_id) is self:
-            del self._owners[run_id]
-
-    async def _booked(self, records: Sequence[Record]) -> Booked:
-        return await durable(self._writer.submit(records))
+        await self._open.end_tool(run_id, None, error)

@@ -66,7 +66,9 @@ class Scene:
         Not before: Python 3.11's wait_for, which ChatOpenAI reads streams with,
         loses a cancellation that meets a chunk (fixed in 3.12).
         """
-        await until(lambda: any(c.first_token for r in self.run._runs.values() for c in _calls(r)))
+        await until(
+            lambda: any(c.first_token for r in self.run._open._runs.values() for c in _calls(r))
+        )
 
     async def cancel(self, asking: Any, *, streaming: bool = False) -> None:
         """Cancels `asking` while the provider holds its answer back."""
@@ -396,7 +398,7 @@ async def test_a_timeout_that_is_caught_ends_the_call(
             losing = asyncio.create_task(lose_patience(timeout))
             await scene.model.ainvoke("Rain?", scene.config)
     await losing
-    assert len(scene.run._runs) == 1
+    assert len(scene.run._open._runs) == 1
     await scene.model.ainvoke("Rain?", scene.config)
     await until(lambda: not db.execute(RUNNING).fetchall())
     rows = db.execute("select status from chatter.workflow_executions order by started_at")
@@ -420,7 +422,7 @@ async def test_what_was_used_by_then_is_kept(
     books_hold: Callable[[], None],
 ) -> None:
     await ending(scene)
-    await until(lambda: not scene.run._runs)
+    await until(lambda: not scene.run._open._runs)
     await until(lambda: not db.execute(RUNNING).fetchall())
     runs = db.execute("select status, error_type from chatter.workflow_executions").fetchall()
     assert runs == [(status, error)]
@@ -570,7 +572,7 @@ async def test_a_cancelled_task_ends_all_that_it_awaits_at_once(
     scene.provider.script *= 2
     questions = [question()["messages"]] * 2
     await scene.cancel(scene.model.agenerate(questions, callbacks=[scene.run]))
-    await until(lambda: not scene.run._runs)
+    await until(lambda: not scene.run._open._runs)
     await until(lambda: not db.execute(RUNNING).fetchall())
     rows = db.execute("select status from chatter.workflow_executions")
     assert rows.fetchall() == [("cancelled",)] * 2

@@ -239,6 +239,6 @@ def executions(db: Database, workflow: str) -> Counter[tuple[Any, ...]]:
 def assert_forgotten(*recorders: Recorder) -> None:
     """Nothing is kept in memory of runs that are over."""
     for recorder in recorders:
-        assert not recorder._runs
-        assert not recorder._watch._awaited
-        assert not recorder._owners
+        assert not recorder._open._runs
+        assert not recorder._open._watch._awaited
+        assert not recorder._open._owners
