@@ -19,11 +19,11 @@ import msgspec
 import psycopg
 
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed
-from chatter_db.recorder.booking import Booking, execution_ids, lacks_parent, passes, reason
+from chatter_db.recorder.booking import Booking, passes, reason
 from chatter_db.recorder.connection import ANSWER_SECONDS
 from chatter_db.recorder.journal import Journal
-from chatter_db.recorder.records import MessageRow, Record, RunStarted
-from chatter_db.recorder.reduced import reduced
+from chatter_db.recorder.losses import Losses
+from chatter_db.recorder.records import Record, RunStarted
 from chatter_db.recorder.segment import Segment
 from chatter_db.recorder.spool import Spool, SpoolFull
 from chatter_db.settings import Durability
@@ -70,11 +70,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._flushes: deque[tuple[int, _Entry]] = deque()
-        self.lost = 0
-        """Records refused by Postgres, not readable in the spool, or lost to a full one; each was
-        logged as an error."""
-        self.reduced = 0
-        """Records that Postgres refused and took without their texts; logged as errors too."""
+        self._losses = Losses(self._booking, spool)
         if spool.waiting:
             self._start()
 
@@ -82,6 +78,17 @@ class Writer:
     def id(self) -> UUID:
         """Of this process in chatter.recorders."""
         return self._booking.id
+
+    @property
+    def lost(self) -> int:
+        """Records refused by Postgres, not readable in the spool, or lost to a full one; each was
+        logged as an error."""
+        return self._losses.lost
+
+    @property
+    def reduced(self) -> int:
+        """Records that Postgres refused and took without their texts; logged as errors too."""
+        return self._losses.reduced
 
     @property
     def spooled_bytes(self) -> int:
@@ -147,7 +154,7 @@ class Writer:
         self._flushes = deque()
         self._pause = self._due = 0.0
         self._step, self._booked_again = SPOOL_BATCH, 0
-        self.lost = self.reduced = 0
+        self._losses = Losses(self._booking, self._spool)
 
     def _note(self, journal: Journal, entry: "_Entry") -> bool:
         """Whether the journal has the entry, until it is booked."""
@@ -199,7 +206,7 @@ class Writer:
                 log.exception("The recorder's writer failed")
                 for entry in batch:
                     if not entry.future.done():
-                        self._give_up(entry, error)
+                        entry.fail(self._losses.lose(entry.records, error))
                 if self._spool.waiting:
                     self._put_off(error)
                 self._tell_flushed(self._spool.taken)
@@ -264,45 +271,14 @@ class Writer:
     def _book_reduced(self, entry: "_Entry", refusal: Exception) -> None:
         """Books what can be booked of an entry that Postgres refuses as it is."""
         try:
-            booked = self._mend(entry.records, refusal)
+            booked = self._losses.mend(entry.records, refusal, self._booked)
         except (psycopg.Error, DatabaseUnavailable) as error:
             if passes(error):
                 self._keep([entry])
             else:
-                self._refuse(entry.records, refusal, entry)
+                entry.fail(self._losses.refuse(entry.records, refusal))
         else:
             entry.done(booked)
-
-    def _mend(self, records: Sequence[Record], refusal: Exception) -> dict[UUID, UUID]:
-        """Books what Postgres refuses as it is: with a run that is gone, or in reduced form."""
-        starts = self._booking.starts_of(records) if lacks_parent(refusal) else []
-        if starts:
-            try:
-                booked = self._booked([*starts, *records])
-            except psycopg.Error as error:
-                if passes(error):
-                    raise
-            else:
-                log.warning(
-                    "The run %s was not in the books; it is now, with what it brings.",
-                    starts[0].execution_id,
-                )
-                return booked
-        return self._reduce(records, refusal)
-
-    def _reduce(self, records: Sequence[Record], refusal: Exception) -> dict[UUID, UUID]:
-        """Books the figures without the texts, and puts the whole aside."""
-        booked = self._booked([reduced(record, reason(refusal)) for record in records])
-        self.reduced += len(records)
-        log.error(
-            "Postgres refused %d record(s) of execution %s: %s. They are booked in reduced form; "
-            "as they were, they are %s",
-            len(records),
-            execution_ids(records)[0],
-            reason(refusal),
-            self._put_aside(records),
-        )
-        return booked
 
     def _keep(self, batch: "list[_Entry]") -> None:
         """Puts `batch` behind what waits."""
@@ -313,7 +289,7 @@ class Writer:
             try:
                 self._copy(entry)
             except (SpoolFull, OSError) as error:
-                self._give_up(entry, error)
+                entry.fail(self._losses.lose(entry.records, error))
             else:
                 entry.done()
 
@@ -362,7 +338,7 @@ class Writer:
             while self._spool.waiting and count <= 2 * kept:
                 entries = self._spool.batch(self._step)
                 self._book_again(entries)
-                self.lost += self._spool.forget()
+                self._losses.lost += self._spool.forget()
                 self._tell_flushed(self._spool.booked)
                 self._step = min(2 * self._step, SPOOL_BATCH)
                 count += sum(map(len, entries))
@@ -405,38 +381,11 @@ class Writer:
                     self._book_again([entry])
                 return
             try:
-                self._mend(records, error)
+                self._losses.mend(records, error, self._booked)
             except psycopg.Error as still:
                 if passes(still):
                     raise
-                self._refuse(records, error)
-
-    def _refuse(
-        self, records: Sequence[Record], error: Exception, entry: "_Entry | None" = None
-    ) -> None:
-        """Puts records aside that Postgres will never take."""
-        log.error("Records that Postgres refused are %s", self._put_aside(records))
-        self._give_up(entry or _Entry(records), error)
-
-    def _put_aside(self, records: Sequence[Record]) -> str:
-        """Where they are then. That a disk takes no more must not cost others their booking."""
-        try:
-            return f"in {self._spool.refuse(records)}"
-        except OSError as error:
-            return f"nowhere: {error}"
-
-    def _give_up(self, entry: "_Entry", error: Exception) -> None:
-        self.lost += len(entry.records)
-        self._booking.note(entry.records)
-        failure = RecordingFailed(
-            f"{len(entry.records)} record(s) of execution "
-            f"{', '.join(map(str, execution_ids(entry.records)))} could not be booked: "
-            f"{reason(error)}"
-        )
-        # Loud, because LangChain only warns of a handler that raises. Figures are
-        # what would be lost; texts stay out of logs.
-        log.error("%s; lost: %s", failure, "; ".join(_figures(entry.records)))
-        entry.future.set_exception(failure)
+                self._losses.refuse(records, error)
 
 
 _NO_COMMIT: Mapping[UUID, UUID] = {}
@@ -457,6 +406,10 @@ class _Entry:
         """Lets its caller go on."""
         self.future.set_result(self.outcome(conversations))
 
+    def fail(self, failure: RecordingFailed) -> None:
+        """Has its caller hear of what is lost."""
+        self.future.set_exception(failure)
+
     def outcome(self, conversations: Mapping[UUID, UUID] = _NO_COMMIT) -> Booked:
         """What there is to tell; a conversation by name is known by its commit alone."""
         if not self.records:
@@ -468,15 +421,3 @@ class _Entry:
 
 def _records(batch: Iterable[_Entry]) -> list[Record]:
     return [record for entry in batch for record in entry.records]
-
-
-def _figures(records: Iterable[Record]) -> Iterable[str]:
-    for record in records:
-        if isinstance(record, MessageRow):
-            yield (
-                f"message {record.id} {record.role} {record.model_used} "
-                f"prompt_tokens={record.prompt_tokens} "
-                f"completion_tokens={record.completion_tokens} cost={record.cost}"
-            )
-        else:
-            yield type(record).__name__
