@@ -1,6 +1,7 @@
 """`chatter status`."""
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -81,47 +82,54 @@ def _print(facts: dict[str, Any]) -> None:
     out.print(table)
     if facts["hidden"]:
         out.print(f"Not for this login to see: {'; '.join(facts['hidden'])}.")
+    for wanting in _attention(facts):
+        out.print(f"[yellow]{wanting}[/]")
+
+
+def _attention(facts: dict[str, Any]) -> Iterator[str]:
+    """What wants attention, and what to do about it."""
+    from chatter_db.cli.tables import escaped
+
     if facts.get("worker_missing"):
-        out.print(
-            f"[yellow]No worker for a minute; changes that wait to be folded: "
+        yield (
+            "No worker for a minute; changes that wait to be folded: "
             f"{facts['deltas_waiting']:,}. Figures stay exact, but get slower. Run chatter serve "
-            "or chatter worker.[/]"
+            "or chatter worker."
         )
     if facts.get("work_held_by"):
-        out.print(
-            "[yellow]A lock of the background work is held by what is no worker: "
+        yield (
+            "A lock of the background work is held by what is no worker: "
             f"{escaped(facts['work_held_by'])}. Figures stay exact, but get slower. Unless it "
-            "counts anew or refreshes for you, end it: select pg_terminate_backend(SESSION);[/]"
+            "counts anew or refreshes for you, end it: select pg_terminate_backend(SESSION);"
         )
     if facts["spooled_records"]:
-        out.print(
-            f"[yellow]Records that wait in {escaped(facts['spool'])}: {facts['spooled_records']:,} "
+        yield (
+            f"Records that wait in {escaped(facts['spool'])}: {facts['spooled_records']:,} "
             f"({facts['spooled_bytes']:,} bytes). The process that wrote them books them as soon "
             "as it can; if it has died, your application does when it starts again, or chatter "
-            "serve.[/]"
+            "serve."
         )
     for other in facts["spooled_elsewhere"]:
-        out.print(
-            f"[yellow]Records that wait for {escaped(other['database'])} in "
+        yield (
+            f"Records that wait for {escaped(other['database'])} in "
             f"{escaped(other['spool'])}: {other['records']:,}. If that is this database under an "
             "earlier address, and nobody writes there any more, move its .jsonl files to "
             f"{escaped(other['move_to'])} (make it if it isn't there), and start your "
-            "application.[/]"
+            "application."
         )
     if facts["refused_records"]:
-        out.print(
-            f"[yellow]Records that Postgres refused, or that could not be read: "
+        yield (
+            "Records that Postgres refused, or that could not be read: "
             f"{facts['refused_records']:,}, in {escaped(facts['refused'])}, as they were: booked "
             "in reduced form, if at all (metadata ->> 'reduced' of the message says why). Once the "
-            "cause is mended, chatter rebook books them.[/]"
+            "cause is mended, chatter rebook books them."
         )
     if facts.get("unpriced_calls"):
-        out.print(
-            f"[yellow]Model calls of unknown price: {facts['unpriced_calls']:,}. They are not in "
-            "the cost.[/]"
+        yield (
+            f"Model calls of unknown price: {facts['unpriced_calls']:,}. They are not in the cost."
         )
     if facts.get("unknown_usage"):
-        out.print(
-            f"[yellow]Model calls that reported no usage: {facts['unknown_usage']:,}. Their tokens "
-            "are unknown, not zero.[/]"
+        yield (
+            f"Model calls that reported no usage: {facts['unknown_usage']:,}. Their tokens "
+            "are unknown, not zero."
         )

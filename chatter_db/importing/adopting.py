@@ -95,7 +95,7 @@ def adopt(
         ) as connection:
             tables = Tables(connection, conversations, messages, mapping or {}, ignored)
             found = tables.findings(connection, SHOWN_LINES)
-            adoption = _Adoption(connection, tables, batch, progress, notice, found.messages)
+            adoption = _Adoption(connection, tables, found, batch, progress, notice)
             if dry_run:
                 adoption.attempt(writing)
             else:
@@ -105,18 +105,7 @@ def adopt(
     finally:
         reading.dispose()
         writing.dispose()
-    return AdoptReport(
-        found=found,
-        ignored_columns=tables.without_meaning,
-        booked=adoption.booked,
-        already_there=adoption.rows.made - adoption.booked,
-        rejected=adoption.bad.count,
-        bad_rows=tuple(adoption.bad_rows),
-        new_conversations=adoption.new_conversations,
-        new_users=adoption.new_users,
-        seconds=time.perf_counter() - started,
-        dry_run=dry_run,
-    )
+    return adoption.report(seconds=time.perf_counter() - started, dry_run=dry_run)
 
 
 class _Adoption:
@@ -126,21 +115,21 @@ class _Adoption:
         self,
         connection: Connection,
         tables: Tables,
+        found: Findings,
         batch: int,
         progress: Progress,
         notice: Callable[[str], None],
-        total: int,
     ) -> None:
         self._connection = connection
         self._tables = tables
+        self._found = found
         self._batch = batch
         self._progress = progress
         self._notice = notice
-        self._total = total
-        self.bad = BadLines()
-        self.bad_rows: list[BadRow] = []
-        self.rows = RowMaker({}, self.bad)
-        self.booked = self.new_conversations = self.new_users = 0
+        self._bad = BadLines()
+        self._bad_rows: list[BadRow] = []
+        self._rows = RowMaker({}, self._bad)
+        self._booked = self._new_conversations = self._new_users = 0
 
     def attempt(self, engine: Engine) -> None:
         """Compares every row with the books, in temporary tables: no lock, nothing to undo."""
@@ -155,7 +144,7 @@ class _Adoption:
                     booking.look_at(chunk)
                     writer.execute(query("adopt_trial_next"))
             found = writer.execute(query("adopt_trial")).one()
-            self.booked, self.new_conversations, self.new_users = found
+            self._booked, self._new_conversations, self._new_users = found
             writer.rollback()
 
     def book(self, books: str, engine: Engine) -> None:
@@ -169,16 +158,30 @@ class _Adoption:
                     booking = Booking(cursor, self._notice)
                     booking.add(chunk, book=True)
                     booking.finish()
-                self.booked += booking.booked
-                self.new_conversations += booking.new_conversations
-                self.new_users += booking.new_users
+                self._booked += booking.booked
+                self._new_conversations += booking.new_conversations
+                self._new_users += booking.new_users
+
+    def report(self, *, seconds: float, dry_run: bool) -> AdoptReport:
+        return AdoptReport(
+            found=self._found,
+            ignored_columns=self._tables.without_meaning,
+            booked=self._booked,
+            already_there=self._rows.made - self._booked,
+            rejected=self._bad.count,
+            bad_rows=tuple(self._bad_rows),
+            new_conversations=self._new_conversations,
+            new_users=self._new_users,
+            seconds=seconds,
+            dry_run=dry_run,
+        )
 
     def _book_conversations(self, writer: Connection, rows: Sequence[Any]) -> None:
         external_ids, names, titles, statuses, times = map(list, zip(*rows, strict=True))
         writer.execute(query("adopt_in_utc"))
         database.take_turn(database.driver_of(writer), IMPORT_LOCK, "import", self._notice)
-        self.new_users += writer.execute(query("adopt_users"), {"names": names}).rowcount
-        self.new_conversations += writer.execute(
+        self._new_users += writer.execute(query("adopt_users"), {"names": names}).rowcount
+        self._new_conversations += writer.execute(
             query("adopt_conversations"),
             {
                 "external_ids": external_ids,
@@ -193,13 +196,13 @@ class _Adoption:
         """The messages as COPY text, a batch at a time."""
         done = 0
         for rows in self._partitions(self._tables.messages()):
-            known = len(self.bad.first)
+            known = len(self._bad.first)
             records = [dict(record(row._mapping)) for row in rows]
-            yield list(self.rows.blocks(_numbered(records, done)))
-            for bad in self.bad.first[known:]:
-                self.bad_rows.append(_bad_row(bad, records[bad.line - done]))
+            yield list(self._rows.blocks(_numbered(records, done)))
+            for bad in self._bad.first[known:]:
+                self._bad_rows.append(_bad_row(bad, records[bad.line - done]))
             done += len(rows)
-            self._progress(done, self._total)
+            self._progress(done, self._found.messages)
 
     def _partitions(self, statement: Any) -> Iterator[Sequence[Any]]:
         streamed = self._connection.execution_options(stream_results=True)

@@ -69,27 +69,14 @@ def reply(
     error: BaseException | None = None,
 ) -> MessageRow:
     """The row of a call that was answered, or that broke off with what is in `message`."""
-    if from_cache(message):
-        usage = NOTHING_USED
-    else:
-        if estimate and usage.status == "unknown" and (status == "completed" or message.content):
-            usage = estimated(usage, call.question, message)
-        if call.terms:
-            usage = replace(usage, terms=with_terms(usage, call.terms))
+    came = status == "completed" or bool(message.content)
+    usage = _used(usage, call, message, estimate=estimate and came)
     stated = usage_of.said_of(message, call.chunks)
     ended = time.perf_counter()
     # One clock for start and end: the start's, plus what the call took.
     at = call.started_at + timedelta(seconds=ended - call.started)
-    # The package states its own name, wherever it was sent.
-    provider = call.endpoint or provider_answering(
-        _text(call.provider), _text(stated.get("model_provider"))
-    )
-    asked = _text(call.model)
-    model = _text(stated.get("model_name")) or _text(stated.get("model")) or asked
-    if provider == "amazon_bedrock" and asked and model and f".{model}" in asked:
-        # Bedrock's id has the region in it: that has its own price, and no place in the answer.
-        model = asked
-    cost = _cost(usage, provider, (model, asked), at)
+    provider, model = _answered_by(call, stated)
+    cost = _cost(usage, provider, (model, _text(call.model)), at)
     return MessageRow(
         id=call.row_id,
         execution_id=run.id,
@@ -120,6 +107,29 @@ def reply(
         created_at=at,
         **error_columns(error),
     )
+
+
+def _used(usage: Usage, call: ModelCall, message: AIMessage, *, estimate: bool) -> Usage:
+    """`usage`, or what stands for it where nothing was asked or reported, with the call's terms."""
+    if from_cache(message):
+        return NOTHING_USED
+    if estimate and usage.status == "unknown":
+        usage = estimated(usage, call.question, message)
+    return replace(usage, terms=with_terms(usage, call.terms)) if call.terms else usage
+
+
+def _answered_by(call: ModelCall, stated: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Provider and model: what the answer states, else what was asked."""
+    # The package states its own name, wherever it was sent.
+    provider = call.endpoint or provider_answering(
+        _text(call.provider), _text(stated.get("model_provider"))
+    )
+    asked = _text(call.model)
+    model = _text(stated.get("model_name")) or _text(stated.get("model")) or asked
+    if provider == "amazon_bedrock" and asked and model and f".{model}" in asked:
+        # Bedrock's id has the region in it: that has its own price, and no place in the answer.
+        model = asked
+    return provider, model
 
 
 def _cost(

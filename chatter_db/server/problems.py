@@ -115,18 +115,23 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DBAPIError)
     async def _(request: Request, error: DBAPIError) -> ProblemResponse:
-        state = sqlstate(error)
-        if error.connection_invalidated or passes(state or ""):
-            log.error("Postgres can't take it now: %s %s", state, type(error).__name__)
-            return problem(
-                503, "The database can't take this now; try again.", headers={"Retry-After": "5"}
-            )
-        if state == _NUL:
-            return problem(422, "Text can't hold the character NUL.")
-        log.exception("A query failed")
-        return problem(500, "A query failed; see the server's log.", sqlstate=state)
+        return _of_postgres(error)
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> ProblemResponse:
         # Starlette's own middleware logs the traceback after this, and is outside of all others.
         return problem(500, "The server has failed; see its log.", headers=GUARDS)
+
+
+def _of_postgres(error: DBAPIError) -> ProblemResponse:
+    """What a statement that failed means for who asked."""
+    state = sqlstate(error)
+    if error.connection_invalidated or passes(state or ""):
+        log.error("Postgres can't take it now: %s %s", state, type(error).__name__)
+        return problem(
+            503, "The database can't take this now; try again.", headers={"Retry-After": "5"}
+        )
+    if state == _NUL:
+        return problem(422, "Text can't hold the character NUL.")
+    log.exception("A query failed")
+    return problem(500, "A query failed; see the server's log.", sqlstate=state)
