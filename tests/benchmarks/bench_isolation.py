@@ -20,8 +20,9 @@ from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
-from chatter_db import Chatter, ledger
+from chatter_db import Chatter
 from chatter_db.accounts import Accounts
+from chatter_db.ledger import chatter as chatter_module
 from chatter_db.server import serving
 from chatter_db.settings import settings
 from tests.benchmarks.own_server import own_server
@@ -114,7 +115,7 @@ async def measure_requests(url: str) -> list[float]:
     os.environ["CHATTER_REQUESTS_PER_MINUTE"] = "1000000"
     settings.cache_clear()
     times: list[list[float]] = [[], []]
-    confine = ledger._confine
+    confine = chatter_module._confine
     with psycopg.connect(url, autocommit=True) as owner:
         user, conversation, _ = _books(owner, "eve")
         async with Chatter.connect(url) as chatter:
@@ -129,7 +130,7 @@ async def measure_requests(url: str) -> list[float]:
                 for _ in range(ROUNDS):
                     for secured in (False, True):
                         _secure(owner, secured)
-                        ledger._confine = confine if secured else lambda *_: None
+                        chatter_module._confine = confine if secured else lambda *_: None
                         for repeat in range(-10, REQUEST_REPEATS):
                             if repeat == 0:
                                 begin = time.perf_counter()

@@ -1,11 +1,9 @@
 """`Chatter`: a connection to the books, with the few verbs of the public surface."""
 
 import asyncio
-import atexit
 import logging
 import os
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Self
@@ -405,62 +403,3 @@ async def _user(session: AsyncSession, external_id: str) -> UUID:
     found = await session.scalar(select(User.id).where(User.external_id == external_id))
     assert found is not None
     return found
-
-
-_default: Chatter | None = None
-_default_lock = threading.Lock()
-
-
-def _open_default() -> Chatter:
-    global _default  # noqa: PLW0603 - one per process is the point
-    with _default_lock:
-        if _default is None:
-            _default = Chatter.connect().__enter__()
-            atexit.register(_close_at_exit)
-        return _default
-
-
-async def default_chatter() -> Chatter:
-    """The process's own Chatter on its settings: opened at first use, closed at exit."""
-    if _default is not None:
-        return _default
-    return await asyncio.to_thread(_open_default)
-
-
-async def create_conversation(*, chatter: Chatter | None = None, **options: Any) -> Conversation:
-    """`Chatter.create_conversation`, by default of the process's own Chatter."""
-    return await (chatter or await default_chatter()).create_conversation(**options)
-
-
-def install(**options: Any) -> Recorder:
-    """Books every model call of this process: `Chatter.install` on the process's own Chatter.
-
-    Opens it if need be, which takes a moment: call it when the app starts.
-    """
-    return _open_default().install(**options)
-
-
-def uninstall() -> None:
-    """Takes `install()` back; no-op if there was none."""
-    if _default is not None:
-        _default.uninstall()
-
-
-async def close_default_chatter() -> None:
-    """Closes the process's own Chatter, for an app that shuts down in order; no-op if closed."""
-    chatter = _take_default()
-    if chatter is not None:
-        await chatter.__aexit__(None, None, None)
-
-
-def _close_at_exit() -> None:
-    chatter = _take_default()
-    if chatter is not None:
-        chatter.__exit__(None, None, None)
-
-
-def _take_default() -> Chatter | None:
-    global _default
-    with _default_lock:
-        chatter, _default = _default, None
-    return chatter
