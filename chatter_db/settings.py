@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Event streams that a user may have open, per server process.",
     )
+    chats_per_user: int = Field(
+        default=20,
+        ge=1,
+        description="Chats of a user that are answered at once, per server process.",
+    )
     model: str = Field(
         default="offline",
         description="Chat model of the workflow, such as openai:gpt-4o-mini; offline needs no key.",

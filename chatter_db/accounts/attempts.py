@@ -1,6 +1,7 @@
 """Attempts to sign in: one at a time, and none by who has failed too often."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -16,6 +17,10 @@ from chatter_db.accounts.security_events import record_alone
 from chatter_db.errors import SignInBlocked
 from chatter_db.ledger import Chatter
 
+BLOCKED_NOTED_SECONDS = 60.0
+"""How often refusals of an address and a user are noted: asking costs nobody anything, and could
+fill the record."""
+
 
 class Attempts:
     """Those of a process, by address and by user."""
@@ -23,6 +28,7 @@ class Attempts:
     def __init__(self, chatter: Chatter) -> None:
         self._chatter = chatter
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+        self._blocked: dict[Hashable, float] = {}
 
     @asynccontextmanager
     async def turn(self, origin: Origin, user: str | None = None) -> AsyncIterator[None]:
@@ -47,8 +53,17 @@ class Attempts:
             raise SignInBlocked(until)
 
     async def blocked(self, origin: Origin, user_id: UUID | None) -> None:
-        """Notes that one was refused unheard."""
-        await self._note("login_blocked", origin, user_id)
+        """Notes that one was refused unheard, if it is the first in a while."""
+        now = time.monotonic()
+        # In the order of their times.
+        while self._blocked:
+            first = next(iter(self._blocked))
+            if now - self._blocked[first] < BLOCKED_NOTED_SECONDS:
+                break
+            del self._blocked[first]
+        if (origin.counted_as, user_id) not in self._blocked:
+            self._blocked[origin.counted_as, user_id] = now
+            await self._note("login_blocked", origin, user_id)
 
     async def failed(self, origin: Origin, user_id: UUID | None) -> None:
         """Notes that one was wrong."""

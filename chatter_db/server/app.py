@@ -9,7 +9,7 @@ from chatter_db.ledger import Chatter
 from chatter_db.server import problems
 from chatter_db.server.correlation import Correlation
 from chatter_db.server.headers import Guarded
-from chatter_db.server.limits import BodyLimit, RateLimit
+from chatter_db.server.limits import BodyLimit, ChatLimit, RateLimit
 from chatter_db.server.metrics import Measured, Metrics
 from chatter_db.server.routes import (
     analytics,
@@ -39,6 +39,7 @@ def create_app(chatter: Chatter) -> FastAPI:
         app.state.accounts, settings().max_streams, settings().streams_per_user
     )
     app.state.rate_limit = RateLimit(settings().requests_per_minute)
+    app.state.chat_limit = ChatLimit(settings().chats_per_user)
     app.state.metrics = Metrics()
     app.state.worker = None
     problems.install(app)

@@ -1,7 +1,7 @@
-"""How much and how often: the size of a request, and requests a minute."""
+"""How much, how often and how many: the size of a request, requests a minute, chats at once."""
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -93,6 +93,30 @@ class RateLimit:
         if news:
             bucket.told = bucket.at
         return news
+
+
+class ChatLimit:
+    """How many chats of a caller are answered at once: each is paid for with the server's keys.
+
+    Counted per process.
+    """
+
+    def __init__(self, per_user: int) -> None:
+        self.per_user = per_user
+        self._of: Counter[str] = Counter()
+
+    def begin(self, caller: str) -> bool:
+        """Whether one more may begin; `end` is to follow then."""
+        if self._of[caller] >= self.per_user:
+            return False
+        self._of[caller] += 1
+        return True
+
+    def end(self, caller: str) -> None:
+        """Gives the place back."""
+        self._of[caller] -= 1
+        if not self._of[caller]:
+            del self._of[caller]
 
 
 @dataclass

@@ -66,7 +66,7 @@ PAINT = """() => ({
 async def servers(url: str, number: int) -> AsyncIterator[list[str]]:
     """That many processes of `chatter serve`: their addresses."""
     async with AsyncExitStack() as stack:
-        unlimited = {"CHATTER_REQUESTS_PER_MINUTE": "1000000"}
+        unlimited = {"CHATTER_REQUESTS_PER_MINUTE": "1000000", "CHATTER_CHATS_PER_USER": "1000"}
         running = [
             await stack.enter_async_context(process(url, "serve", "--port", "0", **unlimited))
             for _ in range(number)

@@ -29,6 +29,7 @@ def environment(url: str, spool: Path, **more: str) -> dict[str, str]:
         "CHATTER_DATABASE_URL": url,
         "CHATTER_SPOOL_DIR": str(spool),
         "CHATTER_REQUESTS_PER_MINUTE": "1000000",
+        "CHATTER_CHATS_PER_USER": "1000",
         "COLUMNS": "200",
         "PYTHONUNBUFFERED": "1",
         "LANGSMITH_TRACING": "false",

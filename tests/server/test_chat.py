@@ -14,12 +14,13 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from chatter_db import Chatter
+from chatter_db.accounts import Accounts
 from chatter_db.server import create_app
 from chatter_db.server.pages import cursor
 from chatter_db.settings import settings
 from tests.polling import WAITS_FOR_A_LOCK, until
 from tests.providers.openai import Provider
-from tests.server.conftest import Person
+from tests.server.conftest import Person, Site, serving
 
 QUESTION = {"content": "What is 6 * 7?"}
 
@@ -138,6 +139,40 @@ async def test_a_claim_is_of_the_process_before_its_run_begins(
         assert db.execute(claims).fetchall() == [("running", True)]
     assert (await asking).status_code == 200
     assert db.execute(claims).fetchall() == [("completed", True)]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+async def test_chats_at_once_have_an_end(
+    chatter: Chatter,
+    url: str,
+    db: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    accept: str,
+) -> None:
+    monkeypatch.setenv("CHATTER_CHATS_PER_USER", "1")
+    settings.cache_clear()
+    async with serving(chatter) as address:
+        site = Site(address, Accounts(chatter), [])
+        ada, bob = [await site.person(name) for name in ("ada", "bob")]
+        path = f"/api/conversations/{await conversation(ada)}/messages"
+        other = f"/api/conversations/{await conversation(bob)}/messages"
+        with psycopg.connect(url) as holding:
+            holding.execute("lock table chatter.workflow_executions in share mode")
+            headers = {"Accept": accept}
+            asking = asyncio.create_task(ada.http.post(path, json=QUESTION, headers=headers))
+            await until(lambda: db.execute(WAITS_FOR_A_LOCK).fetchall())
+            refused = await ada.http.post(path, json=QUESTION)
+            assert "answered at once" in assert_problem(refused, 429)["detail"]
+            assert refused.headers["retry-after"] == "5"
+            another = asyncio.create_task(bob.http.post(other, json=QUESTION))
+        assert [(await each).status_code for each in (asking, another)] == [200, 200]
+        # Its place is free again, and that of one that can't be answered.
+        wrong = await ada.http.post(path, json={**QUESTION, "model": "nobody's"})
+        assert_problem(wrong, 422)
+        again = await ada.http.post(path, json=QUESTION)
+        assert again.status_code == 200, again.text
+        for client in site.open:
+            await client.aclose()
 
 
 async def test_a_key_is_good_for_one_of_many_at_once(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
@@ -39,6 +39,7 @@ from chatter_db.models import (
 )
 from chatter_db.server.correlation import correlation_id
 from chatter_db.server.identity import Books, SignedIn
+from chatter_db.server.limits import ChatLimit
 from chatter_db.server.money import Money
 from chatter_db.server.pages import After, Limit, Page, moment, page_of, position
 from chatter_db.server.problems import documented
@@ -243,13 +244,50 @@ async def send_message(
     `Idempotency-Key`, the same message sent again is answered from the books and not
     paid for again; one that was cancelled before a model was asked runs anew.
     """
+    with ExitStack() as place:
+        _take_place(request.app.state.chat_limit, identity, place)
+        run = await _prepared(conversation_id, wanted, identity, chatter)
+        # Last: what can't be answered claims nothing.
+        if idempotency_key is not None:
+            earlier = await _claim(run, identity, wanted, idempotency_key)
+            if earlier is not None:
+                return earlier
+        if _STREAM in request.headers.get("accept", ""):
+            return _Telling(run, place.pop_all())
+        try:
+            return _answer(await run.answer())
+        except ChatterError:
+            raise
+        except Exception as error:
+            # Booked as a failed run already; what the provider said stays in the books.
+            raise HTTPException(
+                502, f"The model failed: {type(error).__name__}. The run is booked as failed."
+            ) from error
+
+
+def _take_place(limit: ChatLimit, identity: Identity, place: ExitStack) -> None:
+    """One of the chats that a user may have answered at once, until `place` is left."""
+    caller = str(identity.user_id)
+    if not limit.begin(caller):
+        raise HTTPException(
+            429,
+            f"At most {limit.per_user} of your messages are answered at once; wait for one.",
+            {"Retry-After": "5"},
+        )
+    place.callback(limit.end, caller)
+
+
+async def _prepared(
+    conversation_id: UUID, wanted: MessageWanted, identity: Identity, chatter: Chatter
+) -> Prepared:
+    """The run that answers; raises HTTPException for what this user may not ask."""
     found = await _own(chatter, identity, conversation_id)
     if found.status == "deleted":
         raise HTTPException(404, "There is no such conversation.")
     to_choose = settings().models_to_choose
     if wanted.model is not None and wanted.model not in to_choose:
         raise HTTPException(422, f"model: it may be {' or '.join(to_choose)}.")
-    run = await prepare(
+    return await prepare(
         wanted.content,
         conversation_id=conversation_id,
         # The conversation's own user: an admin who helps out doesn't become its owner.
@@ -260,29 +298,14 @@ async def send_message(
         correlation_id=correlation_id(),
         chatter=chatter,
     )
-    # Last: what can't be answered claims nothing.
-    if idempotency_key is not None:
-        earlier = await _claim(run, identity, found, wanted, idempotency_key)
-        if earlier is not None:
-            return earlier
-    if _STREAM in request.headers.get("accept", ""):
-        return _Telling(run)
-    try:
-        return _answer(await run.answer())
-    except ChatterError:
-        raise
-    except Exception as error:
-        # Booked as a failed run already; what the provider said stays in the books.
-        raise HTTPException(
-            502, f"The model failed: {type(error).__name__}. The run is booked as failed."
-        ) from error
 
 
 class _Telling(StreamingResponse):
-    """The run as server-sent events. A client that leaves ends the run."""
+    """The run as server-sent events, in its `place`. A client that leaves ends the run."""
 
-    def __init__(self, run: Prepared) -> None:
+    def __init__(self, run: Prepared, place: ExitStack) -> None:
         self._run = run
+        self._place = place
         self._told = _told(run)
         super().__init__(self._told, media_type=_STREAM, headers={"Cache-Control": "no-store"})
 
@@ -290,9 +313,10 @@ class _Telling(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._told.aclose()
-            if not self._run.began:
-                self._run.chatter.release(self._run.execution_id)
+            with self._place:
+                await self._told.aclose()
+                if not self._run.began:
+                    self._run.chatter.release(self._run.execution_id)
 
 
 async def _told(run: Prepared) -> AsyncGenerator[str, None]:
@@ -348,7 +372,7 @@ async def _own(chatter: Chatter, identity: Identity, conversation_id: UUID) -> C
 
 
 async def _claim(
-    run: Prepared, identity: Identity, found: Conversation, wanted: MessageWanted, key: str
+    run: Prepared, identity: Identity, wanted: MessageWanted, key: str
 ) -> Answer | None:
     """Makes `run` the one that this key stands for, or gives the answer of the one that was.
 
@@ -357,7 +381,7 @@ async def _claim(
     that was cancelled before it asked a model cost nothing: the key is good for one more.
     """
     execution_id = uuid5(identity.user_id, key)
-    asked = json.dumps([str(found.id), wanted.content, wanted.model])
+    asked = json.dumps([str(run.conversation_id), wanted.content, wanted.model])
     digest = hashlib.sha256(asked.encode()).hexdigest()
     async with run.chatter.session(acting_for=identity.acts_for) as session, session.begin():
         while True:
@@ -365,7 +389,7 @@ async def _claim(
                 insert(WorkflowExecution)
                 .values(
                     id=execution_id,
-                    conversation_id=found.id,
+                    conversation_id=run.conversation_id,
                     user_id=identity.user_id,
                     workflow_name=WORKFLOW,
                     correlation_id=correlation_id(),
