@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatter_db.database import refusals_told, said
 from chatter_db.errors import DatabaseUnavailable, UsageError
-from chatter_db.ledger import Chatter, default_chatter
+from chatter_db.ledger import Chatter, chosen_chatter
 from chatter_db.models import (
     MAX_COST,
     Conversation,
@@ -29,7 +29,13 @@ from chatter_db.models import (
     WorkflowExecution,
     known_cost,
 )
-from chatter_db.recorder.arguments import json_object, require_count, require_text, row_id
+from chatter_db.recorder.arguments import (
+    json_object,
+    require_count,
+    require_string,
+    require_text,
+    row_id,
+)
 from chatter_db.recorder.rows import error_columns
 
 ENDS = ("completed", "failed", "cancelled")
@@ -117,7 +123,7 @@ class MonitoringService:
         for an unknown conversation, a name or correlation id that isn't 1 to 500 characters long
         or has a NUL, and metadata that is no JSON.
         """
-        require_text("workflow_name", workflow_name)
+        require_text("workflow_name", require_string("workflow_name", workflow_name))
         require_text("correlation_id", correlation_id)
         extra = json_object("metadata", metadata)
         if conversation_id is not None:
@@ -268,8 +274,8 @@ class MonitoringService:
 
         Raises UsageError for a limit below 1 or above 10,000.
         """
-        if not 1 <= limit <= 10_000:
-            raise UsageError(f"limit must be from 1 to 10000, not {limit}.")
+        if not isinstance(limit, int) or not 1 <= limit <= 10_000:
+            raise UsageError(f"limit must be from 1 to 10000, not {limit!r}.")
         counts = select(WorkflowExecution.status, func.count()).group_by(WorkflowExecution.status)
         latest = (
             select(WorkflowExecution, known_cost())
@@ -286,7 +292,7 @@ class MonitoringService:
 
 async def get_monitoring_service(chatter: Chatter | None = None) -> MonitoringService:
     """The monitoring of `chatter`, by default of the process's own."""
-    return MonitoringService(chatter or await default_chatter())
+    return MonitoringService(await chosen_chatter(chatter))
 
 
 def _operation(row: WorkflowExecution, cost: Decimal | None) -> WorkflowOperation:

@@ -2,6 +2,7 @@
 
 from chatter_db.ledger.chatter import Chatter, spool_name
 from chatter_db.ledger.default import (
+    chosen_chatter,
     close_default_chatter,
     create_conversation,
     default_chatter,
@@ -11,6 +12,7 @@ from chatter_db.ledger.default import (
 
 __all__ = [
     "Chatter",
+    "chosen_chatter",
     "close_default_chatter",
     "create_conversation",
     "default_chatter",

@@ -286,10 +286,11 @@ class Chatter:
 
         With `acting_for` (an id of chatter.users) each of its transactions sees and writes
         what is that user's and nothing else, by row-level security; without, all there is.
+        Raises UsageError for an `acting_for` that is no id.
         """
         async with AsyncSession(self._loops.engine(self.url), expire_on_commit=False) as session:
             if acting_for is not None:
-                _confine(session, acting_for)
+                _confine(session, row_id("acting_for", acting_for))
             yield session
 
     @contextmanager

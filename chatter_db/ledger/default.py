@@ -5,6 +5,7 @@ import atexit
 import threading
 from typing import Any
 
+from chatter_db.errors import UsageError
 from chatter_db.ledger.chatter import Chatter
 from chatter_db.models import Conversation
 from chatter_db.recorder import Recorder
@@ -29,9 +30,21 @@ async def default_chatter() -> Chatter:
     return await asyncio.to_thread(_open_default)
 
 
+async def chosen_chatter(given: object) -> Chatter:
+    """`given`, else the process's own. Raises UsageError for what is no Chatter."""
+    if given is None:
+        return await default_chatter()
+    if not isinstance(given, Chatter):
+        raise UsageError(
+            "chatter must be a Chatter, as of: async with Chatter.connect(dsn) as chatter; "
+            f"not {type(given).__name__}."
+        )
+    return given
+
+
 async def create_conversation(*, chatter: Chatter | None = None, **options: Any) -> Conversation:
     """`Chatter.create_conversation`, by default of the process's own Chatter."""
-    return await (chatter or await default_chatter()).create_conversation(**options)
+    return await (await chosen_chatter(chatter)).create_conversation(**options)
 
 
 def install(**options: Any) -> Recorder:

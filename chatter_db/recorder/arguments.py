@@ -46,18 +46,23 @@ class Given:
         require_flag("estimate_usage", self.estimate_usage)
 
 
+def require_string(argument: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{argument} must be a string, not {type(value).__name__}.")
+    return value
+
+
 def require_name(
     argument: str, value: object, *, at_least: int = 1, at_most: int = MAX_NAME
 ) -> None:
     """Refuses a name that the books can't hold; None is none given."""
     if value is None:
         return
-    if not isinstance(value, str):
-        raise UsageError(f"{argument} must be a string, not {type(value).__name__}.")
-    if not at_least <= len(value) <= at_most or "\0" in value:
+    text = require_string(argument, value)
+    if not at_least <= len(text) <= at_most or "\0" in text:
         raise UsageError(
             f"{argument} must have {at_least} to {at_most} characters and no NUL; "
-            f"it has {len(value)}."
+            f"it has {len(text)}."
         )
 
 

@@ -16,10 +16,10 @@ from langgraph.graph.state import CompiledStateGraph
 from sqlalchemy import select
 
 from chatter_db.errors import RecordingFailed, UsageError
-from chatter_db.ledger import Chatter, default_chatter
+from chatter_db.ledger import Chatter, chosen_chatter
 from chatter_db.models import Conversation, Message, WorkflowExecution, known_cost
 from chatter_db.recorder import Recorder, RunOutcome
-from chatter_db.recorder.arguments import row_id
+from chatter_db.recorder.arguments import require_name, require_string, row_id
 from chatter_db.settings import settings
 from chatter_db.workflow.graph import chat_graph
 from chatter_db.workflow.nodes import ChatState
@@ -62,9 +62,10 @@ async def execute_chat_workflow(
     by default CHATTER_MODEL. `execution_id` is the run's id, by default a new UUIDv7.
     `chatter` is by default the process's own.
 
-    Raises UsageError for an empty message, an unknown model or conversation,
-    RecordingFailed if the answer could not be booked, and whatever error the
-    model raised; the books then show the failed run.
+    Raises UsageError for an empty message, an unknown model or conversation, tools that the
+    model can't take and any other argument that can't be used, RecordingFailed if the answer
+    could not be booked, and whatever error the model raised; the books then show the failed
+    run.
     """
     prepared = await prepare(
         message,
@@ -145,10 +146,14 @@ async def prepare(
     execution_id: UUID | None = None,
 ) -> Prepared:
     """Everything that can go wrong before a model is asked goes wrong here."""
-    if not message.strip():
+    if not require_string("message", message).strip():
         raise UsageError("message is empty.")
-    chatter = chatter or await default_chatter()
+    require_name("workflow", workflow)
+    require_name("correlation_id", correlation_id)
+    run_id = uuid7() if execution_id is None else row_id("execution_id", execution_id)
+    chatter = await chosen_chatter(chatter)
     chat_model = model if isinstance(model, BaseChatModel) else chat_model_named(model)
+    graph = _graph(chat_model, tools, chatter)
     if conversation_id is None:
         conversation_id = (await chatter.create_conversation(user=user)).id
     else:
@@ -160,13 +165,25 @@ async def prepare(
         conversation=conversation_id, user=user, workflow=workflow, correlation_id=correlation_id
     )
     return Prepared(
-        graph=chat_graph(chat_model, tools, chatter),
+        graph=graph,
         inputs={"messages": [HumanMessage(message)]},
         recorder=run,
         chatter=chatter,
-        execution_id=execution_id or uuid7(),
+        execution_id=run_id,
         conversation_id=conversation_id,
     )
+
+
+def _graph(
+    model: BaseChatModel, tools: Sequence[BaseTool], chatter: Chatter
+) -> CompiledStateGraph[ChatState, Any, Any, Any]:
+    try:
+        return chat_graph(model, tools, chatter)
+    except NotImplementedError:
+        # LangChain's, without a word.
+        raise UsageError(f"{type(model).__name__} takes no tools; ask it with tools=().") from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"tools can't be used: {error}") from error
 
 
 def chat_model_named(name: str | None) -> BaseChatModel:
@@ -175,6 +192,11 @@ def chat_model_named(name: str | None) -> BaseChatModel:
     Raises UsageError if LangChain knows no such model, or lacks its package or key.
     """
     name = name or settings().model
+    if not isinstance(name, str):
+        raise UsageError(
+            "model must be a chat model, or the name of one such as openai:gpt-4o-mini; "
+            f"not {type(name).__name__}."
+        )
     if name == "offline":
         return OfflineChatModel()
     try:

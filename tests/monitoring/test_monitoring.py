@@ -109,7 +109,8 @@ async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
     execution = await monitoring.start_workflow_tracking("billing")
     with pytest.raises(UsageError, match="completed, failed, cancelled"):
         await monitoring.finish_workflow_tracking(execution, "running")
-    for limit in (0, 10_001):
+    limit: Any
+    for limit in (0, 10_001, 1.5, "5", None):
         with pytest.raises(UsageError, match="limit must be from 1 to 10000"):
             await monitoring.get_workflow_stats(limit=limit)
     assert await monitoring.get_workflow_stats(limit=1) == await monitoring.get_workflow_stats(
@@ -128,6 +129,7 @@ async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"workflow_name": None}, "workflow_name must be a string, not NoneType"),
         ({"workflow_name": "a\0b"}, "workflow_name must have 1 to 500 characters and no NUL"),
         ({"workflow_name": "\ud800"}, "workflow_name must be UTF-8"),
         ({"correlation_id": ""}, "correlation_id must have 1 to 500 characters"),

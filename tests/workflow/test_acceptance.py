@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from langchain_core.language_models import GenericFakeChatModel
 from sqlalchemy import select
 
 from chatter_db import (
@@ -21,6 +22,7 @@ from chatter_db import (
 )
 from chatter_db.settings import settings
 from chatter_db.workflow import OfflineChatModel
+from tests.conftest import ONE_SERVER
 from tests.polling import wait_until_blocked
 from tests.providers.openai import Provider, Reply
 from tests.recorder.test_recorder import model_of
@@ -153,6 +155,9 @@ async def test_wrong_arguments_are_named(chatter: Chatter) -> None:
         await execute_chat_workflow("Hi", conversation_id=own, chatter=chatter)
     with pytest.raises(UsageError, match="conversation_id must be a UUID, the id of the row"):
         await chatter.delete_conversation(own)
+    with pytest.raises(UsageError, match="acting_for must be a UUID, the id of the row"):
+        async with chatter.session(acting_for=own):
+            pass
     with pytest.raises(UsageError, match="Model 'nobody:nothing' can't be used"):
         await execute_chat_workflow("Hi", model="nobody:nothing", chatter=chatter)
     await chatter.create_conversation(external_id="one")
@@ -160,6 +165,44 @@ async def test_wrong_arguments_are_named(chatter: Chatter) -> None:
         await chatter.create_conversation(external_id="one")
     with pytest.raises(UsageError, match="limit must be from 1"):
         await (await get_monitoring_service(chatter)).get_workflow_stats(limit=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"message": 5}, "message must be a string, not int"),
+        ({"message": b"Hi"}, "message must be a string, not bytes"),
+        ({"model": 5}, "model must be a chat model, or the name of one .* not int"),
+        ({"model": GenericFakeChatModel(messages=iter([]))}, "takes no tools.* tools="),
+        ({"tools": "calc"}, "tools can't be used: "),
+        ({"tools": 5}, "tools can't be used: "),
+        ({"execution_id": "run-1"}, "execution_id must be a UUID"),
+        ({"workflow": 5}, "workflow must be a string, not int"),
+        ({"correlation_id": ""}, "correlation_id must have 1 to 500 characters"),
+        ({"chatter": "postgresql://127.0.0.1/db"}, "chatter must be a Chatter, .* not str"),
+    ],
+)
+@ONE_SERVER
+async def test_what_can_not_be_asked_leaves_nothing(
+    chatter: Chatter, db: psycopg.Connection[Any], arguments: dict[str, Any], message: str
+) -> None:
+    given: dict[str, Any] = {"message": "Hi", "chatter": chatter, **arguments}
+    with pytest.raises(UsageError, match=message):
+        await execute_chat_workflow(given.pop("message"), **given)
+    assert db.execute("select count(*) from chatter.conversations").fetchone() == (0,)
+
+
+async def test_a_model_without_tools_answers_without_them(chatter: Chatter) -> None:
+    model = GenericFakeChatModel(messages=iter(["Hello."]))
+    response = await execute_chat_workflow("Hi", model=model, tools=(), chatter=chatter)
+    assert (response.content, response.cost) == ("Hello.", None)
+
+
+async def test_what_is_no_chatter_is_refused() -> None:
+    wrong: Any = "postgresql://127.0.0.1/db"
+    for ask in (create_conversation, get_monitoring_service):
+        with pytest.raises(UsageError, match=r"chatter must be a Chatter, .* not str"):
+            await ask(chatter=wrong)
 
 
 @pytest.mark.parametrize(
