@@ -150,7 +150,7 @@ class MonitoringService:
         assert made is not None
         return made
 
-    async def update_workflow_metrics(
+    async def update_workflow_tracking(
         self,
         execution_id: UUID,
         *,
@@ -199,6 +199,9 @@ class MonitoringService:
             )
         assert made is not None
         return made
+
+    # Also by what it writes.
+    update_workflow_metrics = update_workflow_tracking
 
     async def finish_workflow_tracking(
         self,

@@ -21,7 +21,7 @@ async def test_a_workflow_is_tracked_from_start_to_end(
     monitoring = await get_monitoring_service(chatter)
     execution = await monitoring.start_workflow_tracking("billing", correlation_id="r-1")
     for tokens in (10, 30):
-        await monitoring.update_workflow_metrics(
+        await monitoring.update_workflow_tracking(
             execution,
             provider="openai",
             model="gpt-4o",
@@ -59,7 +59,7 @@ async def test_an_error_ends_it_as_failed_and_stays(chatter: Chatter) -> None:
 async def test_what_is_not_known_is_not_zero(chatter: Chatter, db: psycopg.Connection[Any]) -> None:
     monitoring = await get_monitoring_service(chatter)
     execution = await monitoring.start_workflow_tracking("billing")
-    await monitoring.update_workflow_metrics(execution, model="gpt-4o")
+    await monitoring.update_workflow_tracking(execution, model="gpt-4o")
     row = db.execute(
         "select prompt_tokens, cost, cost_source, usage_status from chatter.messages"
     ).fetchone()
@@ -68,7 +68,7 @@ async def test_what_is_not_known_is_not_zero(chatter: Chatter, db: psycopg.Conne
     assert (await monitoring.get_workflow_stats()).workflow_ops[-1].cost is None
     # Of two the one that is known; and without a call there is no cost.
     for cost in (Decimal(0), Decimal(1)):
-        await monitoring.update_workflow_metrics(execution, model="gpt-4o", cost=cost)
+        await monitoring.update_workflow_tracking(execution, model="gpt-4o", cost=cost)
         assert (await monitoring.get_workflow_stats()).workflow_ops[-1].cost == cost
     await monitoring.start_workflow_tracking("billing")
     assert (await monitoring.get_workflow_stats()).workflow_ops[-1].cost == 0
@@ -94,7 +94,7 @@ async def test_figures_that_can_not_be(
     monitoring = await get_monitoring_service(chatter)
     execution = await monitoring.start_workflow_tracking("billing")
     with pytest.raises(UsageError):
-        await monitoring.update_workflow_metrics(execution, **figures)
+        await monitoring.update_workflow_tracking(execution, **figures)
     assert db.execute("select count(*) from chatter.messages").fetchone() == (0,)
 
 
@@ -105,7 +105,7 @@ async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
     with pytest.raises(UsageError, match="1 to 500 characters"):
         await monitoring.start_workflow_tracking("")
     with pytest.raises(UsageError, match="no execution"):
-        await monitoring.update_workflow_metrics(uuid4())
+        await monitoring.update_workflow_tracking(uuid4())
     execution = await monitoring.start_workflow_tracking("billing")
     with pytest.raises(UsageError, match="completed, failed, cancelled"):
         await monitoring.finish_workflow_tracking(execution, "running")
@@ -119,7 +119,7 @@ async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
     own: Any = "run-1"
     for ask in (
         monitoring.finish_workflow_tracking(own),
-        monitoring.update_workflow_metrics(own),
+        monitoring.update_workflow_tracking(own),
         monitoring.start_workflow_tracking("billing", conversation_id=own),
     ):
         with pytest.raises(UsageError, match="_id must be a UUID, the id of the row"):
