@@ -46,7 +46,7 @@ def for_any_driver(url: str) -> str:
 
 def plain_url(dsn: str) -> str:
     """`dsn` without the driver that SQLAlchemy's URLs name (`postgresql+asyncpg://`)."""
-    scheme, separator, rest = dsn.partition("://")
+    scheme, separator, rest = str(dsn).partition("://")
     if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
         raise UsageError(
             "The database URL must begin with postgresql://, as in "

@@ -141,8 +141,9 @@ def _known(
 ) -> frozenset[str] | None:
     if named is None:
         return None
-    names = frozenset(named)
-    if unknown := sorted(names.difference(allowed)):
+    # A single one is no list of letters.
+    names = frozenset([named] if isinstance(named, str) else named)
+    if unknown := sorted(map(str, names.difference(allowed))):
         raise UsageError(f"No {what} {', '.join(unknown)}; there are {', '.join(allowed)}.")
     return names
 

@@ -447,6 +447,11 @@ async def test_the_public_door(chatter: Chatter, writer: Writer) -> None:
     with pytest.raises(UsageError, match="No event type nonsense; there are conversation_created"):
         async for _ in chatter.events(event_types=["nonsense"]):
             pass
+    wrong: Any = [5]
+    with pytest.raises(UsageError, match="No event type 5; there are"):
+        await anext(chatter.events(event_types=wrong))
+    asked = chatter.events(after=oldest, event_types="message_created")
+    assert (await anext(asked)).event_type == "message_created"
 
 
 async def test_what_an_app_tells_of_its_door_can_be_asked_for(

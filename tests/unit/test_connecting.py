@@ -109,8 +109,8 @@ async def test_a_url_for_sqlalchemy_and_asyncpg(url: str) -> None:
         assert await session.scalar(select(1)) == 1
 
 
-@pytest.mark.parametrize("dsn", ["", "support", "mysql://somebody@127.0.0.1/db"])
-def test_what_is_no_url_of_postgres_is_refused(dsn: str) -> None:
+@pytest.mark.parametrize("dsn", ["", "support", "mysql://somebody@127.0.0.1/db", 5, b"support"])
+def test_what_is_no_url_of_postgres_is_refused(dsn: Any) -> None:
     """An empty one too, as of a variable that isn't set: the books are not somewhere else then."""
     with (
         pytest.raises(UsageError, match="must begin with postgresql://"),
