@@ -167,6 +167,19 @@ def test_what_is_another_s_is_refused(
     assert books.findings() == {}
 
 
+def test_copy_is_left_to_who_no_policy_binds(books: Books, ada: Tenant) -> None:
+    """Postgres's own limit: https://www.postgresql.org/docs/current/sql-copy.html."""
+    statement = "copy chatter.messages (conversation_id, role) from stdin"
+    with books.connection.transaction(), books.connection.cursor() as cursor:
+        cursor.execute("set local role chatter_app")
+        with pytest.raises(errors.FeatureNotSupported, match="row-level security"):  # noqa: SIM117
+            with books.connection.transaction(), cursor.copy(statement):
+                pass
+    with books.connection.cursor().copy(statement) as copy:
+        copy.write_row((ada.conversation, "user"))
+    assert books.findings() == {}
+
+
 def test_it_ends_with_the_transaction(books: Books, ada: Tenant, bob: Tenant) -> None:
     before = books.row("select current_user::text, session_user::text")
     with acting_for(books, ada.user):
