@@ -200,9 +200,6 @@ class MonitoringService:
         assert made is not None
         return made
 
-    # Also by what it writes.
-    update_workflow_metrics = update_workflow_tracking
-
     async def finish_workflow_tracking(
         self,
         execution_id: UUID,
