@@ -21,7 +21,7 @@ from chatter_db.events import Event, Hub, Selection
 from chatter_db.loops import Loops
 from chatter_db.models import MAX_TITLE, Conversation, User
 from chatter_db.queries import query
-from chatter_db.recorder import Recorder, Writer, open_spool
+from chatter_db.recorder import Recorder, Writer, cut_off_runs, open_spool
 from chatter_db.recorder import hook as hook_recorders
 from chatter_db.recorder import install as install_recorder
 from chatter_db.recorder import uninstall as uninstall_recorder
@@ -83,6 +83,7 @@ class Chatter:
                 spool = open_spool(spool_name(url, self._dsn))
                 self._writer = Writer(url, spool, durability=settings().durability)
                 opening.callback(self._writer.close)
+                opening.callback(cut_off_runs, self._writer)
             self._url, self._sync_engine = url, engine
             self._open = opening.pop_all()
         _open_ones.add(self)

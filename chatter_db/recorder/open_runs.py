@@ -1,6 +1,7 @@
 """Runs that have not ended: what begins and ends in them, each a record for the writer."""
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -347,8 +348,21 @@ class OpenRuns:
         if records:
             await self._booked(records)
 
-    def _below(self, run: Run, run_id: UUID) -> list[Record]:
-        """Rows of what is over with `run_id`."""
+    def cut_off(self) -> None:
+        """Books what is under way as cancelled, with the usage that was stated by now."""
+        for run in {run.id: run for run in list(self._runs.values())}.values():
+            # What was under way before a fork goes on in the parent.
+            if run.process != os.getpid():
+                continue
+            booked, goes_on = not run.unbooked, run.root in self._runs
+            records = self._below(run, None)
+            if goes_on:
+                records += self._ended(run, None, asyncio.CancelledError())
+            if booked and records:
+                self._writer.submit(records)
+
+    def _below(self, run: Run, run_id: UUID | None) -> list[Record]:
+        """Rows of what is over with `run_id`, or of all that is under way."""
         calls, tools = run.take_below(run_id)
         over: list[ModelCall | ToolExecution] = [*calls, *tools]
         for one in over:
@@ -396,3 +410,13 @@ class OpenRuns:
 
     async def _booked(self, records: Sequence[Record]) -> Booked:
         return await durable(self._writer.submit(records))
+
+
+def cut_off_runs(writer: Writer) -> None:
+    """Books as cancelled what is under way when `writer` is about to close.
+
+    Streams whose client is gone, and whatever else outlives the app, end later or never; that
+    they were asked for, and are paid for, is known by now.
+    """
+    for runs in set(_OWNERS.get(writer, {}).values()):
+        runs.cut_off()

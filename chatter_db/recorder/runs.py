@@ -1,5 +1,6 @@
 """What the recorder keeps in mind of runs that have not ended, and of the one that ended last."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,6 +73,7 @@ class Run:
     """LangChain's."""
     correlation_id: str
     began: datetime = field(default_factory=now)
+    process: int = field(default_factory=os.getpid)
     conversation_id: UUID | None = None
     parents: dict[UUID, UUID | None] = field(default_factory=dict)
     waits: dict[UUID, Waiting] = field(default_factory=dict)
@@ -112,21 +114,24 @@ class Run:
         rows = self.requested.get(tool_call_id or "", [])
         return rows.pop(0) if len(rows) > 1 else next(iter(rows), None)
 
-    def take_below(self, ancestor: UUID) -> tuple[list[ModelCall], list[ToolExecution]]:
-        """Removes and returns the model calls and tools below `ancestor`, which is over with it."""
-        ended = self.waits.get(ancestor, Waiting())
+    def take_below(self, ancestor: UUID | None) -> tuple[list[ModelCall], list[ToolExecution]]:
+        """Removes and returns the model calls and tools that are over with `ancestor`, or all."""
         calls = [
             self.calls.pop(id_, None)
             for id_, call in list(self.calls.items())
-            if self._is_below(id_, ancestor) and call.waiting.is_over(ended)
+            if ancestor is None or self._is_over(call, ancestor)
         ]
         tools = [
             self.tools.pop(id_, None)
             for id_, tool in list(self.tools.items())
-            if self._is_below(id_, ancestor) and tool.waiting.is_over(ended)
+            if ancestor is None or self._is_over(tool, ancestor)
         ]
         # None: another thread's callback ended it meanwhile.
         return [call for call in calls if call], [tool for tool in tools if tool]
+
+    def _is_over(self, one: ModelCall | ToolExecution, ancestor: UUID) -> bool:
+        ended = self.waits.get(ancestor, Waiting())
+        return self._is_below(one.id, ancestor) and one.waiting.is_over(ended)
 
     def _is_below(self, run_id: UUID, ancestor: UUID) -> bool:
         parent = self.parents.get(run_id)
