@@ -28,7 +28,8 @@ export function security(root) {
   };
   const soon = throttled(load, 2000);
   const again = retrying(soon, body);
-  load();
+  // Never two at once: one of them could be shown after a newer one.
+  soon();
   return listen((type) => (type === "door" || type === "alert_raised" || type === "reset") && soon());
 }
 

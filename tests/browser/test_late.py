@@ -1,0 +1,93 @@
+"""Answers that come late, tabs of two people, clocks that are wrong."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+from playwright.async_api import Browser, Page, Route, expect
+
+from tests.browser.conftest import signed_in
+from tests.browser.test_looks import visit
+from tests.server.conftest import PASSWORD, Person, Site
+from tests.sql.books import Books
+
+
+class First:
+    """Holds back the first answer, as it was, until `late` is called; the others pass."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.read, self._over, self._told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, route: Route) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            await route.continue_()
+            return
+        answer = await route.fetch()
+        self.read.set()
+        await self._over.wait()
+        await route.fulfill(response=answer)
+        self._told.set()
+
+    async def late(self, page: Page) -> None:
+        self._over.set()
+        await self._told.wait()
+        # What it would draw is drawn by now.
+        await page.evaluate("new Promise((done) => setTimeout(done, 200))")
+
+
+async def test_an_answer_that_was_overtaken_is_not_shown(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id, title="Talk")
+    spent = 0
+    async with signed_in(browser, site.address, "root") as page:
+        for path, read, place in (
+            ("", "**/api/overview?*", "[data-tile='Spent today'] b"),
+            ("chat", "**/api/conversations?*", ".list"),
+            (f"chat/{talk}", f"**/api/conversations/{talk}", ".totals"),
+        ):
+            first = First()
+            await page.route(read, first)
+            await page.goto(f"{site.address}/#/{path}")
+            await first.read.wait()
+            spent += 1
+            books.message(talk, model_used="m", cost="1")
+            await expect(page.locator(place)).to_contain_text(f"${spent}.00")
+            await first.late(page)
+            await expect(page.locator(place)).to_contain_text(f"${spent}.00")
+            await page.unroute_all(behavior="wait")
+
+        first = First()
+        await page.route("**/api/security/events?*", first)
+        await visit(page, site.address, "chat")
+        await page.goto(f"{site.address}/#/security")
+        await first.read.wait()
+        wrong = {"user": "nobody", "password": "not the password"}
+        assert (await site.client().post("/api/auth/login", json=wrong)).status_code == 401
+        await asyncio.sleep(2.5)
+        await first.late(page)
+        await expect(page.get_by_role("row").filter(has_text="login failure")).to_have_count(1)
+        await page.unroute_all(behavior="wait")
+
+
+async def test_many_events_are_few_reads(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id)
+    async with signed_in(browser, site.address, "root") as page:
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$0.00")
+        reads: list[str] = []
+        page.on("request", lambda r: reads.append(r.url) if "/api/overview?" in r.url else None)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(16):
+            books.message(talk, model_used="m", cost="1")
+            await asyncio.sleep(0.15)
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$16.00")
+        assert len(reads) <= 2 + (loop.time() - began)
