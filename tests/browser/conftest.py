@@ -42,11 +42,16 @@ async def browser() -> AsyncIterator[Browser]:
         await opened.close()
 
 
-# Notes every event that reaches the page, in the order of arrival.
+# Notes every stream of the page, and every event that reaches it, in the order of arrival.
 HEARD = """
   const Real = window.EventSource;
   window.heard = [];
+  window.sources = [];
   window.EventSource = class extends Real {
+    constructor(...given) {
+      super(...given);
+      window.sources.push(this);
+    }
     addEventListener(type, listener, options) {
       if (type !== "position" && type !== "reset") {
         super.addEventListener(type, (event) => window.heard.push(JSON.parse(event.data)));

@@ -4,9 +4,11 @@ import asyncio
 from typing import Any
 
 import psycopg
+import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from tests.browser.conftest import signed_in
+from chatter_db.server import sse
+from tests.browser.conftest import people, signed_in
 from tests.browser.test_looks import visit
 from tests.server.conftest import PASSWORD, Person, Site
 from tests.sql.books import Books
@@ -72,6 +74,27 @@ async def test_an_answer_that_was_overtaken_is_not_shown(
         await first.late(page)
         await expect(page.get_by_role("row").filter(has_text="login failure")).to_have_count(1)
         await page.unroute_all(behavior="wait")
+
+
+async def test_a_tab_bears_the_name_of_whom_it_shows(
+    browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
+) -> None:
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.5)
+    await people(site, "ada", "bob")
+    books = Books(db)
+    bob = books.value("select id from chatter.users where external_id = 'bob'")
+    books.message(books.conversation(user_id=bob), model_used="m", cost="3")
+    async with signed_in(browser, site.address, "ada") as page:
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$0.00")
+        # In another tab ada signs out, and bob in.
+        login = {"user": "bob", "password": PASSWORD}
+        await page.context.request.post(f"{site.address}/api/auth/logout")
+        answer = await page.context.request.post(f"{site.address}/api/auth/login", data=login)
+        assert answer.status == 200
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$3.00")
+        await expect(page.locator("#who-name")).to_have_text("bob")
+        streams = "window.sources.filter((source) => source.readyState !== EventSource.CLOSED)"
+        assert await page.evaluate(f"{streams}.length") == 1
 
 
 async def test_many_events_are_few_reads(

@@ -21,20 +21,20 @@ let source = null;
 let again = null;
 let show = () => {};
 
-// Resolves when the stream is open: what is asked from then on misses nothing. `refused` is
-// called when the server doesn't take it back: browsers don't try again by themselves then.
-export function begin(status, refused, admin) {
+// Resolves when the stream is open: what is asked from then on misses nothing. `lapsed` is
+// called when it was interrupted: its session may be over, or have become another one.
+export function begin(status, lapsed, admin) {
   end();
   show = status;
   show("Connecting …", false);
   return new Promise((resolve) => {
-    connect(refused, admin, resolve);
+    connect(lapsed, admin, resolve);
     // Without a stream the figures are still to be had.
     setTimeout(resolve, 3000);
   });
 }
 
-function connect(refused, admin, opened) {
+function connect(lapsed, admin, opened) {
   const categories = ["workflow", "conversation", "alert", "analytics", ...(admin ? ["security"] : [])];
   source = new EventSource(`/api/events?${categories.map((name) => `category=${name}`).join("&")}`);
   let lost = false;
@@ -44,14 +44,13 @@ function connect(refused, admin, opened) {
     show(over ? "Not live" : "Reconnecting …", false);
     if (!over) return;
     // What is missed until then is read anew.
-    again = setTimeout(connect, RETRY_MS, refused, admin, () => tell("reset", {}));
-    refused();
+    again = setTimeout(connect, RETRY_MS, lapsed, admin, () => tell("reset", {}));
+    lapsed();
   };
   source.onopen = () => {
     show("Live", true);
     // What could not be read meanwhile is read anew.
-    if (lost) tell("reset", {});
-    lost = false;
+    if (lost) { tell("reset", {}); lapsed(); }
   };
   for (const type of DOOR) source.addEventListener(type, () => tell("door", {}));
   for (const type of TYPES) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));

@@ -35,15 +35,16 @@ async function enter(me) {
   admin = me.role === "admin";
   byId("nav-security").hidden = !admin;
   for (const id of ["nav", "live", "who"]) byId(id).hidden = false;
-  await begin(status, refused, admin);
+  await begin(status, lapsed, admin);
   addEventListener("hashchange", route);
   route();
 }
 
-// The stream ends with the session.
-async function refused() {
+// The stream ends with the session. In another tab somebody else may have begun one since.
+async function lapsed() {
   try {
-    await ask("/api/auth/me");
+    const me = await ask("/api/auth/me");
+    if (me.user !== byId("who-name").textContent) enter(me);
   } catch (error) {
     if (error.status === 401) signIn("Your session has ended.");
   }
