@@ -114,3 +114,32 @@ async def test_many_events_are_few_reads(
             await asyncio.sleep(0.15)
         await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$16.00")
         assert len(reads) <= 2 + (loop.time() - began)
+
+
+async def test_an_answer_takes_nobody_s_place(browser: Browser, site: Site) -> None:
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        await visit(page, site.address, "chat/new")
+        slow = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await slow.wait()
+            await route.continue_()
+
+        await page.route("**/messages", hold)
+        text = page.get_by_label("Your message")
+        await text.fill("What is 6 * 7?")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.locator(".said li")).to_have_count(2)
+        # Not word by word, and then all of it again.
+        await expect(page.locator(".said")).to_have_attribute("aria-busy", "true")
+        await page.get_by_role("link", name="Overview").focus()
+        slow.set()
+        await expect(page.locator(".totals")).to_contain_text("2 messages")
+        await expect(page.locator(".said")).not_to_have_attribute("aria-busy", "true")
+        await expect(page.get_by_role("link", name="Overview")).to_be_focused()
+        # Who stayed there writes on.
+        await text.fill("What is 6 * 8?")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.locator(".totals")).to_contain_text("4 messages")
+        await expect(text).to_be_focused()

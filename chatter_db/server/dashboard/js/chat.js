@@ -124,6 +124,8 @@ function conversation(page, id) {
     const content = text.value.trim();
     if (!content || busy) return;
     busy = true; send.disabled = true; problem.hidden = true; unread = false; write("");
+    // Read out when it is whole, not at each word.
+    said.setAttribute("aria-busy", "true");
     const answer = el("p", {}, "…");
     const figures = el("p", { class: "figures" });
     said.append(el("li", { class: "user" }, el("p", {}, content)), el("li", { class: "assistant" }, answer, figures));
@@ -151,7 +153,9 @@ function conversation(page, id) {
     }
     busy = false; send.disabled = false;
     await load();
-    text.focus();
+    said.removeAttribute("aria-busy");
+    // Who went elsewhere meanwhile stays there.
+    if (document.activeElement === document.body || form.contains(document.activeElement)) text.focus();
   });
   const soon = throttled(load, 700);
   const again = retrying(soon, page);
