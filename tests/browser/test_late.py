@@ -143,3 +143,39 @@ async def test_an_answer_takes_nobody_s_place(browser: Browser, site: Site) -> N
         await page.get_by_role("button", name="Send").click()
         await expect(page.locator(".totals")).to_contain_text("4 messages")
         await expect(text).to_be_focused()
+
+
+async def test_how_long_a_run_takes_is_told_by_one_clock(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    books.execution(None, user_id=admin.identity.user_id)
+    async with signed_in(browser, site.address, "root") as page:
+        # A clock that is half an hour fast.
+        await page.add_init_script("const now = Date.now; Date.now = () => now() + 1800000;")
+        await page.reload()
+        run = page.locator("[data-since]")
+        await expect(run).to_have_text("1 s")
+        await expect(run).to_have_text("3 s")
+        db.execute("update chatter.workflow_executions set started_at = now() - interval '5 hours'")
+        await page.reload()
+        await expect(run).to_have_text("5 h")
+
+
+async def test_bars_of_weeks_and_years_say_so(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id)
+    # A Wednesday: its week began on the 2nd.
+    books.message(talk, model_used="m", cost="1", created_at="2024-09-04 12:00+00")
+    async with signed_in(browser, site.address, "root") as page:
+        await page.get_by_text("All", exact=True).click()
+        await page.get_by_text("As a table").click()
+        chart = page.locator(".chart")
+        await expect(chart.get_by_role("columnheader").first).to_have_text("week from")
+        await expect(chart.get_by_role("cell").first).to_contain_text("2 Sept 2024")
+        await expect(chart.locator("svg > text").nth(3)).to_have_text("2 Sept 2024")
+        await expect(chart.locator("title").first).to_contain_text("week from 2 Sept 2024")

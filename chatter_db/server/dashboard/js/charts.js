@@ -7,7 +7,7 @@ const HEIGHT = 230, BOTTOM = 24, TOP = 8, LETTER = 6.5;
 const COLOURS = 6; // the seventh is for the others
 
 // rows: { at, key, value }, the value null if it is unknown, which has no height; steps: every `at` of the axis, in order.
-export function bars({ rows, steps, label, format, measure, width }) {
+export function bars({ rows, steps, label, format, measure, width, when }) {
   const WIDTH = Math.max(300, width);
   const totals = new Map();
   for (const row of rows) totals.set(row.key, (totals.get(row.key) ?? 0) + row.value);
@@ -32,13 +32,14 @@ export function bars({ rows, steps, label, format, measure, width }) {
       el("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, format(mark)),
     );
   }
-  const every = Math.ceil((steps.length * 80) / (WIDTH - LEFT));
+  const widest = Math.max(...steps.map((step) => label(step).length));
+  const every = Math.ceil((steps.length * Math.max(80, 24 + LETTER * widest)) / (WIDTH - LEFT));
   steps.forEach((step, place) => {
     const x = LEFT + place * wide;
     let reached = 0;
     const column = columns.get(step).sort((a, b) => colour(a.key) - colour(b.key));
     const group = el("g", {}, el("title", {}, [
-      label(step), ...column.map((row) => `${row.key || "no model"}: ${format(row.value)}`),
+      (when === "when" ? "" : `${when} `) + label(step), ...column.map((row) => `${row.key || "no model"}: ${format(row.value)}`),
     ].join("\n")));
     for (const row of column) {
       group.append(el("rect", {
@@ -63,7 +64,7 @@ export function bars({ rows, steps, label, format, measure, width }) {
   }
   return el("div", { class: "chart" }, svg, el("ul", { class: "legend" }, ...legend),
     el("details", {}, el("summary", {}, "As a table"),
-      table(rows, [["when", (r) => label(r.at)], ["model", (r) => r.key || "no model"], [measure.toLowerCase(), (r) => format(r.value), "n"]])));
+      table(rows, [[when, (r) => label(r.at)], ["model", (r) => r.key || "no model"], [measure.toLowerCase(), (r) => format(r.value), "n"]])));
 }
 
 function niceCeiling(value) {

@@ -54,7 +54,7 @@ export function overview(root, admin) {
   const resized = throttled(draw, 300);
   addEventListener("resize", resized);
   const ticking = setInterval(() => {
-    for (const cell of body.querySelectorAll("[data-since]")) cell.textContent = elapsed(cell.dataset.since);
+    for (const cell of body.querySelectorAll("[data-since]")) cell.textContent = elapsed(cell.dataset.since, latest.ahead);
     // Nothing happens at midnight, and yet what was today's is not any more.
     if (latest && localDay(latest, Date.now() + latest.ahead) !== localDay(latest)) soon();
   }, 1000);
@@ -80,7 +80,7 @@ function cards(told, redraw, width) {
   ];
   const running = card("", "Running now", table(told.running, [
     ["workflow", (r) => r.conversation_id ? el("a", { href: `#/chat/${r.conversation_id}` }, words(r.workflow_name) ?? "(blank)") : r.workflow_name, "name"],
-    ["for", (r) => el("span", { "data-since": r.started_at }, elapsed(r.started_at)), "n"],
+    ["for", (r) => el("span", { "data-since": r.started_at }, elapsed(r.started_at, told.ahead)), "n"],
     ["calls", (r) => number(r.model_calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
     ["cost so far", (r) => money(known(r.total_cost, r.unpriced_calls, r.model_calls)), "n"]], "Nothing runs at this moment."));
   const dearest = card("", "Dearest conversations, since they began", table(told.dearest, [
@@ -145,7 +145,8 @@ function shared(name, share) {
 function chart(told, width) {
   const days = stepsOf(told);
   // Bars of less than a few pixels tell nothing: weeks, from Monday, for a long time.
-  const step = days.length > 120 ? week : (at) => at;
+  const weekly = days.length > 120;
+  const step = weekly ? week : (at) => at;
   const added = new Map();
   for (const row of told.over_time) {
     const at = step(row.at.slice(0, told.step === "hour" ? 13 : 10));
@@ -158,11 +159,12 @@ function chart(told, width) {
     ({ at, key, value: chosen.measure === "cost" ? spent(parts) : sum(parts, chosen.measure) }));
   const format = chosen.measure === "cost" ? money : brief;
   const hourly = told.step === "hour";
+  const year = days[0].slice(0, 4) === days.at(-1).slice(0, 4) ? {} : { year: "numeric" };
   const label = (step) => hourly ? `${step.slice(11, 13)}:00`
-    : new Date(`${step.slice(0, 10)}T12:00`).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+    : new Date(`${step.slice(0, 10)}T12:00`).toLocaleDateString("en-GB", { day: "numeric", month: "short", ...year });
   const steps = [...new Set(days.map(step))];
   const [, measure] = MEASURES.find(([value]) => value === chosen.measure);
-  return bars({ rows, steps, label, format, width, measure });
+  return bars({ rows, steps, label, format, width, measure, when: weekly ? "week from" : "when" });
 }
 
 function week(day) {
@@ -188,9 +190,11 @@ function localDay(told, moment = told.as_of) {
   return new Intl.DateTimeFormat("en-CA", options).format(new Date(moment));
 }
 
-function elapsed(since) {
-  const seconds = Math.max(0, (Date.now() - new Date(since)) / 1000);
-  return seconds < 60 ? `${Math.floor(seconds)} s` : seconds < 3600 ? `${Math.floor(seconds / 60)} min` : moment(since);
+// By the clock of the server, which is `ahead` of ours.
+function elapsed(since, ahead) {
+  const seconds = Math.max(0, (Date.now() + ahead - new Date(since)) / 1000);
+  const [size, unit] = [[86_400, "d"], [3600, "h"], [60, "min"]].find(([least]) => seconds >= least) ?? [1, "s"];
+  return `${Math.floor(seconds / size)} ${unit}`;
 }
 
 // A model's name, and its provider where others of `rows` serve one of that name, too.
