@@ -76,7 +76,7 @@ def hindrance(error: BaseException) -> str | None:
     return f"Postgres can't do that now: {said(error)} (SQLSTATE {state})."
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """The first line of what went wrong, without the row that DETAIL would quote."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return str(cause).partition("\n")[0].rpartition(">: ")[2]
@@ -84,14 +84,7 @@ def said(error: Exception) -> str:
 
 def denial(error: BaseException) -> str | None:
     """What Postgres says that this login may not; None for any other error."""
-    if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
-        return None
-    if isinstance(error, DBAPIError):
-        # SQLAlchemy's for asyncpg has the driver's own behind it.
-        error = getattr(error.orig, "__cause__", None) or error.orig or error
-    if isinstance(error, psycopg.Error):
-        return error.diag.message_primary or str(error)
-    return str(error)
+    return said(error) if sqlstate(error) == _INSUFFICIENT_PRIVILEGE else None
 
 
 def unavailable(url: str, error: Exception) -> DatabaseUnavailable:

@@ -10,7 +10,7 @@ import asyncpg
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from chatter_db import Chatter, DatabaseUnavailable, UsageError, database, migrating
@@ -204,6 +204,71 @@ async def test_a_peer_that_vanished_is_noticed_on_both_sides(url: str) -> None:
         assert limits == ["5", "2", "10000"]
     with contextlib.closing(recorder_connection.connect(url)) as booking:
         assert booking.execute("show tcp_keepalives_idle").fetchone() == ("5",)
+
+
+# Of errors: whether Postgres may take the same later, whether the connection is of no use, whether
+# it is the value that can't be taken.
+MEANING = {
+    "08006": (True, True, False),
+    "25006": (True, True, False),
+    "25P03": (True, True, False),
+    "25P04": (True, True, False),
+    "57P01": (True, True, False),
+    "40001": (True, False, False),
+    "40P01": (True, False, False),
+    "53100": (True, False, False),
+    "55P03": (True, False, False),
+    "57014": (True, False, False),
+    "22003": (False, False, True),
+    "23514": (False, False, True),
+    "23505": (False, False, False),
+    "42501": (False, False, False),
+}
+
+
+@pytest.mark.parametrize("state", MEANING)
+@ONE_SERVER
+async def test_what_an_error_means_by_either_driver(chatter: Chatter, state: str) -> None:
+    passes, ends, unfit = MEANING[state]
+    refuse = text(
+        "do $$ begin raise exception 'not this' "
+        f"using errcode = '{state}', detail = 'A secret.'; end $$"
+    )
+
+    async def by_asyncpg() -> None:
+        async with chatter.session() as session:
+            await session.execute(refuse)
+
+    async def by_psycopg() -> None:
+        with chatter.sync_session() as session:
+            session.execute(refuse)
+
+    for ask in (by_asyncpg, by_psycopg):
+        with pytest.raises(DBAPIError) as raised:
+            await ask()
+        told = f"Postgres can't do that now: not this (SQLSTATE {state})."
+        assert database.hindrance(raised.value) == (told if passes else None)
+        assert database.denial(raised.value) == ("not this" if state == "42501" else None)
+        unfitting = pytest.raises(UsageError if unfit else DBAPIError, match="not this")
+        with unfitting as refused, database.refusals_told("It"):
+            await ask()
+        assert not unfit or str(refused.value) == "It can't be booked: not this."
+    lost = pytest.raises(DatabaseUnavailable if ends else DBAPIError)
+    with lost, database.losses_told(chatter.url):
+        await by_psycopg()
+
+
+@ONE_SERVER
+async def test_no_error_quotes_what_was_said(chatter: Chatter) -> None:
+    fail = text("select 1 / (length(cast(:said as text)) - 6)")
+    with pytest.raises(DBAPIError) as by_asyncpg:
+        async with chatter.session() as session:
+            await session.execute(fail, {"said": "secret"})
+    with pytest.raises(DBAPIError) as by_psycopg, chatter.sync_session() as asking:
+        asking.execute(fail, {"said": "secret"})
+    for raised in (by_asyncpg, by_psycopg):
+        assert "division by zero" in str(raised.value)
+        assert "secret" not in str(raised.value)
 
 
 HOSTILE = """
