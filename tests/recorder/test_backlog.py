@@ -273,6 +273,49 @@ def test_what_is_refused_in_the_spool_keeps_nothing_else_from_the_books(
     assert {id_ for (id_,) in booked} == {one.id for one in good}
 
 
+def test_what_fails_in_the_spool_for_once_keeps_its_text(
+    url: str, db: psycopg.Connection[Any], spool_dir: Path
+) -> None:
+    run = start()
+    db.execute(
+        "create sequence public.attempts;"
+        "create function public.refuse() returns trigger language plpgsql as $$ begin "
+        "if nextval('public.attempts') = 1 then "
+        "raise exception 'not now' using errcode = '40001'; end if; return new; end $$;"
+        "create trigger refuse before insert on chatter.messages "
+        "for each row execute function public.refuse()"
+    )
+    with closing(open_spool("test")) as spool:
+        spool.append([run, message(run, content="Hello")])
+    with closing(Writer(url, open_spool("test"))) as writer:
+        wait_until(lambda: not list(spool_dir.glob("*/*.jsonl")))
+    assert (writer.lost, writer.reduced) == (0, 0)
+    assert db.execute("select content from chatter.messages").fetchall() == [("Hello",)]
+
+
+def test_what_can_not_be_reduced_now_waits(
+    url: str, db: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Postgres goes away between its refusal and the figures without the texts."""
+    run = start()
+    db.execute(
+        "alter table chatter.messages add check (finish_reason <> 'x');"
+        "create function public.refuse() returns trigger language plpgsql as $$ begin "
+        "raise exception 'not now' using errcode = '57P03'; end $$;"
+        "create trigger refuse before insert on chatter.messages for each row "
+        "when (new.metadata ? 'reduced') execute function public.refuse()"
+    )
+    with closing(Writer(url, open_spool("test"))) as writer:
+        writer.submit([run]).result(timeout=20)
+        writer.submit([message(run, finish_reason="x")]).result(timeout=20)
+        # And again, when it is the spool's turn.
+        wait_until(lambda: "Next try" in caplog.text)
+        db.execute("drop trigger refuse on chatter.messages")
+        wait_until(lambda: writer.reduced == 1)
+    assert writer.lost == 0
+    assert booked_calls(db) == [(1, 10)]
+
+
 def test_what_a_process_kept_is_booked_before_what_it_only_noted(
     url: str, db: psycopg.Connection[Any], spool_dir: Path
 ) -> None:

@@ -85,7 +85,8 @@ def test_a_heartbeat_is_due_whatever_is_booked_and_no_refusal_puts_it_off(
         with db.transaction(), pytest.raises(psycopg.errors.QueryCanceled):
             db.execute("lock table chatter.messages in exclusive mode")
             busy.book([message(run)], within=0.1)
-        assert busy.beat_in > due - 9
+        # Neither the patience was waited for nor the time of the answers before.
+        assert busy.beat_in > due - 4
 
 
 @ONE_SERVER

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from chatter_db import Chatter
 from chatter_db.errors import DatabaseUnavailable, RecordingFailed, UsageError
 from chatter_db.recorder import journal
 from chatter_db.recorder.booking import Booking
-from chatter_db.recorder.segment import Segment
-from chatter_db.recorder.spool import Spool, open_spool
+from chatter_db.recorder.journal import Journal
+from chatter_db.recorder.records import as_json
+from chatter_db.recorder.segment import Segment, adopt
+from chatter_db.recorder.spool import Spool, SpoolFull, open_spool
 from chatter_db.recorder.writer import Writer
 from chatter_db.settings import settings
 from tests.polling import wait_until
@@ -105,6 +108,41 @@ def test_when_postgres_is_far_behind_callers_wait(
     writer.close()
     assert list(spool_dir.glob("*/*.jsonl")) == []
     assert booked_calls(db) == [(4, 40)]
+
+
+def test_a_journal_takes_as_many_bytes_as_may_wait(spool_dir: Path) -> None:
+    call = [message(start())]
+    with closing(open_spool("test")) as spool:
+        directory = spool.directory
+    with closing(Spool(directory, limit_bytes=3 * len(as_json(call)) + 3)) as spool:
+        noted = Journal(spool)
+        segments = [noted.append(call) for _ in range(3)]
+        with pytest.raises(SpoolFull, match="behind"):
+            noted.append(call)
+        for segment in segments:
+            noted.booked(segment)
+        noted.booked(noted.append(call))
+        noted.close()
+    assert list(directory.glob("*.jsonl")) == []
+
+
+def test_a_child_of_fork_keeps_nothing_from_who_comes_after_its_parent(spool_dir: Path) -> None:
+    """A lock that the child has too would be held by it when the parent has died."""
+    call = [message(start())]
+    spool = open_spool("test")
+    noted = Journal(spool)
+    spool.append(call)
+    theirs = [noted.append(call), *spool._segments]
+    noted.leave()
+    spool.leave()
+    assert (spool.taken, spool.left) == (0, 0)
+    left = [segment for path in spool.directory.glob("*.jsonl") if (segment := adopt(path))]
+    assert len(left) == 2
+    own = noted.append(call)
+    assert own.path.name[:36] not in {segment.path.name[:36] for segment in left}
+    spool.close()
+    for segment in (*theirs, *left, own):
+        segment.close()
 
 
 def test_what_is_lost_is_loud_though_nobody_waits(

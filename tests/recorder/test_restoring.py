@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -98,6 +98,28 @@ def test_what_comes_before_its_triggers_are_restored_waits_for_them(
     wait_until(lambda: booked_calls(db) == [(2, 20)])
     writer.close()
     books_hold()
+
+
+@ONE_SERVER
+def test_what_comes_while_a_trigger_of_ones_own_lacks_its_schema_waits_for_it(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    """Postgres has another code for that than for a table that is away."""
+    db.execute(
+        "create schema audit; create function audit.see() returns void return null;"
+        "create function public.seen() returns trigger language plpgsql as "
+        "$$ begin perform audit.see(); return new; end $$;"
+        "create trigger seen before insert on chatter.messages "
+        "for each row execute function public.seen(); alter schema audit rename to away"
+    )
+    run = start()
+    with closing(Writer(url, open_spool("test"))) as writer:
+        for records in ([run], [message(run)]):
+            writer.submit(records).result(timeout=20)
+        assert booked_calls(db) == [(0, None)]
+        db.execute("alter schema away rename to audit")
+        wait_until(lambda: booked_calls(db) == [(1, 10)])
+    assert (writer.lost, writer.reduced) == (0, 0)
 
 
 @pytest.mark.parametrize("given", ["by name", "by id"])
