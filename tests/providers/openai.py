@@ -32,24 +32,45 @@ def running() -> AbstractContextManager[Provider]:
 class _Handler(Handler):
     base_path = "/v1"
 
+    @property
+    def _completes_text(self) -> bool:
+        return self.path == "/v1/completions"
+
     def failure(self, reply: Reply) -> dict[str, Any]:
         return {"error": {"message": "scripted failure", "type": "server_error", "code": None}}
 
     def answer(self, request: dict[str, Any], reply: Reply) -> dict[str, Any]:
         if self.path.endswith("/responses"):
             return _response(request, reply)
+        if self._completes_text:
+            return {**_text(request, reply.text, _reason(reply)), "usage": _usage(reply)}
         return _completion(request, reply)
 
     def opening(self, request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
         if self.path.endswith("/responses"):
             return _response_opening(request, reply)
+        if self._completes_text:
+            return (event(_text(request, word, None)) for word in words(reply))
         return _chat_opening(request, reply)
 
     def closing(self, request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
         if self.path.endswith("/responses"):
             response = _response(request, reply)
             return iter([event({"type": f"response.{response['status']}", "response": response})])
+        if self._completes_text:
+            return iter([event(_text(request, "", _reason(reply))), b"data: [DONE]\n\n"])
         return _chat_closing(request, reply)
+
+
+def _text(request: dict[str, Any], text: str, reason: str | None) -> dict[str, Any]:
+    """A completion, whole or a piece of it."""
+    return {
+        "id": "cmpl",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": request["model"],
+        "choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": reason}],
+    }
 
 
 def _chat_opening(request: dict[str, Any], reply: Reply) -> Iterator[bytes]:
