@@ -71,7 +71,7 @@ def refusals_told(what: str) -> Iterator[None]:
 def hindrance(error: BaseException) -> str | None:
     """What keeps Postgres from doing it now, though it may another time; None if it is not that."""
     state = sqlstate(error)
-    if state is None or not passes(state) or not isinstance(error, DBAPIError | psycopg.Error):
+    if state is None or not passes(state):
         return None
     return f"Postgres can't do that now: {said(error)} (SQLSTATE {state})."
 

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-from chatter_db.database import asyncpg_connection, asyncpg_options, pin_path
+from chatter_db.database import asyncpg_connection, asyncpg_options, passes, pin_path
 from chatter_db.errors import DatabaseUnavailable, EventsPruned, UsageError
 from chatter_db.events import reading
 from chatter_db.events.bell import CHANNEL, Bell
@@ -202,7 +202,8 @@ class Hub:
                 # reader finds out by its own position.
                 self._begin_anew()
             except asyncpg.PostgresError as error:
-                log.exception("The event stream can't be read")
+                told = "The event stream can't be read: %s"
+                log.error(told, error, exc_info=not passes(error.sqlstate))
                 for future in self._joining.values():
                     if not future.done():
                         future.set_exception(error)
