@@ -90,6 +90,19 @@ def test_a_heartbeat_is_due_whatever_is_booked_and_no_refusal_puts_it_off(
 
 
 @ONE_SERVER
+def test_of_errors_without_a_code_a_lost_connection_passes(url: str) -> None:
+    """What psycopg itself refuses would be tried again for ever."""
+    with psycopg.connect(url) as connection:
+        with pytest.raises(psycopg.DataError) as refused:
+            connection.execute("select %s", ["\0"])
+        connection.close()
+        with pytest.raises(psycopg.OperationalError) as lost:
+            connection.execute("select 1")
+    assert refused.value.sqlstate is None and not booking.passes(refused.value)
+    assert lost.value.sqlstate is None and booking.passes(lost.value)
+
+
+@ONE_SERVER
 def test_a_batch_waits_for_a_conversation_before_it_has_those_after_it(
     url: str, db: psycopg.Connection[Any]
 ) -> None:
