@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import ssl
 from typing import Any
@@ -14,8 +16,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from chatter_db import Chatter, DatabaseUnavailable, UsageError, database, migrating
-from chatter_db.database import engines, on_psycopg
+from chatter_db.database import engines, on_asyncpg, on_psycopg
 from chatter_db.models import Message, User
+from chatter_db.queries import statement
 from chatter_db.recorder import connection as recorder_connection
 from chatter_db.settings import settings
 from tests.conftest import ONE_SERVER
@@ -60,6 +63,92 @@ def test_a_connection_whose_path_is_not_set_is_closed(
     with pytest.raises(error):
         database.connect(url)
     assert made[0].closed
+
+
+@ONE_SERVER
+async def test_one_of_asyncpgs_is_closed_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    async def never(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        made.append(connection)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(on_asyncpg, "pin_path", never)
+    # Whoever waited for it has gone.
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2):
+            await database.asyncpg_connection(url, "tests")
+    assert made[0].is_closed()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("asked", ["session_keepalives", "session_path"])
+@ONE_SERVER
+async def test_a_server_that_says_no_more_is_not_waited_for(
+    url: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    frozen = []
+    found = "select pid from pg_stat_activity where application_name = 'frozen'"
+
+    def freeze(name: str) -> str:
+        if name == asked:
+            frozen.extend(db.execute(found).fetchall())
+            os.kill(frozen[0][0], signal.SIGSTOP)
+        return statement(name)
+
+    monkeypatch.setattr(on_asyncpg, "statement", freeze)
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(20) as patience:
+                await database.asyncpg_connection(url, "frozen")
+        assert not patience.expired()
+    finally:
+        os.kill(frozen[0][0], signal.SIGCONT)
+
+
+@pytest.mark.parametrize("ask", ["execute", "fetch", "fetchval"])
+@ONE_SERVER
+async def test_a_loss_between_two_steps_of_asyncpg_is_one(
+    url: str, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    connection = await database.asyncpg_connection(url, "tests")
+    prepared: Any = asyncpg.Connection._get_statement  # type: ignore[attr-defined]
+
+    async def lose(self: "asyncpg.Connection[Any]", *args: Any, **kwargs: Any) -> Any:
+        statement = await prepared(self, *args, **kwargs)
+        self.terminate()
+        return statement
+
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", lose)
+    with pytest.raises(asyncpg.InterfaceError, match="the connection was lost"):
+        await getattr(connection, ask)("select $1::integer", 1)
+
+
+@ONE_SERVER
+async def test_a_server_that_takes_no_writes_is_given_up_by_either_driver(
+    url: str, db: psycopg.Connection[Any]
+) -> None:
+    """It may be a standby by now: the next connection finds the primary."""
+    database_name = sql.Identifier(db.info.dbname)
+    mode = sql.SQL("alter database {} set default_transaction_read_only = {}")
+    db.execute(mode.format(database_name, sql.SQL("on")))
+    db.execute("set default_transaction_read_only = off")
+    engine = database.sync_engine(url)
+    several = database.async_engine(url)
+    note = text("insert into chatter.users (external_id) values ('ada')")
+    other = text("insert into chatter.users (external_id) values ('bob')")
+    with pytest.raises(DBAPIError), engine.begin() as asking:
+        asking.execute(note)
+    with pytest.raises(DBAPIError):
+        async with several.begin() as connection:
+            await connection.execute(other)
+    db.execute(mode.format(database_name, sql.SQL("off")))
+    with engine.begin() as asking:
+        asking.execute(note)
+    async with several.begin() as connection:
+        await connection.execute(other)
+    engine.dispose()
+    await several.dispose()
 
 
 @ONE_SERVER
