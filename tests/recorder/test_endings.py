@@ -441,8 +441,9 @@ async def test_what_was_refused_costs_what_it_was_billed(scene: Scene, db: Datab
     rows = db.execute(
         "select finish_reason, cost from chatter.messages where model_call order by created_at"
     )
-    (reason, cost), (_, with_a_search) = rows.fetchall()
+    (reason, cost), (of_a_response, with_a_search) = rows.fetchall()
     assert (reason, cost) == ("stop", Decimal("0.0000045"))
+    assert of_a_response == "completed"
     assert with_a_search > cost + Decimal("0.009")
 
 

@@ -106,12 +106,7 @@ async def test_a_server_that_says_no_more_is_not_waited_for(
         os.kill(frozen[0][0], signal.SIGCONT)
 
 
-@pytest.mark.parametrize("ask", ["execute", "fetch", "fetchval"])
-@ONE_SERVER
-async def test_a_loss_between_two_steps_of_asyncpg_is_one(
-    url: str, monkeypatch: pytest.MonkeyPatch, ask: str
-) -> None:
-    connection = await database.asyncpg_connection(url, "tests")
+def lose_between_two_steps(patched: pytest.MonkeyPatch) -> None:
     prepared: Any = asyncpg.Connection._get_statement  # type: ignore[attr-defined]
 
     async def lose(self: "asyncpg.Connection[Any]", *args: Any, **kwargs: Any) -> Any:
@@ -119,9 +114,34 @@ async def test_a_loss_between_two_steps_of_asyncpg_is_one(
         self.terminate()
         return statement
 
-    monkeypatch.setattr(asyncpg.Connection, "_get_statement", lose)
+    patched.setattr(asyncpg.Connection, "_get_statement", lose)
+
+
+@pytest.mark.parametrize("ask", ["execute", "fetch", "fetchval"])
+@ONE_SERVER
+async def test_a_loss_between_two_steps_of_asyncpg_is_one(
+    url: str, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    connection = await database.asyncpg_connection(url, "tests")
+    lose_between_two_steps(monkeypatch)
     with pytest.raises(asyncpg.InterfaceError, match="the connection was lost"):
         await getattr(connection, ask)("select $1::integer", 1)
+
+
+def test_a_mistake_is_no_loss() -> None:
+    mistaken: Any = 5
+    with pytest.raises(AttributeError, match="fetch"), on_asyncpg._loss_told():
+        mistaken.fetch()
+
+
+@ONE_SERVER
+async def test_one_while_the_path_is_set_is_told_by_the_engine(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = database.async_engine(url)
+    lose_between_two_steps(monkeypatch)
+    with pytest.raises(DatabaseUnavailable, match="the connection was lost"):
+        await engine.connect()
 
 
 @ONE_SERVER
