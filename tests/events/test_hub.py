@@ -401,7 +401,10 @@ async def test_a_silent_reader_is_told_a_newer_position(hub: Hub, writer: Writer
             assert batch.events == ()
             if batch.position != first:
                 break
+    assert hub._groups and hub._by_key
     await batches.aclose()
+    # Nothing is kept of who has left.
+    assert not hub._groups and not hub._by_key
 
 
 def hub_selection(category: str) -> Any:

@@ -188,6 +188,7 @@ def test_what_is_in_a_file_needs_no_room_in_another(
     db: psycopg.Connection[Any],
     monkeypatch: pytest.MonkeyPatch,
     spool_dir: Path,
+    caplog: pytest.LogCaptureFixture,
     books_hold: Callable[[], None],
 ) -> None:
     """Postgres goes away, and the disk of the spool is full when that is known."""
@@ -217,6 +218,7 @@ def test_what_is_in_a_file_needs_no_room_in_another(
     assert writer.lost == 1
     assert booked_calls(db) == [(30, 300)]
     assert list(spool_dir.glob("*/*.jsonl")) == []
+    assert "exception calling callback" not in caplog.text
     books_hold()
 
 
