@@ -13,11 +13,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from chatter_db.errors import RecordingFailed
 from chatter_db.recorder import writer as writer_module
+from chatter_db.recorder.booking import Booking
 from chatter_db.recorder.journal import Journal
 from chatter_db.recorder.records import Record, RunStarted
 from chatter_db.recorder.spool import Spool, open_spool
 from chatter_db.recorder.writer import Writer
+from tests.conftest import ONE_SERVER
 from tests.polling import wait_until, wait_until_blocked
 from tests.recorder.test_writer import booked_calls, message, start
 
@@ -203,6 +206,8 @@ def test_a_flush_waits_for_what_was_submitted_before_and_no_longer(
         first.rollback()
         wait_until_blocked(second)
         assert not flush.done()
+        # Nor does who gives up waiting take anything from the books.
+        assert not flush.cancel()
         lock(first, backlog.runs[0])
         writer.submit([message(backlog.runs[0])])
         second.rollback()
@@ -313,6 +318,22 @@ def test_what_can_not_be_reduced_now_waits(
         db.execute("drop trigger refuse on chatter.messages")
         wait_until(lambda: writer.reduced == 1)
     assert writer.lost == 0
+    assert booked_calls(db) == [(1, 10)]
+
+
+@ONE_SERVER
+def test_a_bug_of_ours_keeps_nobody_waiting_and_nothing_else_from_the_books(
+    url: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start()
+    with closing(Writer(url, open_spool("test"))) as writer:
+        writer.submit([run]).result(timeout=20)
+        with monkeypatch.context() as patched:
+            patched.setattr(Booking, "book", lambda *_, **__: 1 / 0)
+            with pytest.raises(RecordingFailed, match="division by zero"):
+                writer.submit([message(run)]).result(timeout=20)
+        writer.submit([message(run)]).result(timeout=20)
+    assert writer.lost == 1
     assert booked_calls(db) == [(1, 10)]
 
 

@@ -1,5 +1,9 @@
 """Kinds of models and tools that are few: each has its row all the same."""
 
+from typing import Any
+from uuid import uuid4
+
+import psycopg
 import pytest
 from langchain.agents import create_agent
 from langchain_core.tools import ToolException, tool
@@ -52,3 +56,16 @@ async def test_a_model_that_completes_a_text(
     used = None if streaming else 7, None if streaming else 3
     assert (answer.prompt_tokens, answer.completion_tokens) == used
     assert (await only(chatter, Execution)).status == "completed"
+
+
+async def test_a_model_alone_in_an_unknown_conversation(
+    url: str, db: psycopg.Connection[Any], provider: Provider
+) -> None:
+    """Its run begins with its call, which is booked though the run's start is refused."""
+    unknown = uuid4()
+    async with Chatter.connect(url) as chatter:
+        run = chatter.recorder(conversation=unknown)
+        await model_of(provider).ainvoke("Hi", config={"callbacks": [run]})
+        assert chatter.lost_records == 2
+    booked = "select conversation_id, role, prompt_tokens from chatter.messages"
+    assert db.execute(booked).fetchall() == [(unknown, "assistant", 10)]
