@@ -1,6 +1,7 @@
 """Runs that have not ended: what begins and ends in them, each a record for the writer."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ from chatter_db.recorder.unreported import tell_of_unreported_usage
 from chatter_db.recorder.usage import Usage
 from chatter_db.recorder.waiting import Waiting, Watch, waiting
 from chatter_db.recorder.writer import Booked, Writer
+
+log = logging.getLogger(__name__)
 
 # What a run's metadata is worth keeping on its rows: where in the graph it happened.
 _PLACE = ("langgraph_node", "langgraph_step", "langgraph_checkpoint_ns")
@@ -355,6 +358,13 @@ class OpenRuns:
             if run.process != os.getpid():
                 continue
             booked, goes_on = not run.unbooked, run.root in self._runs
+            if run.calls:
+                log.warning(
+                    "Execution %s: %d model call(s) under way when the Chatter closed are booked "
+                    "as cancelled; what they use from now on is not known.",
+                    run.id,
+                    len(run.calls),
+                )
             records = self._below(run, None)
             if goes_on:
                 records += self._ended(run, None, asyncio.CancelledError())

@@ -104,7 +104,7 @@ class Watch:
             return
         awaited.ids.discard(run_id)
         if not awaited.ids:
-            del self._awaited[wait.task]
+            self._awaited.pop(wait.task, None)
             wait.task.remove_done_callback(self._task_over)
 
     def _task_over(self, task: "asyncio.Task[Any]") -> None:
