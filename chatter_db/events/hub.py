@@ -225,6 +225,8 @@ class Hub:
                         self._rings.append(asyncio.get_running_loop().time())
                         self._rung.set()
 
+                # A lost connection rings, too: nothing else will, and the next ping may be late.
+                connection.add_termination_listener(lambda _: self._rung.set())
                 try:
                     await connection.add_listener(CHANNEL, ring)
                 except asyncpg.ReadOnlySQLTransactionError:

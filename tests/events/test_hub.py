@@ -208,9 +208,10 @@ async def test_what_is_rolled_back_never_happened(url: str, follow: Follow, writ
     assert [event.conversation_id for event in await seen.until(2)] == [kept[0], last]
 
 
-async def test_a_killed_listener_comes_back_and_misses_nothing(
-    follow: Follow, writer: Writer, db: psycopg.Connection[Any]
+async def test_a_killed_listener_comes_back_at_once_and_misses_nothing(
+    follow: Follow, writer: Writer, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hub, "PING_SECONDS", 60.0)  # whose ping would notice too late
     seen = await follow().live()
     for _ in range(3):
         assert terminate_listener(db) == 1
