@@ -184,6 +184,7 @@ def test_a_dry_run_tells_what_a_run_does(audited: Database, url: str, batch: int
     assert told(dry_run=True) == told(dry_run=False) == [0, 13, 1, 0, 0]
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_adopting_waits_for_an_import_and_says_for_whose(audited: Database, url: str) -> None:
     told: list[str] = []

@@ -339,6 +339,7 @@ def test_a_key_twice_is_named(url: str, tmp_path: Path) -> None:
         import_file(url, file, key="n")
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_an_import_that_waits_for_another_says_for_whom(
     chatter_command: Run, url: str, tmp_path: Path

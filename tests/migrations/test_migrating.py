@@ -144,6 +144,7 @@ def test_a_migrator_that_waits_says_for_whom(empty_url: str) -> None:
     assert f"pg_terminate_backend({pid})" in said
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_a_migrator_that_lost_its_connection_promises_nothing(empty_url: str) -> None:
     ended = f"select pg_terminate_backend(pid) from ({WAITS_FOR_A_LOCK}) as waiting"
@@ -156,6 +157,7 @@ def test_a_migrator_that_lost_its_connection_promises_nothing(empty_url: str) ->
     assert "othing was changed" not in str(lost.value)
 
 
+@pytest.mark.long
 @ONE_SERVER
 def test_the_alembic_command_ends_by_ctrl_c(empty_url: str) -> None:
     with psycopg.connect(empty_url, autocommit=True) as connection, ThreadPoolExecutor(1) as pool:

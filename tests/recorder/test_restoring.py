@@ -75,6 +75,7 @@ def test_a_connection_made_while_the_schema_is_away_books_nothing(
     connect(url).close()
 
 
+@pytest.mark.long
 def test_what_comes_before_its_triggers_are_restored_waits_for_them(
     url: str, db: psycopg.Connection[Any], books_hold: Callable[[], None]
 ) -> None:

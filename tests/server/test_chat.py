@@ -447,6 +447,7 @@ async def test_a_message_that_can_not_be(
     assert db.execute("select count(*) from chatter.workflow_executions").fetchone() == (0,)
 
 
+@pytest.mark.long
 async def test_a_provider_that_is_down_is_told_and_the_run_is_booked_as_failed(
     ada: Person,
     db: psycopg.Connection[Any],

@@ -188,6 +188,7 @@ def test_many_connections_raise_one_alert(books: Books, url: str) -> None:
     assert books.value("select count(*) from chatter.security_events") == 40
 
 
+@pytest.mark.long
 def test_failures_of_one_address_alone_take_turns(books: Books, url: str) -> None:
     with psycopg.connect(url) as first, psycopg.connect(url, autocommit=True) as second:
         failures(Books(first))
