@@ -13,6 +13,7 @@ from chatter_db.errors import UsageError
 from chatter_db.ledger import Chatter
 from chatter_db.server.app import create_app
 from chatter_db.server.logs import LOGGING
+from chatter_db.server.sse import Streams
 
 IDLE_SECONDS = 75
 """How long a connection may be idle: longer than clients (httpx: 5 s) and proxies (nginx: 60 s)
@@ -62,13 +63,15 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn, which would wait for open event streams for ever."""
 
-    def __init__(self, config: uvicorn.Config, chatter: Chatter) -> None:
+    def __init__(self, config: uvicorn.Config, chatter: Chatter, streams: Streams) -> None:
         super().__init__(config)
         self._chatter = chatter
+        self._streams = streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._chatter.close_events()
         await super().shutdown(sockets)
+        await self._streams.close()
 
 
 def server(chatter: Chatter, *, worker: Worker | None = None, access_log: bool = True) -> Server:
@@ -88,7 +91,7 @@ def server(chatter: Chatter, *, worker: Worker | None = None, access_log: bool =
         timeout_keep_alive=IDLE_SECONDS,
         server_header=False,
     )
-    return Server(config, chatter)
+    return Server(config, chatter, app.state.streams)
 
 
 def listen(host: str, port: int) -> socket.socket:

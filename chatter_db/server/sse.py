@@ -95,6 +95,13 @@ class Streams:
         if not self._of[stream.user]:
             del self._of[stream.user]
 
+    async def close(self) -> None:
+        """Ends what looks after the streams, which must not outlast the database's connections."""
+        tasks = [task for task in (self._ticking, self._checking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _tick(self) -> None:
         while self._open:
             await asyncio.sleep(TICK_SECONDS)

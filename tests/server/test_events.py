@@ -182,6 +182,7 @@ def accounts_of(chatter: Chatter) -> Any:
 
 
 async def test_open_streams_end_with_the_server(chatter: Chatter) -> None:
+    before = asyncio.all_tasks()
     async with serving(chatter) as address:
         site = Site(address, accounts_of(chatter), [])
         ada = await site.person("ada")
@@ -193,6 +194,8 @@ async def test_open_streams_end_with_the_server(chatter: Chatter) -> None:
     await ending  # in order, not as a broken connection
     await opened.__aexit__(None, None, None)
     await ada.http.aclose()
+    # Nor does anything outlast it that would use the connections once more.
+    assert asyncio.all_tasks() - {ending} == before
 
 
 async def test_people_hear_of_themselves_and_admins_of_all(
