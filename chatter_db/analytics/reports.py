@@ -18,7 +18,7 @@ from sqlalchemy import TextClause, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chatter_db.database import sqlstate
+from chatter_db.database import said, sqlstate
 from chatter_db.errors import UsageError
 from chatter_db.models import User
 from chatter_db.queries import resource
@@ -28,6 +28,7 @@ MAX_ROWS = 10_000
 _VARIABLE = re.compile(r"^\\if :\{\?(\w+)\} \\else \\set \1 (\S+) \\endif$", re.MULTILINE)
 _BUILT_IN = ("today", "yesterday", "tomorrow")
 _INVALID_PARAMETER = "22023"
+_INVALID_PERIOD = "CH422"
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
     _check(values)
     # When the transaction began: its snapshot may be older than the clock, but not than that.
     as_of = await session.scalar(select(func.least(func.now(), func.chatter.clock())))
-    with zones_told(values.get("time_zone")):
-        await _check_period(session, values)
+    with periods_told(values.get("time_zone")):
         result = await session.execute(report.statement, values)
     columns = tuple(result.keys())
     assert as_of is not None
@@ -86,11 +86,13 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
 
 
 @contextmanager
-def zones_told(time_zone: str | None) -> Iterator[None]:
-    """Raises UsageError if Postgres knows no time zone of this name."""
+def periods_told(time_zone: str | None) -> Iterator[None]:
+    """Raises UsageError for a period, or the name of a time zone, that Postgres refuses."""
     try:
         yield
     except DBAPIError as error:
+        if sqlstate(error) == _INVALID_PERIOD:
+            raise UsageError(said(error)) from None
         if time_zone is None or sqlstate(error) != _INVALID_PARAMETER:
             raise
         raise UsageError(
@@ -142,16 +144,6 @@ def _check_moment(name: str, value: str) -> None:
         ) from None
     if moment.tzinfo is not None:
         raise UsageError(f"{name} is a local time of time_zone and has no offset: {value!r}.")
-
-
-async def _check_period(session: AsyncSession, values: dict[str, str]) -> None:
-    """Postgres is asked: which day `today` is, only it knows."""
-    if "since" not in values or "until" not in values:
-        return
-    zone = values.get("time_zone", "UTC")
-    since, until = (func.analytics.local_time(values[name], zone) for name in ("since", "until"))
-    if not await session.scalar(select(since < until)):
-        raise UsageError(f"since ({values['since']}) must be before until ({values['until']}).")
 
 
 def _read(path: Path) -> Report:

@@ -16,7 +16,7 @@ select
   round(sum(u.cache_read_tokens) / nullif(sum(u.prompt_tokens), 0), 4) as read_share
 from analytics.usage_between(
     analytics.moment(:'since', :'time_zone'),
-    analytics.moment(:'until', :'time_zone')
+    analytics.period_end(:'since', :'until', :'time_zone')
   ) as u
 group by u.provider, u.model
 having sum(u.cache_read_tokens) <> 0 or sum(u.cache_write_tokens) <> 0

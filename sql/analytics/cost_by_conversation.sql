@@ -9,6 +9,13 @@
 \if :{?time_zone} \else \set time_zone UTC \endif
 \if :{?limit} \else \set limit 20 \endif
 
+with period as materialized (
+  -- Once: it would be worked out for every row.
+  select
+    analytics.moment(:'since', :'time_zone') as since,
+    analytics.period_end(:'since', :'until', :'time_zone') as until
+)
+
 select
   m.conversation_id,
   c.external_id as conversation,
@@ -19,11 +26,9 @@ select
     count(*) filter (where m.model_call and m.cost is null)
   ) as cost,
   count(*) filter (where m.model_call and m.cost is null) as unpriced_calls
-from chatter.messages as m
+from period as p
+  join chatter.messages as m on m.created_at >= p.since and m.created_at < p.until
   join chatter.conversations as c on c.id = m.conversation_id
--- Subselects, because it would be worked out for every row.
-where m.created_at >= (select analytics.moment(:'since', :'time_zone'))
-  and m.created_at < (select analytics.moment(:'until', :'time_zone'))
 group by m.conversation_id, c.external_id
 order by cost desc nulls last, calls desc, m.conversation_id
 limit :'limit'::bigint;

@@ -18,7 +18,7 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_steps(
     analytics.moment(:'since', :'time_zone'),
-    analytics.moment(:'until', :'time_zone'),
+    analytics.period_end(:'since', :'until', :'time_zone'),
     :'time_zone', 'day'
   ) as u
 group by 1

@@ -14,7 +14,7 @@ select
   analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
 from analytics.usage_steps(
     analytics.moment(:'since', :'time_zone'),
-    analytics.moment(:'until', :'time_zone'),
+    analytics.period_end(:'since', :'until', :'time_zone'),
     :'time_zone', 'hour'
   ) as u
 group by 1

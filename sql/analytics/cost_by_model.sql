@@ -20,7 +20,7 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_between(
     analytics.moment(:'since', :'time_zone'),
-    analytics.moment(:'until', :'time_zone')
+    analytics.period_end(:'since', :'until', :'time_zone')
   ) as u
 group by u.provider, u.model
 having sum(u.calls) <> 0 or sum(u.cost) <> 0

@@ -19,7 +19,7 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.user_totals(
     analytics.moment(:'since', :'time_zone'),
-    analytics.moment(:'until', :'time_zone')
+    analytics.period_end(:'since', :'until', :'time_zone')
   ) as u
   left join chatter.users as p on p.id = u.user_id
 group by u.user_id, p.external_id

@@ -16,7 +16,7 @@ select
   analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
 from analytics.usage_between(
     analytics.moment(:'since', :'time_zone'),
-    analytics.moment(:'until', :'time_zone')
+    analytics.period_end(:'since', :'until', :'time_zone')
   ) as u
 group by u.workflow_name
 having sum(u.messages) <> 0

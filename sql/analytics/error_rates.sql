@@ -14,7 +14,7 @@ with calls as (
   select u.provider, u.model, sum(u.calls)::bigint as calls
   from analytics.usage_between(
       analytics.moment(:'since', :'time_zone'),
-      analytics.moment(:'until', :'time_zone')
+      analytics.period_end(:'since', :'until', :'time_zone')
     ) as u
   group by u.provider, u.model
 ),
@@ -38,7 +38,7 @@ failures as (
     )
     and m.created_at < (
       select analytics.quarter_hour(
-          analytics.moment(:'until', :'time_zone') + interval '15 minutes' - interval '1 microsecond'
+          analytics.period_end(:'since', :'until', :'time_zone') + interval '15 minutes' - interval '1 microsecond'
         )
     )
   group by 1, 2

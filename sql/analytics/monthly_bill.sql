@@ -21,7 +21,7 @@ from (
   select distinct date_trunc('month', u.bucket at time zone :'time_zone') as month
   from analytics.usage_steps(
       analytics.moment(:'since', :'time_zone'),
-      analytics.moment(:'until', :'time_zone'),
+      analytics.period_end(:'since', :'until', :'time_zone'),
       :'time_zone', 'day'
     ) as u
 ) as m
@@ -29,7 +29,7 @@ from (
     greatest(analytics.moment(m.month::text, :'time_zone'), analytics.moment(:'since', :'time_zone')),
     least(
       analytics.moment((m.month + interval '1 month')::text, :'time_zone'),
-      analytics.moment(:'until', :'time_zone')
+      analytics.period_end(:'since', :'until', :'time_zone')
     )
   ) as u
   left join chatter.users as p on p.id = u.user_id

@@ -22,7 +22,7 @@ from (
     select l.provider, l.model, l.measure, l.bin, sum(l.calls) as calls
     from analytics.latency_between(
         analytics.moment(:'since', :'time_zone'),
-        analytics.moment(:'until', :'time_zone')
+        analytics.period_end(:'since', :'until', :'time_zone')
       ) as l
     group by l.provider, l.model, l.measure, l.bin
     having sum(l.calls) <> 0

@@ -24,7 +24,7 @@ from (
     select t.tool_name, t.status, t.bin, sum(t.calls) as calls, sum(t.duration_ms) as duration_ms
     from analytics.tools_between(
         analytics.moment(:'since', :'time_zone'),
-        analytics.moment(:'until', :'time_zone')
+        analytics.period_end(:'since', :'until', :'time_zone')
       ) as t
     group by t.tool_name, t.status, t.bin
     having sum(t.calls) <> 0

@@ -14,7 +14,7 @@ select
   sum(u.unknown_usage)::bigint as unknown_usage
 from analytics.usage_between(
     analytics.moment(:'since', :'time_zone'),
-    analytics.moment(:'until', :'time_zone')
+    analytics.period_end(:'since', :'until', :'time_zone')
   ) as u
 group by u.provider, u.model
 having sum(u.unpriced_calls) <> 0 or sum(u.unknown_usage) <> 0

@@ -19,7 +19,7 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_steps(
     analytics.moment(:'since', :'time_zone'),
-    analytics.moment(:'until', :'time_zone'),
+    analytics.period_end(:'since', :'until', :'time_zone'),
     :'time_zone', :'step'
   ) as u
 group by 1, u.model

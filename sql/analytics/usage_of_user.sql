@@ -18,7 +18,7 @@ select
   sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_user_day_live as u
 where u.user_id = :'user_id'::uuid
-  and u.day >= analytics.local_time(:'since', 'UTC')::date
-  and u.day < analytics.local_time(:'until', 'UTC')::date
+  and u.day >= (analytics.moment(:'since', 'UTC') at time zone 'UTC')::date
+  and u.day < (analytics.period_end(:'since', :'until', 'UTC') at time zone 'UTC')::date
 group by u.day, u.model
 order by u.day, cost desc nulls last, u.model;

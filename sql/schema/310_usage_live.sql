@@ -258,6 +258,11 @@ begin
   if lower(p_time) = 'now' then
     return now();
   end if;
+  -- Postgres would read over it.
+  if p_time ~* '\d:?\d\d(\.\d+)?\s*([-+]\d[\d:]*|z|utc|gmt|[a-z_]+/[a-z_/]+)\s*$' then
+    raise exception 'A local time of % has no offset or time zone of its own: %.', p_time_zone, p_time
+    using errcode = 'CH422', hint = 'Leave it out, or ask for that time_zone.';
+  end if;
   -- If the clocks went on as they did before.
   v_first := v_before + (v_local - (v_before at time zone p_time_zone));
   if v_first < v_at and v_first at time zone p_time_zone = v_local then
@@ -269,6 +274,24 @@ $$;
 
 comment on function analytics.moment(text, text) is
   'When it is a local time (see analytics.local_time) in a time zone; the first time, if it comes twice there.';
+
+-- An empty answer would look like a period in which nothing was spent.
+create function analytics.period_end(p_since text, p_until text, p_time_zone text) returns timestamptz
+language plpgsql stable
+as $$
+declare
+  v_until timestamptz := analytics.moment(p_until, p_time_zone);
+begin
+  if analytics.moment(p_since, p_time_zone) >= v_until then
+    raise exception 'since (%) must be before until (%).', p_since, p_until
+    using errcode = 'CH422';
+  end if;
+  return v_until;
+end
+$$;
+
+comment on function analytics.period_end(text, text, text) is
+  'When a period ends, from and until local times of a time zone (see analytics.moment); refused where it does not begin before.';
 
 -- Of calls without any known price the sum is 0, which is no cost. What other calls of the same
 -- line cost is told, beside the number of those that have none.

@@ -168,7 +168,8 @@ begin
     grant usage on schema analytics to chatter_app;
     grant select on analytics.usage_user_day_live to chatter_app;
     grant execute on function
-      analytics.local_time(text, text), analytics.known_cost(numeric, numeric, numeric)
+      analytics.local_time(text, text), analytics.moment(text, text),
+      analytics.period_end(text, text, text), analytics.known_cost(numeric, numeric, numeric)
     to chatter_app;
   end if;
 
@@ -182,6 +183,7 @@ begin
         'grant execute on function chatter.clock(), analytics.latency_bin(double precision), '
         'analytics.bin_ms(smallint), analytics.quarter_hour(timestamptz), '
         'analytics.local_time(text, text), analytics.moment(text, text), '
+        'analytics.period_end(text, text, text), '
         'analytics.known_cost(numeric, numeric, numeric), '
         'analytics.user_usage(timestamptz, timestamptz), '
         'analytics.user_totals(timestamptz, timestamptz), '

@@ -57,15 +57,19 @@ def reader(traced: str, db: psycopg.Connection[Any]) -> Iterator[str]:
     db.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
 
 
-def psql(url: str, file: Path, **variables: str) -> list[dict[str, str]]:
-    """The rows that psql prints."""
+def run_psql(url: str, file: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     set_ = [f"--set={name}={value}" for name, value in variables.items()]
-    done = subprocess.run(
+    return subprocess.run(
         ["psql", "-X", "-q", "--csv", "--set=ON_ERROR_STOP=1", *set_, "-d", url, "-f", file],
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def psql(url: str, file: Path, **variables: str) -> list[dict[str, str]]:
+    """The rows that psql prints."""
+    done = run_psql(url, file, **variables)
     assert done.returncode == 0, done.stderr
     return list(csv.DictReader(io.StringIO(done.stdout)))
 
@@ -86,6 +90,24 @@ async def test_psql_and_python_tell_the_same(reader: str, traced: str) -> None:
                 for value, text in zip(row, printed.values(), strict=True):
                     if not hasattr(value, "tzinfo"):  # psql prints local time
                         assert shown(value) == text, file.stem
+
+
+def test_psql_refuses_a_period_that_can_not_be(reader: str) -> None:
+    """An empty answer would look like one in which nothing was spent."""
+    over_time = [file for file in FILES if "until" in reports()[file.stem].defaults]
+    assert len(over_time) >= 15
+    for file in over_time:
+        for since, until, said in (
+            ("2026-01-02", "2026-01-01", "since (2026-01-02) must be before until (2026-01-01)."),
+            ("tomorrow", "tomorrow", "since (tomorrow) must be before until (tomorrow)."),
+            ("2026-01-01 08:00+02", "2026-01-02", "no offset or time zone of its own"),
+            ("2026-01-01", "2026-01-02T08:00Z", "no offset or time zone of its own"),
+            ("2026-01-01", "2026-01-02 8:00:00.5 Asia/Tokyo", "no offset or time zone of its own"),
+        ):
+            done = run_psql(reader, file, since=since, until=until)
+            assert (done.returncode, done.stdout) == (3, ""), file.stem
+            assert said in done.stderr, file.stem
+        psql(reader, file, since="2026-01-31 08:00", until="feb 1 2026 8:00:00 pm")
 
 
 async def test_all_that_was_committed_by_as_of_is_in_it(chatter: Chatter, db: Any) -> None:

@@ -136,6 +136,7 @@ ANALYTICS = {"latency_bin(double precision)", "bin_ms(smallint)"} | {
     "user_totals(timestamp with time zone, timestamp with time zone)",
     "tools_between(timestamp with time zone, timestamp with time zone)",
     "local_time(text, text)",
+    "period_end(text, text, text)",
     "moment(text, text)",
     "known_cost(numeric, numeric, numeric)",
     "usage_between(timestamp with time zone, timestamp with time zone)",
@@ -202,6 +203,8 @@ def test_grants_on_analytics(books: Books) -> None:
         *((role, name) for role in (READER, WORKER) for name in ANALYTICS),
         *((WORKER, name) for name in WORK),
         (APP, "local_time(text, text)"),
+        (APP, "moment(text, text)"),
+        (APP, "period_end(text, text, text)"),
         (APP, "known_cost(numeric, numeric, numeric)"),
     }
     relations = books.rows(

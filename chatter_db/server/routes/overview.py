@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatter_db.accounts import Identity
 from chatter_db.analytics import Table, run_report
-from chatter_db.analytics.reports import zones_told
+from chatter_db.analytics.reports import periods_told
 from chatter_db.ledger import Chatter
 from chatter_db.models import Conversation, WorkflowExecution
 from chatter_db.queries import query
@@ -215,7 +215,7 @@ async def _since(session: AsyncSession, span: Range, time_zone: str) -> str | No
     days = _DAYS[span]
     if days is None:
         return None
-    with zones_told(time_zone):
+    with periods_told(time_zone):
         first: date = (
             await session.execute(query("day_in_zone"), {"time_zone": time_zone, "days": days})
         ).scalar_one()
