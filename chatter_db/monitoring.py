@@ -209,9 +209,11 @@ class MonitoringService:
     ) -> None:
         """Ends an execution, `failed` if there is an `error`. An end that is booked stays.
 
-        Raises UsageError for an unknown execution or another status than completed,
-        failed or cancelled.
+        Raises UsageError for an unknown execution, another status than completed,
+        failed or cancelled, and an `error` that is no exception.
         """
+        if error is not None and not isinstance(error, BaseException):
+            raise UsageError(f"error must be the exception itself, not {type(error).__name__}.")
         status = "failed" if error is not None else status
         if status not in ENDS:
             raise UsageError(f"status must be one of {', '.join(ENDS)}, not {status!r}.")

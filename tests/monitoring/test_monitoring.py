@@ -109,6 +109,9 @@ async def test_what_is_not_there_is_refused(chatter: Chatter) -> None:
     execution = await monitoring.start_workflow_tracking("billing")
     with pytest.raises(UsageError, match="completed, failed, cancelled"):
         await monitoring.finish_workflow_tracking(execution, "running")
+    said: Any = "out of paper"
+    with pytest.raises(UsageError, match="error must be the exception itself, not str"):
+        await monitoring.finish_workflow_tracking(execution, error=said)
     limit: Any
     for limit in (0, 10_001, 1.5, "5", None):
         with pytest.raises(UsageError, match="limit must be from 1 to 10000"):
