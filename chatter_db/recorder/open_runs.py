@@ -111,11 +111,15 @@ class OpenRuns:
         return run
 
     def _takes(self, run_id: UUID, parent_id: UUID | None) -> bool:
-        """Whether this recorder books `run_id`, rather than another of the same writer."""
-        for id_ in (run_id, parent_id):
-            owner = self._owners.get(id_) if id_ else None
-            if owner is None or owner is self:
-                continue
+        """Whether this recorder books `run_id`, rather than another of the same writer.
+
+        One that was given doesn't ask whose the run above is: where a call has callbacks of its
+        own, that recorder isn't told of it, and yet LangSmith's tracing names its run as parent.
+        """
+        owner = self._owners.get(run_id)
+        if owner is None and parent_id and self._installed:
+            owner = self._owners.get(parent_id)
+        if owner is not None and owner is not self:
             if self._installed or not owner._installed:
                 return False
             owner._release(run_id)

@@ -4,10 +4,11 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 import chatter_db
 from chatter_db import Chatter, UsageError
@@ -84,9 +85,18 @@ async def test_a_recorder_that_is_given_wins(
     await loop(model_of(asked)).ainvoke(question(), config)
     await asyncio.to_thread(loop(model_of(asked)).invoke, question(), config)
     await single(model_of(asked, callbacks=[given])).ainvoke(question())
+    # Of what the chain asks, the one for the whole process hears first.
+    chain = single(model_of(asked)).with_config(callbacks=[given])
+
+    async def ask(inputs: Any, config: RunnableConfig) -> Any:
+        return await chain.ainvoke(inputs, config)
+
+    await RunnableLambda(ask).ainvoke(question())
     assert booked(db, "given") == Counter(asked.bill)
     assert not booked(db, "installed")
-    assert executions(db, "given") == {("completed", 2): 2, ("completed", 1): 1}
+    assert executions(db, "given") == {("completed", 2): 2, ("completed", 1): 2}
+    # Begun for the model with a recorder of its own, before that one heard of the call.
+    assert executions(db, "installed") == {("completed", 0): 1}
     assert_forgotten(everywhere, given)
     books_hold()
 
