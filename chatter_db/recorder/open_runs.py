@@ -81,7 +81,9 @@ class OpenRuns:
         wait: Waiting | None = None,
     ) -> Run | None:
         """The run that `run_id` is part of, or the root of; None if another recorder books it."""
-        if parent_id is None and (around := ambient.run_id()) in self._runs:
+        # Who replaces a run's callbacks has no parent; inside of LangSmith's `traceable`, which
+        # LangChain's agents use for their middleware, the parent is a run of LangSmith's alone.
+        if parent_id not in self._runs and (around := ambient.run_id()) in self._runs:
             parent_id = around
         if not self._takes(run_id, parent_id):
             return None

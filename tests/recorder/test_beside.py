@@ -1,5 +1,6 @@
-"""Beside LangSmith's tracing, which names the parents of runs to handlers that were not told."""
+"""Beside LangSmith's tracing, whose runs LangChain names as the parents of its own."""
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,16 +8,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelFallbackMiddleware
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.tracers.context import tracing_v2_enabled
 from langgraph.graph import START, MessagesState, StateGraph
-from langsmith import Client
+from langsmith import Client, traceable
 
 from chatter_db import Chatter
 from tests.conftest import ONE_SERVER
 from tests.providers import openai
 from tests.providers.openai import Provider
-from tests.recorder.graphs import Graph, Replies, Shape, model_of, shapes_of
+from tests.recorder.graphs import Graph, Replies, Shape, model_of, shapes_of, weather
 from tests.recorder.test_ways import Database, assert_forgotten, booked, executions, question
 
 pytestmark = [
@@ -106,3 +109,33 @@ async def test_a_recorder_of_its_own_inside_a_run(
     assert executions(db, "own") == {("completed", 1): 2}
     assert executions(db, "around") == {("completed", 0): 1}
     assert_forgotten(around, own)
+
+
+async def test_what_langsmith_wraps_is_part_of_its_run(
+    chatter: Chatter, db: Database, asked: Provider, traced: list[str]
+) -> None:
+    asked.bill.clear()
+    model = model_of(asked)
+
+    @traceable
+    async def wrapped(messages: list[BaseMessage]) -> BaseMessage:
+        return await model.ainvoke(messages)
+
+    @traceable
+    def wrapped_sync(messages: list[BaseMessage]) -> BaseMessage:
+        return model.invoke(messages)
+
+    async def ask(state: MessagesState) -> dict[str, Any]:
+        messages: list[BaseMessage] = [HumanMessage("Rain?")]
+        threaded = await asyncio.to_thread(wrapped_sync, messages)
+        return {"messages": [await wrapped(messages), threaded]}
+
+    graph: Graph = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile()
+    middleware = [ModelFallbackMiddleware(model)]
+    agent: Graph = create_agent(model_of(asked, "gpt-broken"), [weather], middleware=middleware)
+    run = chatter.recorder(workflow="w")
+    await graph.ainvoke(question(), {"callbacks": [run]})
+    await agent.ainvoke(question(), {"callbacks": [run]})
+    assert booked(db, "w") == Counter(asked.bill)
+    assert executions(db, "w") == {("completed", 2): 1, ("completed", 4): 1}
+    assert_forgotten(run)
