@@ -79,6 +79,7 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
     # When the transaction began: its snapshot may be older than the clock, but not than that.
     as_of = await session.scalar(select(func.least(func.now(), func.chatter.clock())))
     with periods_told(values.get("time_zone")):
+        await _check_period(session, values)
         result = await session.execute(report.statement, values)
     columns = tuple(result.keys())
     assert as_of is not None
@@ -144,6 +145,13 @@ def _check_moment(name: str, value: str) -> None:
         ) from None
     if moment.tzinfo is not None:
         raise UsageError(f"{name} is a local time of time_zone and has no offset: {value!r}.")
+
+
+async def _check_period(session: AsyncSession, values: dict[str, str]) -> None:
+    """By itself: a plan that was made for any period works one out only where there are rows."""
+    if "since" in values and "until" in values:
+        asked = (values["since"], values["until"], values.get("time_zone", "UTC"))
+        await session.execute(select(func.analytics.period_end(*asked)))
 
 
 def _read(path: Path) -> Report:

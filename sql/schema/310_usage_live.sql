@@ -259,7 +259,7 @@ begin
     return now();
   end if;
   -- Postgres would read over it.
-  if p_time ~* '\d:?\d\d(\.\d+)?\s*([-+]\d[\d:]*|z|utc|gmt|[a-z_]+/[a-z_/]+)\s*$' then
+  if p_time ~* '[0-9]:?[0-9]{2}([.][0-9]+)? *([-+][0-9][0-9:]*|z|utc|gmt|[a-z_]+/[a-z_/]+) *$' then
     raise exception 'A local time of % has no offset or time zone of its own: %.', p_time_zone, p_time
     using errcode = 'CH422', hint = 'Leave it out, or ask for that time_zone.';
   end if;
