@@ -15,7 +15,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 
 from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import Given, json_object
-from chatter_db.recorder.doors import callback
+from chatter_db.recorder.doors import callback, durable
 from chatter_db.recorder.open_runs import OpenRuns
 from chatter_db.recorder.rows import first_of
 from chatter_db.recorder.runs import RunOutcome
@@ -98,11 +98,11 @@ class Recorder(BaseCallbackHandler):
 
     @callback
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._open.leave(run_id, outputs, None, kwargs.get("inputs"))
+        await durable(self._open.leave(run_id, outputs, None, kwargs.get("inputs")))
 
     @callback
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._open.leave(run_id, None, error, kwargs.get("inputs"))
+        await durable(self._open.leave(run_id, None, error, kwargs.get("inputs")))
 
     @callback
     async def on_retriever_start(
@@ -120,13 +120,13 @@ class Recorder(BaseCallbackHandler):
 
     @callback
     async def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._open.leave(run_id, None, None)
+        await durable(self._open.leave(run_id, None, None))
 
     @callback
     async def on_retriever_error(
         self, error: BaseException, *, run_id: UUID, **kwargs: Any
     ) -> None:
-        await self._open.leave(run_id, None, error)
+        await durable(self._open.leave(run_id, None, error))
 
     # -- model calls -----------------------------------------------------------------------
 
@@ -185,19 +185,15 @@ class Recorder(BaseCallbackHandler):
 
     @callback
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        run, call = self._open.close_call(run_id)
-        if run is None or call is None:
+        call = self._open.call(run_id)
+        if call is None:
             return
         generation = first_of(response)
         message = generation.message if isinstance(generation, ChatGeneration) else None
-        await self._open.answer(
-            run,
-            call,
-            message
-            if isinstance(message, AIMessage)
-            else AIMessage(generation.text if generation else ""),
-            usage_of.of_result(response, call.chunks, provider=call.provider),
-        )
+        if not isinstance(message, AIMessage):
+            message = AIMessage(generation.text if generation else "")
+        usage = usage_of.of_result(response, call.chunks, provider=call.provider)
+        await durable(self._open.answer(run_id, message, usage))
 
     @callback
     async def on_llm_error(
@@ -208,13 +204,13 @@ class Recorder(BaseCallbackHandler):
         response: LLMResult | None = None,
         **kwargs: Any,
     ) -> None:
-        run, call = self._open.close_call(run_id)
-        if run is None or call is None:
+        call = self._open.call(run_id)
+        if call is None:
             return
         generation = first_of(response)
         if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
             call.partial = unparsed(generation.message)
-        await self._open.break_off(run, call, error)
+        await durable(self._open.break_off(run_id, error))
 
     # -- tools -----------------------------------------------------------------------------
 
@@ -235,8 +231,8 @@ class Recorder(BaseCallbackHandler):
 
     @callback
     async def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._open.end_tool(run_id, output, None)
+        await durable(self._open.end_tool(run_id, output, None))
 
     @callback
     async def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._open.end_tool(run_id, None, error)
+        await durable(self._open.end_tool(run_id, None, error))

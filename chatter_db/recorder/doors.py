@@ -30,8 +30,10 @@ def callback(method: Callable[Arguments, Coroutine[Any, Any, None]]) -> Callable
     return cast("Callable[Arguments, Any]", _Callback(method))
 
 
-async def durable(future: "Future[Result]") -> Result:
-    """The result of `future`; blocks until it is there for callers that can't await."""
+async def durable(future: "Future[Result] | None") -> Result | None:
+    """The result of `future`, if there is one; blocks until it is there for who can't await."""
+    if future is None:
+        return None
     # To wait for one that is done would take a turn of the loop.
     if _blocking.get() or future.done():
         return future.result()

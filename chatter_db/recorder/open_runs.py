@@ -4,8 +4,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -52,6 +54,25 @@ _OWNERS: "WeakKeyDictionary[Writer, dict[UUID, OpenRuns]]" = WeakKeyDictionary()
 _ENDED: WeakKeyDictionary[Writer, Ended] = WeakKeyDictionary()
 
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _at_work(
+    method: "Callable[Concatenate[OpenRuns, Arguments], Result]",
+) -> "Callable[Concatenate[OpenRuns, Arguments], Result | None]":
+    """For what ends something open: a Chatter that closes waits for it, or does it instead."""
+
+    @wraps(method)
+    def whole(
+        self: "OpenRuns", /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result | None:
+        with self._writer.at_work() as taken:
+            return method(self, *args, **kwargs) if taken else None
+
+    return whole
+
+
 class OpenRuns:
     """Those of a recorder, and the one that ended last."""
 
@@ -80,7 +101,26 @@ class OpenRuns:
         inputs: Any,
         wait: Waiting | None = None,
     ) -> Run | None:
-        """The run that `run_id` is part of, or the root of; None if another recorder books it."""
+        """The run that `run_id` is part of, or the root of; None if it isn't this one's to book."""
+        with self._writer.at_work() as taken:
+            opened = (
+                self._opened(run_id, parent_id, name, metadata, inputs, wait) if taken else None
+            )
+        if opened is None:
+            return None
+        await self._started(run_id, *opened)
+        return opened[0]
+
+    def _opened(
+        self,
+        run_id: UUID,
+        parent_id: UUID | None,
+        name: str | None,
+        metadata: Mapping[str, Any] | None,
+        inputs: Any,
+        wait: Waiting | None,
+    ) -> "tuple[Run, Future[Booked] | None] | None":
+        """That run, and when its start is durable, if it begins now."""
         # Who replaces a run's callbacks has no parent; inside of LangSmith's `traceable`, which
         # LangChain's agents use for their middleware, the parent is a run of LangSmith's alone.
         if parent_id not in self._runs and (around := ambient.run_id()) in self._runs:
@@ -100,17 +140,27 @@ class OpenRuns:
         run.waits[run_id] = wait or waiting(chain=True)
         if self._installed:
             run.unbooked.extend(start)
-        elif start:
-            begun = self._writer.submit(start)
-            try:
-                run.conversation_id = (await durable(begun)).conversation_id
-            except CANCELLED as error:
-                # What was about to begin never does, and LangChain tells of no end of it.
-                self._writer.submit(self._ended(run, None, error))
-                raise
-            except RecordingFailed:
-                pass  # The writer has logged it; what the run pays for is to be booked all the same
-        return run
+            start = []
+        return run, self._submitted(start)
+
+    async def _started(self, run_id: UUID, run: Run, start: "Future[Booked] | None") -> None:
+        """Waits until the start of a run is durable; `run_id` begins then."""
+        try:
+            booked = await durable(start)
+        except CANCELLED as error:
+            # What was about to begin never does, and LangChain tells of no end of it.
+            self._never_began(run_id, run, error)
+            raise
+        except RecordingFailed:
+            return  # The writer has logged it; what the run pays for is to be booked all the same
+        if booked is not None:
+            run.conversation_id = booked.conversation_id
+
+    @_at_work
+    def _never_began(self, run_id: UUID, run: Run, error: BaseException) -> None:
+        self._close_call(run_id)
+        if run_id == run.root:
+            self._submitted(self._ended(run, None, error))
 
     def _takes(self, run_id: UUID, parent_id: UUID | None) -> bool:
         """Whether this recorder books `run_id`, rather than another of the same writer.
@@ -132,7 +182,7 @@ class OpenRuns:
         """Leaves `run_id` to another recorder."""
         run = self._runs.get(run_id)
         if run is not None:
-            self.close_call(run_id)
+            self._close_call(run_id)
             self._forget(run, run_id)
 
     def _start_of(
@@ -173,14 +223,34 @@ class OpenRuns:
         options: Mapping[str, Any],
         question: Sequence[BaseMessage],
     ) -> None:
-        """A model is asked."""
-        metadata = metadata or {}
+        """A model is asked. Raises RecordingFailed if nothing is booked any more."""
         wait = waiting()
+        with self._writer.at_work() as taken:
+            if not taken:
+                raise RecordingFailed("The recorder was used after its Chatter was closed.")
+            opened = self._opened_call(
+                run_id, parent_run_id, serialized, metadata or {}, options, question, wait
+            )
+        if opened is not None:
+            await self._started(run_id, *opened)
+
+    def _opened_call(
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        serialized: Mapping[str, Any] | None,
+        metadata: Mapping[str, Any],
+        options: Mapping[str, Any],
+        question: Sequence[BaseMessage],
+        wait: Waiting,
+    ) -> "tuple[Run, Future[Booked] | None] | None":
+        """Its run, and when the start of that is durable, if it begins with the call."""
         started, started_at = time.perf_counter(), now()
         name = options.get("name")
-        run = await self.begin(run_id, parent_run_id, name, metadata, question, wait)
-        if run is None:
-            return
+        opened = self._opened(run_id, parent_run_id, name, metadata, question, wait)
+        if opened is None:
+            return None
+        run, start = opened
         parameters = options.get("invocation_params") or {}
         model = metadata.get("ls_model_name") or parameters.get("model")
         run.calls[run_id] = ModelCall(
@@ -200,11 +270,12 @@ class OpenRuns:
         self._watch.begin(wait, run_id, together=options.get("batch_size") or 1)
         if run.unbooked:
             unbooked, run.unbooked = run.unbooked, []
-            if isinstance(start := unbooked[0], RunStarted):
+            if isinstance(first := unbooked[0], RunStarted):
                 # Inside of the run more is known of it than when it began.
                 whose = self._user_of(metadata)
-                unbooked[0] = replace(start, user_external_id=whose or start.user_external_id)
-            run.conversation_id = (await self._booked(unbooked)).conversation_id
+                unbooked[0] = replace(first, user_external_id=whose or first.user_external_id)
+            start = self._submitted(unbooked)
+        return run, start
 
     async def begin_tool(
         self,
@@ -230,27 +301,26 @@ class OpenRuns:
         run.tools[run_id] = tool
         self._watch.begin(wait, run_id)
         if tool.tool_call_id is not None and not run.unbooked:
-            await self._booked([tool_begin(run, tool)])
+            await durable(self._writer.submit([tool_begin(run, tool)]))
 
+    @_at_work
     def _over(self, run_id: UUID) -> None:
         """A call or tool was cancelled."""
         cancelled = asyncio.CancelledError()
-        run, call = self.close_call(run_id)
+        run, call = self._close_call(run_id)
+        # Nobody is left to wait for it; the writer logs what it can't book.
         if run is not None and call is not None:
-            records = self._interrupted(run, call, cancelled)
+            self._submitted(self._interrupted(run, call, cancelled))
         else:
-            records = self._tool_ended(run_id, None, cancelled)
-        if records:
-            # Nobody is left to wait for it; the writer logs what it can't book.
-            self._writer.submit(records)
+            self._submitted(self._tool_ended(run_id, None, cancelled))
 
     def call(self, given: UUID) -> ModelCall | None:
         """The model call that is open by this id of LangChain's."""
         run = self._runs.get(run_id := run_id_of(given))
         return run.calls.get(run_id) if run else None
 
-    def close_call(self, run_id: UUID) -> tuple[Run | None, ModelCall | None]:
-        """Takes a call out, and says of which run: `answer` or `break_off` books it."""
+    def _close_call(self, run_id: UUID) -> tuple[Run | None, ModelCall | None]:
+        """Takes a call out, and says of which run."""
         run = self._runs.get(run_id)
         call = run.calls.pop(run_id, None) if run else None
         if run is not None and call is not None:
@@ -276,14 +346,20 @@ class OpenRuns:
             records += self._ended(run, None, error)
         return records
 
-    async def break_off(self, run: Run, call: ModelCall, error: BaseException) -> None:
+    @_at_work
+    def break_off(self, run_id: UUID, error: BaseException) -> "Future[Booked] | None":
         """Books a call that failed, with what came of an answer."""
-        records = self._interrupted(run, call, error)
-        if records:
-            await self._booked(records)
+        run, call = self._close_call(run_id)
+        if run is None or call is None:
+            return None
+        return self._submitted(self._interrupted(run, call, error))
 
-    async def answer(self, run: Run, call: ModelCall, message: AIMessage, usage: Usage) -> None:
+    @_at_work
+    def answer(self, run_id: UUID, message: AIMessage, usage: Usage) -> "Future[Booked] | None":
         """Books a model's reply, and the tool calls it asks for."""
+        run, call = self._close_call(run_id)
+        if run is None or call is None:
+            return None
         alone = call.row_id == run.id
         records: list[Record] = []
         if not run.is_passed_on(call, message):
@@ -305,14 +381,14 @@ class OpenRuns:
                 run.texts[str(message.text)] = call.row_id
         if alone:
             records += self._ended(run, message, None)
-        if records:
-            await self._booked(records)
+        return self._submitted(records)
 
-    async def end_tool(self, run_id: UUID, output: Any, error: BaseException | None) -> None:
+    @_at_work
+    def end_tool(
+        self, run_id: UUID, output: Any, error: BaseException | None
+    ) -> "Future[Booked] | None":
         """A tool is over."""
-        records = self._tool_ended(run_id, output, error)
-        if records:
-            await self._booked(records)
+        return self._submitted(self._tool_ended(run_id, output, error))
 
     def _tool_ended(self, run_id: UUID, output: Any, error: BaseException | None) -> list[Record]:
         run = self._runs.get(run_id)
@@ -333,13 +409,14 @@ class OpenRuns:
             self._forget(run, run_id)
         return records if booked else []
 
-    async def leave(
+    @_at_work
+    def leave(
         self, run_id: UUID, outputs: Any, error: BaseException | None, inputs: Any = None
-    ) -> None:
+    ) -> "Future[Booked] | None":
         """A chain is over. LangChain tells nothing of calls cancelled below it: they end here."""
         run = self._runs.get(run_id)
         if run is None:
-            return
+            return None
         run.waits_for_person = run.waits_for_person or is_interrupt(error)
         records = self._below(run, run_id)
         said = asked_rows(run, resumed_in(run, outputs), now(), content=self._given.content)
@@ -354,8 +431,7 @@ class OpenRuns:
             records += self._ended(run, outputs, error)
         else:
             self._forget(run, run_id)
-        if records:
-            await self._booked(records)
+        return self._submitted(records)
 
     def cut_off(self) -> None:
         """Books what is under way as cancelled, with the usage that was stated by now."""
@@ -374,8 +450,8 @@ class OpenRuns:
             records = self._below(run, None)
             if goes_on:
                 records += self._ended(run, None, asyncio.CancelledError())
-            if booked and records:
-                self._writer.submit(records)
+            if booked:
+                self._submitted(records)
 
     def _below(self, run: Run, run_id: UUID | None) -> list[Record]:
         """Rows of what is over with `run_id`, or of all that is under way."""
@@ -424,8 +500,8 @@ class OpenRuns:
         if self._owners.get(run_id) is self:
             del self._owners[run_id]
 
-    async def _booked(self, records: Sequence[Record]) -> Booked:
-        return await durable(self._writer.submit(records))
+    def _submitted(self, records: Sequence[Record]) -> "Future[Booked] | None":
+        return self._writer.submit(records) if records else None
 
 
 def cut_off_runs(writer: Writer) -> None:
@@ -434,5 +510,6 @@ def cut_off_runs(writer: Writer) -> None:
     Streams whose client is gone, and whatever else outlives the app, end later or never; that
     they were asked for, and are paid for, is known by now.
     """
+    writer.shut()
     for runs in set(_OWNERS.get(writer, {}).values()):
         runs.cut_off()

@@ -225,8 +225,11 @@ def interrupted_below(
     estimate: bool,
 ) -> list[Record]:
     """Rows of model calls and tools that were open below a chain or tool that is over."""
+    # The inner ones first: by when those began is known which pieces others have passed on.
+    own = [call for call in reversed(calls) if not run.is_passed_on(call)]
     rows: list[Record] = [
-        interrupted_call(run, call, None, content=content, estimate=estimate) for call in calls
+        interrupted_call(run, call, None, content=content, estimate=estimate)
+        for call in reversed(own)
     ]
     cancelled = asyncio.CancelledError()
     return rows + [tool_run(run, tool, None, cancelled) for tool in tools if tool.tool_call_id]

@@ -99,14 +99,15 @@ class Run:
     unbooked: list[Record] = field(default_factory=list)
     """The run's start, where it is booked with the first call only."""
 
-    def is_passed_on(self, call: ModelCall, outcome: AIMessage | BaseException) -> bool:
+    def is_passed_on(self, call: ModelCall, *outcome: AIMessage | BaseException) -> bool:
         """Whether `outcome` is that of another call, made while `call` waited for it.
 
         A model that asks another one and passes its reply on was billed nothing. Of a stream
-        it passes the pieces on: those that state the usage tell, else the last one.
+        it passes the pieces on, the only outcome of one that was cut off: those that state the
+        usage tell, else the last one.
         """
         pieces = [chunk for chunk in call.chunks if chunk.usage_metadata] or call.chunks[-1:]
-        told = [self.told.setdefault(id(one), (one, call.started)) for one in (outcome, *pieces)]
+        told = [self.told.setdefault(id(one), (one, call.started)) for one in (*outcome, *pieces)]
         return any(started > call.started for _, started in told)
 
     def row_of(self, tool_call_id: str | None) -> UUID | None:

@@ -11,8 +11,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from uuid import UUID
 
 import msgspec
@@ -48,6 +49,10 @@ FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 2.0
 """The pauses between two attempts to book what waits in the spool, each twice the one before."""
 
 
+MAX_WORK_SECONDS = 10.0
+"""How long a Chatter that closes waits for callbacks under way, which a disk may hold up."""
+
+
 class Booked(msgspec.Struct, frozen=True):
     """What a caller learns of its record: the conversation it was booked under."""
 
@@ -66,9 +71,10 @@ class Writer:
         self._step = SPOOL_BATCH
         self._booked_again = 0
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._turn = threading.Lock()
+        self._turn = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._at_work = 0
+        self._shut = self._closed = False
         self._flushes: deque[tuple[int, _Entry]] = deque()
         self._losses = Losses(self._booking, spool)
         if spool.waiting:
@@ -94,6 +100,29 @@ class Writer:
     def spooled_bytes(self) -> int:
         """How much waits in the spool."""
         return self._spool.left
+
+    @contextmanager
+    def at_work(self) -> Iterator[bool]:
+        """For whoever changes what is open, and submits it: `shut` waits for the end of that.
+
+        False if there is nothing to do any more, because it was shut before.
+        """
+        with self._turn:
+            taken = not self._shut
+            self._at_work += taken
+        try:
+            yield taken
+        finally:
+            if taken:
+                with self._turn:
+                    self._at_work -= 1
+                    self._turn.notify_all()
+
+    def shut(self) -> None:
+        """Nobody is at work from now on; what is submitted is still booked."""
+        with self._turn:
+            self._shut = True
+            self._turn.wait_for(lambda: not self._at_work, MAX_WORK_SECONDS)
 
     def submit(self, records: Sequence[Record]) -> "Future[Booked]":
         """Hands over `records`, to be booked together and in order.
@@ -145,8 +174,9 @@ class Writer:
         What was submitted in the parent is booked there.
         """
         self._queue = queue.SimpleQueue()
-        self._turn = threading.Lock()
+        self._turn = threading.Condition()
         self._thread = None
+        self._at_work = 0
         self._booking.leave()
         self._spool.leave()
         if self._journal is not None:

@@ -4,17 +4,24 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import psycopg
 import pytest
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.tools import tool
+from langgraph.graph import START, MessagesState, StateGraph
 
 from chatter_db import Chatter
+from chatter_db.recorder.records import Record, RunStarted
+from chatter_db.recorder.writer import Booked, Writer
 from tests.conftest import ONE_SERVER
+from tests.polling import until
 from tests.providers.openai import Provider, Reply
-from tests.recorder.graphs import model_of, single
+from tests.recorder.graphs import PassingPiecesOn, model_of, single
 from tests.recorder.test_ways import assert_forgotten, question
 
 pytestmark = [
@@ -103,12 +110,137 @@ async def test_a_call_in_a_thread_whose_run_is_over(
         return "Meanwhile"
 
     async with Chatter.connect(url) as chatter:
-        await RunnableLambda(leave).ainvoke("Rain?", {"callbacks": [chatter.recorder()]})
+        run = chatter.recorder()
+        await RunnableLambda(leave).ainvoke("Rain?", {"callbacks": [run]})
     assert calls(db) == [("cancelled", "unknown", None, None)]
     assert runs(db) == [("completed", 1)]
+    assert run.last_run is not None and run.last_run.status == "completed"
     hold.set()
     await left[0]
     assert len(calls(db)) == 1
+
+
+async def test_what_one_model_passes_on_of_another_is_billed_once(
+    url: str, db: Database, provider: Provider, hold: threading.Event
+) -> None:
+    provider.script = [Reply("Half an", hold=hold, usage_so_far=True)]
+    async with Chatter.connect(url) as chatter:
+        config = RunnableConfig(callbacks=[chatter.recorder()])
+        graph: Any = single(PassingPiecesOn(model=model_of(provider)))
+        stream = graph.astream(question(), config, stream_mode="messages")
+        await anext(stream)
+    [(status, _, prompt_tokens, _)] = calls(db)
+    assert (status, prompt_tokens) == ("cancelled", 10)
+    assert runs(db) == [("cancelled", 1)]
+    await stream.aclose()
+
+
+async def test_a_call_whose_start_is_on_its_way(
+    url: str, db: Database, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.script = [Reply("Paid", prompt_tokens=30)]
+    with psycopg.connect(url) as holding:
+        holding.execute("lock table chatter.workflow_executions in share mode")
+        async with Chatter.connect(url) as chatter:
+            config = RunnableConfig(callbacks=[chatter.recorder()])
+            asking = asyncio.create_task(model_of(provider).ainvoke("Rain?", config))
+            await until(lambda: waits_for_a_lock(db))
+            asyncio.get_running_loop().call_later(0.3, holding.rollback)
+    assert (await asking).text == "Paid"
+    assert calls(db) == [("cancelled", "unknown", None, None)]
+    assert runs(db) == [("cancelled", 1)]
+    [told] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "1 model call(s) under way when the Chatter closed" in told.getMessage()
+
+
+def waits_for_a_lock(db: Database) -> bool:
+    waiting = "select from pg_stat_activity where wait_event_type = 'Lock'"
+    return bool(db.execute(waiting).fetchall())
+
+
+async def test_a_graph_that_goes_on_is_no_run_of_its_own(
+    url: str, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor while what was under way is still being booked."""
+    goes_on = asyncio.Event()
+
+    async def first(state: MessagesState) -> dict[str, Any]:
+        await goes_on.wait()
+        return {}
+
+    async def second(state: MessagesState) -> dict[str, Any]:
+        return {}
+
+    graph = StateGraph(MessagesState).add_sequence([first, second]).add_edge(START, "first")
+    close, loop = Writer.close, asyncio.get_running_loop()
+
+    def close_late(self: Writer) -> None:
+        async def go_on() -> None:
+            goes_on.set()
+            await running
+
+        asyncio.run_coroutine_threadsafe(go_on(), loop).result(10)
+        close(self)
+
+    monkeypatch.setattr(Writer, "close", close_late)
+    async with Chatter.connect(url) as chatter:
+        run = chatter.recorder()
+        config = RunnableConfig(callbacks=[run])
+        running = asyncio.create_task(graph.compile().ainvoke(MessagesState(messages=[]), config))
+        await until(lambda: runs(db) == [("running", 0)])
+    assert runs(db) == [("cancelled", 0)]
+    assert_forgotten(run)
+
+
+def test_who_ends_a_call_is_waited_for(
+    url: str, db: Database, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply on its way from LangChain into the books when the Chatter closes."""
+    provider.script = [Reply("Just in time", prompt_tokens=30)]
+    submit, closing = Writer.submit, threading.Event()
+
+    def submit_late(self: Writer, records: Sequence[Record]) -> "Future[Booked]":
+        if not isinstance(records[0], RunStarted):
+            closing.set()
+            time.sleep(0.3)
+        return submit(self, records)
+
+    monkeypatch.setattr(Writer, "submit", submit_late)
+    with Chatter.connect(url) as chatter:
+        config = RunnableConfig(callbacks=[chatter.recorder()])
+        asking = threading.Thread(target=model_of(provider).invoke, args=("Rain?", config))
+        asking.start()
+        assert closing.wait(10)
+    asking.join()
+    assert calls(db) == [("completed", "reported", 30, "Just in time")]
+    assert runs(db) == [("completed", 1)]
+
+
+async def test_what_asked_no_model_is_not_booked(url: str, db: Database) -> None:
+    """By an installed recorder, which learns by a call that a run is worth it."""
+    began = asyncio.Event()
+
+    @tool
+    async def think(topic: str) -> str:
+        """Think about it."""
+        began.set()
+        await asyncio.sleep(60)
+        return topic
+
+    async def use(_: str) -> None:
+        await think.ainvoke(
+            {"type": "tool_call", "id": "1", "name": "think", "args": {"topic": "x"}}
+        )
+
+    async with Chatter.connect(url) as chatter:
+        run = chatter.install()
+        running = asyncio.create_task(RunnableLambda(use).ainvoke("Rain?"))
+        await began.wait()
+    assert runs(db) == []
+    assert db.execute("select from chatter.tool_calls").fetchall() == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert_forgotten(run)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
