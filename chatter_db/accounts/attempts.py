@@ -18,8 +18,8 @@ from chatter_db.errors import SignInBlocked
 from chatter_db.ledger import Chatter
 
 BLOCKED_NOTED_SECONDS = 60.0
-"""How often refusals of an address and a user are noted: asking costs nobody anything, and could
-fill the record."""
+"""How often refusals of an address are noted, or of a user where no address is known: asking costs
+nobody anything, and could fill the record."""
 
 
 class Attempts:
@@ -61,9 +61,11 @@ class Attempts:
             if now - self._blocked[first] < BLOCKED_NOTED_SECONDS:
                 break
             del self._blocked[first]
-        if (origin.counted_as, user_id) not in self._blocked:
-            self._blocked[origin.counted_as, user_id] = now
+        # Not by address and user: a note that takes its time would tell which users there are.
+        subject = origin.counted_as or user_id
+        if subject not in self._blocked:
             await self._note("login_blocked", origin, user_id)
+            self._blocked[subject] = now
 
     async def failed(self, origin: Origin, user_id: UUID | None) -> None:
         """Notes that one was wrong."""
