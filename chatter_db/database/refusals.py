@@ -1,5 +1,6 @@
 """What an error of Postgres means: whether to try again, and what may be said of it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -76,10 +77,14 @@ def hindrance(error: BaseException) -> str | None:
     return f"Postgres can't do that now: {said(error)} (SQLSTATE {state})."
 
 
+# What SQLAlchemy puts before the words of asyncpg.
+_KIND = re.compile(r"^<class '[^']*'>: ")
+
+
 def said(error: BaseException) -> str:
     """The first line of what went wrong, without the row that DETAIL would quote."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    return str(cause).partition("\n")[0].rpartition(">: ")[2]
+    return _KIND.sub("", str(cause).partition("\n")[0])
 
 
 def denial(error: BaseException) -> str | None:

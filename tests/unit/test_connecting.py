@@ -380,6 +380,18 @@ async def test_no_error_quotes_what_was_said(chatter: Chatter) -> None:
         assert "secret" not in str(raised.value)
 
 
+@ONE_SERVER
+async def test_what_was_said_is_told_whole(chatter: Chatter) -> None:
+    words = "denied for <x>: ask the owner"
+    fail = text(f"do $$ begin raise exception '{words}'; end $$")
+    with pytest.raises(DBAPIError) as by_asyncpg:
+        async with chatter.session() as session:
+            await session.execute(fail)
+    with pytest.raises(DBAPIError) as by_psycopg, chatter.sync_session() as asking:
+        asking.execute(fail)
+    assert [database.said(raised.value) for raised in (by_asyncpg, by_psycopg)] == [words] * 2
+
+
 HOSTILE = """
 create function public.taken({left}, {right}) returns boolean language plpgsql as
 $$ begin raise exception 'ran as %', current_user; end $$;
