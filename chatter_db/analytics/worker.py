@@ -52,7 +52,8 @@ WAITS = "Another worker works; this one waits to take over."
 class Worker:
     """The background work on the database at `url`, until `stop`.
 
-    `tell` is told whether this one works or another, whenever that changes.
+    `tell` is told whether this one works (once it is through with a first round) or another,
+    whenever that changes.
     """
 
     def __init__(self, url: str, hub: Hub, *, tell: Callable[[str], None] = log.info) -> None:

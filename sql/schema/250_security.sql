@@ -74,7 +74,7 @@ values
   ('password_resets_per_user', 'password_reset_requested', 'user_id', 5, '1 hour', 'medium', null),
   ('registrations_per_address', 'account_created', 'ip_address', 3, '1 hour', 'medium', null),
   ('uses_per_api_key', 'api_key_used', 'api_key_id', 100, '1 hour', 'medium', null),
-  ('rate_limits_per_address', 'rate_limit_exceeded', 'ip_address', 20, '15 minutes', 'medium', null);
+  ('rate_limits_per_address', 'rate_limit_exceeded', 'ip_address', 10, '15 minutes', 'medium', null);
 
 create table chatter.alerts (
   id uuid not null default chatter.uuid7(),
