@@ -26,6 +26,7 @@ from chatter_db.queries import resource
 MAX_ROWS = 10_000
 
 _VARIABLE = re.compile(r"^\\if :\{\?(\w+)\} \\else \\set \1 (\S+) \\endif$", re.MULTILINE)
+_ALL = "all"
 _BUILT_IN = ("today", "yesterday", "tomorrow")
 _INVALID_PARAMETER = "22023"
 _INVALID_PERIOD = "CH422"
@@ -127,8 +128,8 @@ def _check(values: dict[str, str]) -> None:
     for name in ("since", "until"):
         if name in values:
             _check_moment(name, values[name])
-    limit = values.get("limit", "1")
-    if not limit.isdigit() or not 1 <= int(limit) <= MAX_ROWS:
+    limit = values.get("limit", _ALL)
+    if limit != _ALL and (not limit.isdigit() or not 1 <= int(limit) <= MAX_ROWS):
         raise UsageError(f"limit must be from 1 to {MAX_ROWS:,}, not {limit}.")
 
 

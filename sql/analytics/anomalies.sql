@@ -1,6 +1,7 @@
 -- Conversations that cost far more than their user's usual ones.
 --
 -- Ten times the user's median, among users with at least five conversations that cost something.
+-- The first 20, or as many as limit says.
 --
 --   psql -v limit=10 -f sql/analytics/anomalies.sql
 

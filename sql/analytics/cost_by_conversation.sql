@@ -7,7 +7,7 @@
 \if :{?since} \else \set since 1970-01-01 \endif
 \if :{?until} \else \set until tomorrow \endif
 \if :{?time_zone} \else \set time_zone UTC \endif
-\if :{?limit} \else \set limit 20 \endif
+\if :{?limit} \else \set limit all \endif
 
 with period as materialized (
   -- Once: it would be worked out for every row.
@@ -31,4 +31,4 @@ from period as p
   join chatter.conversations as c on c.id = m.conversation_id
 group by m.conversation_id, c.external_id
 order by cost desc nulls last, calls desc, m.conversation_id
-limit :'limit'::bigint;
+limit nullif(:'limit', 'all')::bigint;

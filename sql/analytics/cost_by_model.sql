@@ -7,7 +7,7 @@
 \if :{?since} \else \set since 1970-01-01 \endif
 \if :{?until} \else \set until tomorrow \endif
 \if :{?time_zone} \else \set time_zone UTC \endif
-\if :{?limit} \else \set limit 20 \endif
+\if :{?limit} \else \set limit all \endif
 
 select
   u.provider, u.model,
@@ -25,4 +25,4 @@ from analytics.usage_between(
 group by u.provider, u.model
 having sum(u.calls) <> 0 or sum(u.cost) <> 0
 order by cost desc nulls last, calls desc, u.provider, u.model
-limit :'limit'::bigint;
+limit nullif(:'limit', 'all')::bigint;

@@ -7,7 +7,7 @@
 \if :{?since} \else \set since 1970-01-01 \endif
 \if :{?until} \else \set until tomorrow \endif
 \if :{?time_zone} \else \set time_zone UTC \endif
-\if :{?limit} \else \set limit 20 \endif
+\if :{?limit} \else \set limit all \endif
 
 select
   coalesce(p.external_id, '(nobody)') as "user",
@@ -25,4 +25,4 @@ from analytics.user_totals(
 group by u.user_id, p.external_id
 having sum(u.messages) <> 0
 order by cost desc nulls last, calls desc, "user"
-limit :'limit'::bigint;
+limit nullif(:'limit', 'all')::bigint;

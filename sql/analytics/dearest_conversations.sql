@@ -1,5 +1,6 @@
 -- The conversations that cost most since they began.
 --
+-- The first 20, or as many as limit says.
 --
 --   psql -v limit=10 -f sql/analytics/dearest_conversations.sql
 

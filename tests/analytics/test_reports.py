@@ -130,6 +130,8 @@ async def test_all_that_was_committed_by_as_of_is_in_it(chatter: Chatter, db: An
 def test_the_sums_of_the_trace(reader: str) -> None:
     for name in (
         "cost_by_user",
+        "cost_by_model",
+        "cost_by_conversation",
         "cost_by_provider",
         "cost_by_workflow",
         "cost_by_day",
@@ -139,9 +141,22 @@ def test_the_sums_of_the_trace(reader: str) -> None:
     ):
         rows = psql(reader, FILES[0].with_name(f"{name}.sql"))
         assert sum(Decimal(row["cost"]) for row in rows) == TOTAL, name
-    for name, limited in (("cost_by_model", "1000"), ("cost_by_conversation", "1000")):
-        rows = psql(reader, FILES[0].with_name(f"{name}.sql"), limit=limited)
-        assert sum(Decimal(row["cost"]) for row in rows) == TOTAL, name
+
+
+def test_nobody_is_left_out_of_a_cost(reader: str, db: psycopg.Connection[Any]) -> None:
+    """Who adds up a report has the bill, however many there are."""
+    db.execute(
+        "with u as (insert into chatter.users (external_id) "
+        "select 'u' || n from generate_series(1, 60) as n returning id), "
+        "c as (insert into chatter.conversations (user_id) select id from u returning id) "
+        "insert into chatter.messages (conversation_id, role, model_used, cost, created_at) "
+        "select id, 'assistant', 'm' || row_number() over (), 1, '2026-05-04' from c"
+    )
+    period = {"since": "2026-05-04", "until": "2026-05-05"}
+    for name in ("cost_by_user", "cost_by_model", "cost_by_conversation"):
+        file = FILES[0].with_name(f"{name}.sql")
+        for limit, rows in (({}, 60), ({"limit": "all"}, 60), ({"limit": "50"}, 50)):
+            assert len(psql(reader, file, **period, **limit)) == rows, name
 
 
 def test_the_dearest_conversations_of_the_trace(reader: str) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatter_db.accounts import Identity
-from chatter_db.analytics import Table, run_report
+from chatter_db.analytics import Table, reports, run_report
 from chatter_db.analytics.reports import periods_told
 from chatter_db.ledger import Chatter
 from chatter_db.models import Conversation, WorkflowExecution
@@ -108,32 +108,38 @@ async def overview(identity: SignedIn, chatter: Books, asked: Asked) -> Overview
 @router.get("/breakdown", responses=documented(401, 403, 422, 429))
 async def breakdown(identity: Admin, chatter: Books, asked: Asked) -> Breakdown:
     """What models, users and workflows took of a period."""
-    reports = {"models": "cost_by_model", "users": "cost_by_user", "workflows": "cost_by_workflow"}
-    as_of, lists = await _lists(chatter, asked, reports)
+    names = {"models": "cost_by_model", "users": "cost_by_user", "workflows": "cost_by_workflow"}
+    as_of, lists = await _lists(chatter, asked, names)
     return Breakdown(as_of=as_of, **lists)
 
 
 @router.get("/performance", responses=documented(401, 403, 422, 429))
 async def performance(identity: Admin, chatter: Books, asked: Asked) -> Performance:
     """How long models took in a period, and what became of tool calls."""
-    reports = {"latency": "slowest_models", "tools": "tools"}
-    as_of, lists = await _lists(chatter, asked, reports)
+    names = {"latency": "slowest_models", "tools": "tools"}
+    as_of, lists = await _lists(chatter, asked, names)
     return Performance(as_of=as_of, **lists)
 
 
 async def _lists(
-    chatter: Chatter, asked: Period, reports: dict[str, str]
+    chatter: Chatter, asked: Period, names: dict[str, str]
 ) -> tuple[datetime, dict[str, list[dict[str, Any]]]]:
     """The first rows of each report, from one snapshot, which is of the time that is told."""
     async with chatter.session() as session:
         await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         period = await _period(session, asked)
         told = {
-            name: await run_report(session, report, **period) for name, report in reports.items()
+            name: await run_report(session, report, **period, **_first(report))
+            for name, report in names.items()
         }
     # The first one's: the snapshot is no newer.
     as_of = min(table.as_of for table in told.values())
     return as_of, {name: _rows(table)[:_ROWS] for name, table in told.items()}
+
+
+def _first(report: str) -> dict[str, int]:
+    """No more than is shown, of those that can be cut: there may be very many users."""
+    return {"limit": _ROWS} if "limit" in reports()[report].defaults else {}
 
 
 async def _of_all(session: AsyncSession, asked: Period) -> Overview:
