@@ -11,7 +11,8 @@ select
   date_trunc('hour', u.bucket at time zone :'time_zone') as hour,
   sum(u.calls)::bigint as calls,
   sum(u.total_tokens)::bigint as total_tokens,
-  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
+  sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_steps(
     analytics.moment(:'since', :'time_zone'),
     analytics.period_end(:'since', :'until', :'time_zone'),

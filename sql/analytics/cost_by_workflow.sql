@@ -13,7 +13,8 @@ select
   sum(u.calls)::bigint as calls,
   sum(u.turns)::bigint as turns,
   sum(u.total_tokens)::bigint as total_tokens,
-  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost
+  analytics.known_cost(sum(u.cost), sum(u.calls), sum(u.unpriced_calls)) as cost,
+  sum(u.unpriced_calls)::bigint as unpriced_calls
 from analytics.usage_between(
     analytics.moment(:'since', :'time_zone'),
     analytics.period_end(:'since', :'until', :'time_zone')

@@ -61,7 +61,7 @@ async def test_every_figure_is_in_its_column(chatter: Chatter, books: Books) -> 
         (
             "cost_by_hour",
             whole,
-            [{"hour": datetime(2026, 3, 1, 9), **total, "calls": 4, "cost": calls["cost"]}],
+            [{"hour": datetime(2026, 3, 1, 9), **total, **calls}],
         ),
         ("cost_by_model", whole, [{**named, "failed_calls": 3, **tokens, **total, **calls}]),
         ("cost_by_provider", whole, [{"provider": "openai", **total, **calls}]),
@@ -69,15 +69,7 @@ async def test_every_figure_is_in_its_column(chatter: Chatter, books: Books) -> 
         (
             "cost_by_workflow",
             whole,
-            [
-                {
-                    "workflow_name": "support",
-                    **total,
-                    "turns": 2,
-                    "calls": 4,
-                    "cost": calls["cost"],
-                }
-            ],
+            [{"workflow_name": "support", "turns": 2, **total, **calls}],
         ),
         (
             "cost_by_conversation",

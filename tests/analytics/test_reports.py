@@ -323,6 +323,8 @@ def test_calls_without_a_known_price_have_no_cost(reader: str, db: psycopg.Conne
         ("mine", "", "1"),
     ]
     db.execute("delete from chatter.messages where cost is not null")
-    for name in ("cost_by_user", "cost_by_day", "cost_by_conversation", "monthly_bill"):
+    of_a_cost = [name for name in reports() if name.startswith("cost_by_")]
+    for name in (*of_a_cost, "monthly_bill", "usage_by_time"):
         rows = psql(reader, FILES[0].with_name(f"{name}.sql"), **period)
         assert {row["cost"] for row in rows} == {""}, name
+        assert sum(int(row["unpriced_calls"]) for row in rows) == 2, name
