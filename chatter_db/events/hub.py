@@ -203,7 +203,8 @@ class Hub:
                 self._begin_anew()
             except asyncpg.PostgresError as error:
                 told = "The event stream can't be read: %s"
-                log.error(told, error, exc_info=not passes(error.sqlstate))
+                denied = isinstance(error, asyncpg.InsufficientPrivilegeError)
+                log.error(told, error, exc_info=not denied and not passes(error.sqlstate))
                 for future in self._joining.values():
                     if not future.done():
                         future.set_exception(error)

@@ -48,6 +48,7 @@ def login(url: str, db: psycopg.Connection[Any]) -> Iterator[Login]:
         ("chatter_app", "top --once", "chatter_reader"),
         ("chatter_app", "reprice --reason x", None),
         ("chatter_reader", "trace x", "chatter_app"),
+        ("chatter_reader", "tail", "chatter_app"),
         ("chatter_reader", "tail --after oldest --count 1", "chatter_app"),
         ("chatter_reader", "key ada", "chatter_app"),
         ("chatter_reader", "serve --port 0", "chatter_app"),
