@@ -98,7 +98,8 @@ def fitted(
 
     A value may be a rich Text, of any style.
     """
-    cells = [[_text(value) for value in row] for row in rows]
+    decimals = [_decimals(row[place] for row in rows) for place in range(len(columns))]
+    cells = [[_text(*cell) for cell in zip(row, decimals, strict=True)] for row in rows]
     to_the_right = {
         place
         for place, column in enumerate(columns)
@@ -149,7 +150,18 @@ def _widths(texts: Iterable[str]) -> list[int]:
     return [cell_len(line) for text in texts for line in text.split("\n")]
 
 
-def _text(value: Any) -> Text:
+def _decimals(values: Iterable[Any]) -> int:
+    """How many the column has, so that its figures stand one below another; six at most."""
+    shown = [_figure(value) for value in values if isinstance(value, Decimal)]
+    return max((n for one in shown if (n := len(one.partition(".")[2])) <= 6), default=0)
+
+
+def _figure(value: Decimal, decimals: int = 0) -> str:
+    whole, _, rest = six_decimals(value).rstrip("0").partition(".")
+    return f"{whole}.{rest:0<{decimals}}" if rest or decimals else whole
+
+
+def _text(value: Any, decimals: int) -> Text:
     match value:
         case Text():
             return Text(harmless(value.plain), value.style)
@@ -158,7 +170,7 @@ def _text(value: Any) -> Text:
         case int():
             return Text(f"{value:,}")
         case Decimal():
-            return Text(six_decimals(value).rstrip("0").rstrip("."))
+            return Text(_figure(value, decimals))
         case datetime():
             return Text(f"{value:%Y-%m-%d %H:%M}")
         case _:

@@ -96,7 +96,21 @@ def test_a_small_cost_is_not_shown_as_0() -> None:
     out.print(fitted(["cost"], [(Decimal(cost),) for cost in costs], 80))
     assert isinstance(out.file, io.StringIO)
     shown = out.file.getvalue().split()[1:]
-    assert shown == ["0", "0", "0.5", "0.0000005", "0.000000123", "-0.0000000001"]
+    assert shown == ["0.0", "0.0", "0.5", "0.0000005", "0.000000123", "-0.0000000001"]
+
+
+def test_the_figures_of_a_column_stand_one_below_another() -> None:
+    """Else 0.00023 looks like less than 0.000173."""
+    out = Console(file=io.StringIO(), width=80)
+    rows = [("0.00023", "12.5"), ("0.000173", "1206.1"), (None, "3")]
+    figures = [tuple(None if one is None else Decimal(one) for one in row) for row in rows]
+    out.print(fitted(["cost", "ms"], figures, 80))
+    assert isinstance(out.file, io.StringIO)
+    assert out.file.getvalue().splitlines()[1:] == [
+        "0.000230     12.5",
+        "0.000173  1,206.1",
+        "              3.0",
+    ]
 
 
 @ONE_SERVER
