@@ -1,6 +1,9 @@
 """What is somebody's: exported, and erased, by the statements of .github/OPERATIONS.md."""
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from uuid import uuid4
 
@@ -104,6 +107,24 @@ def test_exporting_and_erasing_what_is_somebodys(own_books: Books) -> None:
     # Afterwards the record of the door is as closed as before.
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="append-only"):
         books.connection.execute("delete from chatter.security_events")
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="there is no psql here")
+def test_an_export_by_psql_is_json_line_by_line(url: str, own_books: Books) -> None:
+    name = f"ada-{uuid4().hex}"
+    person(own_books, name)
+    export, *_ = recipe(name)
+    options = ["-XqAt", "-v", "ON_ERROR_STOP=1"]
+    done = subprocess.run(
+        ["psql", *options, "-d", url],
+        input=";\n".join(export),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[0]["external_id"] == name
+    assert len(lines) > 10
 
 
 def test_nobodys_name_exports_nothing(own_books: Books) -> None:
