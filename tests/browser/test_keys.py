@@ -131,3 +131,16 @@ async def test_what_is_seen_by_its_place_and_colour_is_said_too(
         trace = page.get_by_role("button", name="trace", expanded=False)
         await trace.click()
         await expect(page.get_by_role("button", name="trace", expanded=True)).to_be_visible()
+
+
+async def test_a_group_of_choices_says_what_is_chosen(
+    browser: Browser, site: Site, admin: Person
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    async with signed_in(browser, site.address, "root") as page:
+        await visit(page, site.address, "")
+        # As Chromium tells it: Playwright takes hidden legends for names, too.
+        chromium = await page.context.new_cdp_session(page)
+        told = await chromium.send("Accessibility.getFullAXTree")
+        groups = [n for n in told["nodes"] if n.get("role", {}).get("value") == "group"]
+        assert [group["name"]["value"] for group in groups] == ["Period", "Measure"]

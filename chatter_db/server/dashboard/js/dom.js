@@ -61,7 +61,7 @@ export function table(rows, columns, empty = "Nothing yet.") {
 const filled = (shown) => (typeof shown === "string" && shown && !shown.trim() ? "(blank)" : shown ?? "");
 
 export function choice(name, options, chosen, change) {
-  return el("fieldset", { class: "choice" }, el("legend", { hidden: true }, name),
+  return el("fieldset", { class: "choice" }, el("legend", { class: "unseen" }, name),
     ...options.flatMap(([value, label]) => {
       const id = `${name}-${value}`;
       return [
