@@ -183,3 +183,25 @@ async def test_bars_of_weeks_and_years_say_so(
         await expect(chart.get_by_role("cell").first).to_contain_text("2 Sept 2024")
         await expect(chart.locator("svg > text").nth(3)).to_have_text("2 Sept 2024")
         await expect(chart.locator("title").first).to_contain_text("week from 2 Sept 2024")
+
+
+async def test_days_are_of_utc_where_the_database_does_not_know_the_reader_s(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    books.message(books.conversation(), model_used="m", cost="1")
+    async with signed_in(browser, site.address, "root") as page:
+        # As newer browsers know zones that an older Postgres doesn't.
+        await page.add_init_script(
+            "Intl.DateTimeFormat.prototype.resolvedOptions = () => ({ timeZone: 'Europe/Newtown' })"
+        )
+        await page.reload()
+        for period in ("Today", "All", "30 days"):
+            await page.get_by_text(period, exact=True).click()
+            spent = page.locator(f"[data-tile='Spent, {period.lower()}'] b")
+            await expect(spent).to_have_text("$1.00")
+            await expect(page.locator(".head .totals")).to_contain_text(
+                "by days of UTC: the database does not know Europe/Newtown"
+            )
+            await expect(page.get_by_role("alert")).to_be_hidden()

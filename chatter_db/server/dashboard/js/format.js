@@ -29,7 +29,6 @@ export const moment = (value) => (value ? new Date(value).toLocaleString("en-GB"
 export const percent = (share) =>
   share > 0 && share < 0.0005 ? "< 0.1 %" : share >= 0.995 && share < 1 ? "> 99 %" : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
-export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
 // A cost of 0 of calls whose prices nobody knows is no cost: null, which money() tells.
 export const known = (cost, unpriced, calls = unpriced) => (Number(cost) === 0 && unpriced > 0 && unpriced >= calls ? null : cost);

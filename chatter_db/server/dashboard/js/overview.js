@@ -3,13 +3,16 @@
 import { ask } from "./api.js";
 import { bars } from "./charts.js";
 import { card, choice, el, redraw, said, table } from "./dom.js";
-import { brief, counted, known, milliseconds, moment, money, number, percent, spent, sum, time, words, zone } from "./format.js";
+import { brief, counted, known, milliseconds, moment, money, number, percent, spent, sum, time, words } from "./format.js";
 import { listen, retrying, throttled } from "./live.js";
 
 const RANGES = [["today", "Today"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["all", "All"]];
 const MEASURES = [["cost", "Cost"], ["total_tokens", "Tokens"], ["calls", "Calls"]];
 const chosen = { range: "30d", measure: "cost" };
 let before = {};
+// Whose days: the reader's, or UTC's where the database does not know them.
+const own = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+let zone = own;
 
 export function overview(root, admin) {
   const body = el("div", { class: "grid" });
@@ -20,8 +23,9 @@ export function overview(root, admin) {
   const draw = () => latest && redraw(body, ...cards(latest, draw, body.clientWidth - 40));
   const load = async () => {
     const range = chosen.range;
+    const days = zone;
     try {
-      const period = `range=${range}&time_zone=${encodeURIComponent(zone)}`;
+      const period = `range=${range}&time_zone=${encodeURIComponent(days)}`;
       const asked = admin ? ["breakdown", "performance", "overview"] : ["overview"];
       const told = Object.assign({}, ...await Promise.all(asked.map((name) => ask(`/api/${name}?${period}`))));
       // Answers may overtake each other: of another period, or older than what is shown.
@@ -29,10 +33,11 @@ export function overview(root, admin) {
       latest = { ...told, range, ahead: new Date(told.as_of) - Date.now() };
       again.over();
       problem.hidden = true;
-      fresh.textContent = `Exact at ${time(latest.as_of)}${told.scope === "own" ? ", by days of UTC" : ""}`;
+      fresh.textContent = `Exact at ${time(latest.as_of)}${whose(latest)}`;
       draw();
     } catch (error) {
       if (range !== chosen.range) return;
+      if (error.status === 422 && days !== "UTC") { zone = "UTC"; return load(); }
       again.later(error);
       const old = latest ? ` Those below are old, of ${moment(latest.as_of)}.` : "";
       said(problem, `The figures could not be read: ${error.message}${old}`);
@@ -188,6 +193,12 @@ function stepsOf(told) {
 function localDay(told, moment = told.as_of) {
   const options = { timeZone: told.scope === "all" ? zone : "UTC", year: "numeric", month: "2-digit", day: "2-digit" };
   return new Intl.DateTimeFormat("en-CA", options).format(new Date(moment));
+}
+
+// Whose days those are, if not the reader's.
+function whose(told) {
+  if (zone !== own) return `, by days of UTC: the database does not know ${own}`;
+  return told.scope === "own" ? ", by days of UTC" : "";
 }
 
 // By the clock of the server, which is `ahead` of ours.
