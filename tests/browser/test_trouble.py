@@ -315,3 +315,22 @@ async def test_a_read_that_is_never_answered_holds_back_no_other(
             await page.clock.fast_forward(60_000)
             await page.evaluate("fetch('/api/auth/me')")
         assert set(wanted.values()) == {1}
+
+
+async def test_a_page_that_was_opened_too_early_comes_by_itself(
+    browser: Browser, site: Site, admin: Person
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    async with signed_in(browser, site.address, "root") as page:
+        alert = page.get_by_role("alert")
+        await page.route("**/api/auth/me", bad_gateway)
+        await page.reload()
+        await expect(alert).to_contain_text("The server answered 502.")
+        # Still the same words, which are not read out again.
+        await page.evaluate("document.querySelector('[role=alert]').kept = true")
+        async with page.expect_response("**/api/auth/me"):
+            pass
+        assert await alert.evaluate("(e) => e.kept")
+        await page.unroute_all()
+        await expect(tile(page, "Spent today")).to_have_text("$0.00")
+        await expect(page.locator("#live")).to_have_text("Live")

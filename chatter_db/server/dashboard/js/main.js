@@ -2,8 +2,8 @@
 
 import { ask } from "./api.js";
 import { chat, forget } from "./chat.js";
-import { el } from "./dom.js";
-import { begin, end } from "./live.js";
+import { el, said } from "./dom.js";
+import { begin, end, retrying } from "./live.js";
 import { overview } from "./overview.js";
 import { security } from "./security.js";
 
@@ -50,13 +50,13 @@ async function lapsed() {
   }
 }
 
-function signIn(said) {
+function signIn(why) {
   end();
   close();
   close = () => {};
   removeEventListener("hashchange", route);
   for (const id of ["nav", "live", "who"]) byId(id).hidden = true;
-  const problem = el("p", { class: "problem", role: "alert", hidden: !said }, said ?? "");
+  const problem = el("p", { class: "problem", role: "alert", hidden: !why }, why);
   const field = (label, name, type, autocomplete) => el("label", {}, label, el("input", { name, type, autocomplete }));
   const form = el("form", { class: "card sign-in" }, el("h1", {}, "Sign in"), problem,
     field("API key", "api_key", "password", "off"), el("hr"),
@@ -89,9 +89,18 @@ byId("sign-out").addEventListener("click", async () => {
   location.reload();
 });
 
-try {
-  enter(await ask("/api/auth/me"));
-} catch (error) {
-  if (error.status === 401) signIn();
-  else main.replaceChildren(el("p", { class: "problem", role: "alert" }, `The server does not answer as it should: ${error.message}`));
+const problem = el("p", { class: "problem", role: "alert" });
+const again = retrying(start, main);
+
+async function start() {
+  try {
+    enter(await ask("/api/auth/me"));
+  } catch (error) {
+    if (error.status === 401) return signIn();
+    said(problem, `The server does not answer as it should: ${error.message}`);
+    if (!problem.isConnected) main.replaceChildren(problem);
+    again.later(error);
+  }
 }
+
+start();
