@@ -206,3 +206,40 @@ def run_of(db: psycopg.Connection[Any], conversation: str) -> UUID:
     assert found is not None
     run: UUID = found[0]
     return run
+
+
+async def test_a_server_that_has_frozen_is_not_called_live(
+    browser: Browser, url: str, db: psycopg.Connection[Any]
+) -> None:
+    async with process(url, "serve", "--port", "0", "--no-worker") as running:
+        server = await served(running)
+        async with httpx.AsyncClient(
+            base_url=server.address, headers={"Authorization": f"Bearer {server.key}"}
+        ) as admin:
+            wanted = {"user": "ada", "password": PASSWORD}
+            assert (await admin.post("/api/auth/users", json=wanted)).status_code == 201
+        async with signed_in(browser, server.address, "ada") as page:
+            live = page.locator("#live")
+            await page.clock.install()
+            await page.reload()
+            await expect(live).to_have_text("Live")
+            await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$0.00")
+            # A stream that is told something is one, however long.
+            for _ in range(3):
+                await page.clock.fast_forward(60_000)
+                db.execute(ELSEWHERE)
+                await heard(page, len(booked(db, "ada")))
+            await expect(live).to_have_text("Live")
+            running.freeze()
+            try:
+                await page.clock.fast_forward(90_000)
+                await expect(live).to_have_text("Reconnecting …")
+                # Nor is a connection that nobody answers waited for any longer.
+                await page.clock.fast_forward(90_000)
+                assert await page.evaluate("window.sources.length") == 3
+                db.execute(ELSEWHERE)
+            finally:
+                running.thaw()
+            await expect(live).to_have_text("Live")
+            await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$10.00")
+            await page.goto("about:blank")

@@ -30,6 +30,19 @@ class Running:
     def kill(self) -> None:
         self.forked.process.kill()
 
+    def freeze(self) -> None:
+        """Lets it do nothing, with all its connections open."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self._pid, signal.SIGCONT)
+
+    @property
+    def _pid(self) -> int:
+        pid = self.forked.process.pid
+        assert pid is not None
+        return pid
+
     async def wait(self) -> None:
         await asyncio.to_thread(self.forked.process.join)
 

@@ -15,10 +15,14 @@ const DOOR = [
 ];
 
 const RETRY_MS = 5000;
+// A stream to which nothing happens is told its position every minute or so. One that is silent for
+// longer is none, though nobody has said so: its server froze, or the network was gone.
+const SILENCE_MS = 90_000;
 
 const listeners = new Set();
 let source = null;
 let again = null;
+let silence = null;
 let show = () => {};
 
 // Resolves when the stream is open: what is asked from then on misses nothing. `lapsed` is
@@ -38,28 +42,38 @@ function connect(lapsed, admin, opened) {
   const categories = ["workflow", "conversation", "alert", "analytics", ...(admin ? ["security"] : [])];
   source = new EventSource(`/api/events?${categories.map((name) => `category=${name}`).join("&")}`);
   let lost = false;
+  // What is missed until then is read anew; the session may have become another one.
+  const anew = () => connect(lapsed, admin, () => { tell("reset", {}); lapsed(); });
+  const hear = (type, told) => source.addEventListener(type, (event) => { alive(); told(event); });
+  const alive = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => { end(); show("Reconnecting …", false); anew(); }, SILENCE_MS);
+  };
   source.onerror = () => {
     lost = true;
     const over = source.readyState === EventSource.CLOSED;
     show(over ? "Not live" : "Reconnecting …", false);
     if (!over) return;
-    // What is missed until then is read anew.
-    again = setTimeout(connect, RETRY_MS, lapsed, admin, () => tell("reset", {}));
+    end();
+    again = setTimeout(anew, RETRY_MS);
     lapsed();
   };
   source.onopen = () => {
+    alive();
     show("Live", true);
     // What could not be read meanwhile is read anew.
     if (lost) { tell("reset", {}); lapsed(); }
   };
-  for (const type of DOOR) source.addEventListener(type, () => tell("door", {}));
-  for (const type of TYPES) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
-  source.addEventListener("reset", () => tell("reset", {}));
-  source.addEventListener("position", opened, { once: true });
+  for (const type of DOOR) hear(type, () => tell("door", {}));
+  for (const type of TYPES) hear(type, (event) => tell(type, JSON.parse(event.data)));
+  hear("reset", () => tell("reset", {}));
+  hear("position", () => { opened(); opened = () => {}; });
+  alive();
 }
 
 export function end() {
   clearTimeout(again);
+  clearTimeout(silence);
   source?.close();
   source = null;
 }
