@@ -1,6 +1,7 @@
 """Odd names and figures: nothing that is not 0 is told as 0, and nothing hides or breaks."""
 
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from playwright.async_api import Browser, expect
@@ -182,3 +183,47 @@ async def test_one_of_them_is_not_told_as_many(
         for n in range(6):
             books.message(talk, model_used=f"m{n}", cost="1")
         await expect(page.locator(".legend li").last).to_have_text("1 other")
+
+
+async def test_a_list_that_goes_on_says_so(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await people(site, "ada")
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+
+    def book(user: UUID, name: str) -> None:
+        talk = books.conversation(user_id=user)
+        run = books.execution(talk, user_id=user, workflow_name=name)
+        took = {"response_time_ms": 9, "time_to_first_token_ms": 2}
+        books.message(talk, execution_id=run, model_used=name, cost="1", **took)
+        books.tool_call(run, tool_name=name)
+
+    more = "There are more than these 10."
+    async with signed_in(browser, site.address, "root") as page:
+        for number in range(10):
+            book(books.user(f"n{number}"), f"n{number}")
+        full = page.locator(".stack tbody > tr:nth-child(10):last-child")
+        await expect(full).to_have_count(7)
+        await expect(page.get_by_text(more)).to_have_count(0)
+        # A model has two times, of which this is one.
+        await expect(page.get_by_role("cell", name="9 ms")).to_have_count(30)
+        book(books.user("n10"), "n10")
+        await expect(page.get_by_text(more)).to_have_count(7)
+        await expect(full).to_have_count(7)
+        db.execute(
+            "insert into chatter.security_events (event_type) "
+            "select 'login_failure' from generate_series(1, 100)"
+        )
+        await visit(page, site.address, "security")
+        await expect(page.get_by_text("There are more than these 100.")).to_be_visible()
+
+    ada = books.value("select id from chatter.users where external_id = 'ada'")
+    async with signed_in(browser, site.address, "ada") as page:
+        for number in range(10):
+            book(ada, f"n{number}")
+        running = page.locator("[data-tile='Running now'] b")
+        await expect(running).to_have_text("10")
+        await expect(page.get_by_text(more)).to_have_count(0)
+        book(ada, "n10")
+        await expect(page.get_by_text(more)).to_have_count(2)

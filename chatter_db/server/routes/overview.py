@@ -4,6 +4,7 @@
 are asked for at once.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -46,7 +47,13 @@ class Running(BaseModel):
     unpriced_calls: int
 
 
-class Overview(BaseModel):
+class Shortened(BaseModel):
+    """An answer with the first rows of lists, and in `more` the names of those that go on."""
+
+    more: list[str]
+
+
+class Overview(Shortened):
     """Everything exact at `as_of`. `over_time` has a row for each step and model.
 
     `running` has the newest of the `running_count` runs that are not over.
@@ -62,7 +69,7 @@ class Overview(BaseModel):
     dearest: list[Row]
 
 
-class Breakdown(BaseModel):
+class Breakdown(Shortened):
     """Where the usage of a period went, exact at `as_of`: the first rows of each list."""
 
     as_of: datetime
@@ -71,8 +78,11 @@ class Breakdown(BaseModel):
     workflows: list[Row]
 
 
-class Performance(BaseModel):
-    """How models and tools did in a period, exact at `as_of`: the first rows of each list."""
+class Performance(Shortened):
+    """How models and tools did in a period, exact at `as_of`: the first rows of each list.
+
+    `latency` is of whole responses; `slowest_models` has the time to the first token as well.
+    """
 
     as_of: datetime
     latency: list[Row]
@@ -110,7 +120,7 @@ async def breakdown(identity: Admin, chatter: Books, asked: Asked) -> Breakdown:
     """What models, users and workflows took of a period."""
     names = {"models": "cost_by_model", "users": "cost_by_user", "workflows": "cost_by_workflow"}
     as_of, lists = await _lists(chatter, asked, names)
-    return Breakdown(as_of=as_of, **lists)
+    return Breakdown(as_of=as_of, **_first(lists))
 
 
 @router.get("/performance", responses=documented(401, 403, 422, 429))
@@ -118,35 +128,36 @@ async def performance(identity: Admin, chatter: Books, asked: Asked) -> Performa
     """How long models took in a period, and what became of tool calls."""
     names = {"latency": "slowest_models", "tools": "tools"}
     as_of, lists = await _lists(chatter, asked, names)
-    return Performance(as_of=as_of, **lists)
+    lists["latency"] = [row for row in lists["latency"] if row["measure"] == "response"]
+    return Performance(as_of=as_of, **_first(lists))
 
 
 async def _lists(
     chatter: Chatter, asked: Period, names: dict[str, str]
 ) -> tuple[datetime, dict[str, list[dict[str, Any]]]]:
-    """The first rows of each report, from one snapshot, which is of the time that is told."""
+    """The rows of each report, from one snapshot, which is of the time that is told."""
     async with chatter.session() as session:
         await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         period = await _period(session, asked)
         told = {
-            name: await run_report(session, report, **period, **_first(report))
+            name: await run_report(session, report, **period, **_cut(report))
             for name, report in names.items()
         }
     # The first one's: the snapshot is no newer.
     as_of = min(table.as_of for table in told.values())
-    return as_of, {name: _rows(table)[:_ROWS] for name, table in told.items()}
+    return as_of, {name: _rows(table) for name, table in told.items()}
 
 
-def _first(report: str) -> dict[str, int]:
-    """No more than is shown, of those that can be cut: there may be very many users."""
-    return {"limit": _ROWS} if "limit" in reports()[report].defaults else {}
+def _cut(report: str) -> dict[str, int]:
+    """A row more than is shown, of those that can be cut: there may be very many users."""
+    return {"limit": _ROWS + 1} if "limit" in reports()[report].defaults else {}
 
 
 async def _of_all(session: AsyncSession, asked: Period) -> Overview:
     period = await _period(session, asked)
     step: Literal["hour", "day"] = "hour" if asked.range == "today" else "day"
     over_time = await run_report(session, "usage_by_time", **period, step=step)
-    dearest = await run_report(session, "dearest_conversations", limit=_ROWS)
+    dearest = await run_report(session, "dearest_conversations", limit=_ROWS + 1)
     return Overview(
         as_of=over_time.as_of,
         scope="all",
@@ -154,8 +165,7 @@ async def _of_all(session: AsyncSession, asked: Period) -> Overview:
         since=period["since"],
         over_time=_rows(over_time),
         running_count=await _running_count(session, None),
-        running=await _running(session, None),
-        dearest=_rows(dearest),
+        **_first({"running": await _running(session, None), "dearest": _rows(dearest)}),
     )
 
 
@@ -166,17 +176,11 @@ async def _of_one(session: AsyncSession, identity: Identity, span: Range) -> Ove
         select(Conversation)
         .where(Conversation.user_id == identity.user_id, Conversation.total_cost > 0)
         .order_by(Conversation.total_cost.desc(), Conversation.id)
-        .limit(_ROWS)
+        .limit(_ROWS + 1)
     )
-    return Overview(
-        as_of=table.as_of,
-        scope="own",
-        step="day",
-        since=since,
-        over_time=[{**row, "at": row["day"]} for row in _rows(table)],
-        running_count=await _running_count(session, identity.user_id),
-        running=await _running(session, identity.user_id),
-        dearest=[
+    lists: dict[str, Sequence[Any]] = {
+        "running": await _running(session, identity.user_id),
+        "dearest": [
             {
                 "conversation_id": found.id,
                 "conversation": found.external_id or found.title,
@@ -186,13 +190,22 @@ async def _of_one(session: AsyncSession, identity: Identity, span: Range) -> Ove
             }
             for found in dearest
         ],
+    }
+    return Overview(
+        as_of=table.as_of,
+        scope="own",
+        step="day",
+        since=since,
+        over_time=[{**row, "at": row["day"]} for row in _rows(table)],
+        running_count=await _running_count(session, identity.user_id),
+        **_first(lists),
     )
 
 
 async def _running(session: AsyncSession, user_id: UUID | None) -> list[Running]:
     newest_first = WorkflowExecution.started_at.desc(), WorkflowExecution.id.desc()
     wanted = runs_as(Running).where(*_runs(user_id))
-    rows = await session.execute(wanted.order_by(*newest_first).limit(_ROWS))
+    rows = await session.execute(wanted.order_by(*newest_first).limit(_ROWS + 1))
     return [Running.model_validate(row) for row in rows.mappings()]
 
 
@@ -205,6 +218,12 @@ def _runs(user_id: UUID | None) -> list[ColumnElement[bool]]:
     """What runs, of a user if told whom."""
     running = [WorkflowExecution.status == "running"]
     return running if user_id is None else [*running, or_(*runs_of(user_id))]
+
+
+def _first(lists: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """What is shown of `lists`, which have a row more if they go on."""
+    shown = {name: rows[:_ROWS] for name, rows in lists.items()}
+    return {**shown, "more": [name for name, rows in lists.items() if len(rows) > _ROWS]}
 
 
 def _rows(table: Table) -> list[dict[str, Any]]:

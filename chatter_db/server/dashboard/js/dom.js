@@ -47,14 +47,14 @@ export function card(width, heading, ...children) {
   return el("section", { class: `card ${width}` }, el("header", {}, el("h2", {}, heading)), ...children);
 }
 
-// columns: [heading, cell(row), "n" for numbers]
-export function table(rows, columns, empty = "Nothing yet.") {
+// columns: [heading, cell(row), class: "n" for numbers]; more: whether there are others than `rows`.
+export function table(rows, columns, empty = "Nothing yet.", more = false) {
   if (!rows.length) return el("p", { class: "empty" }, empty);
   return el("div", { class: "scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, ...columns.map(([name, , kind]) => el("th", { class: kind, scope: "col" }, name)))),
     el("tbody", {}, ...rows.map((row) =>
       el("tr", {}, ...columns.map(([, cell, kind]) => el("td", { class: kind }, filled(cell(row))))))),
-  ));
+  ), more ? el("p", { class: "more" }, `There are more than these ${rows.length}.`) : null);
 }
 
 // A name of nothing but blanks is one, too.

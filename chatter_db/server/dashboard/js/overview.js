@@ -27,7 +27,8 @@ export function overview(root, admin) {
     try {
       const period = `range=${range}&time_zone=${encodeURIComponent(days)}`;
       const asked = admin ? ["breakdown", "performance", "overview"] : ["overview"];
-      const told = Object.assign({}, ...await Promise.all(asked.map((name) => ask(`/api/${name}?${period}`))));
+      const answers = await Promise.all(asked.map((name) => ask(`/api/${name}?${period}`)));
+      const told = Object.assign({}, ...answers, { more: answers.flatMap((answer) => answer.more) });
       // Answers may overtake each other: of another period, or older than what is shown.
       if (range !== chosen.range || (latest?.range === range && told.as_of < latest.as_of)) return;
       latest = { ...told, range, ahead: new Date(told.as_of) - Date.now() };
@@ -72,6 +73,7 @@ function cards(told, redraw, width) {
   const failed = sum(rows, "failed_calls"), calls = sum(rows, "calls");
   const period = RANGES.find(([value]) => value === told.range)[1].toLowerCase();
   const whole = told.scope === "all";
+  const list = (name, columns, empty) => table(told[name], columns, empty, told.more.includes(name));
   const made = [
     spentTile("Spent today", today),
     spentTile(`Spent, ${period}`, rows),
@@ -83,12 +85,12 @@ function cards(told, redraw, width) {
           (measure) => { chosen.measure = measure; redraw(); })),
       chart(told, width)),
   ];
-  const running = card("", "Running now", table(told.running, [
+  const running = card("", "Running now", list("running", [
     ["workflow", (r) => r.conversation_id ? el("a", { href: `#/chat/${r.conversation_id}` }, words(r.workflow_name) ?? "(blank)") : r.workflow_name, "name"],
     ["for", (r) => el("span", { "data-since": r.started_at }, elapsed(r.started_at, told.ahead)), "n"],
     ["calls", (r) => number(r.model_calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
     ["cost so far", (r) => money(known(r.total_cost, r.unpriced_calls, r.model_calls)), "n"]], "Nothing runs at this moment."));
-  const dearest = card("", "Dearest conversations, since they began", table(told.dearest, [
+  const dearest = card("", "Dearest conversations, since they began", list("dearest", [
     ["conversation", (r) => el("a", { href: `#/chat/${r.conversation_id}` }, words(r.conversation) ?? r.conversation_id.slice(-12)), "name"],
     ...(whole ? [["user", (r) => r.user ?? "–", "name wide"]] : []),
     ["messages", (r) => number(r.message_count), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
@@ -99,7 +101,7 @@ function cards(told, redraw, width) {
   return [
     ...made,
     stack(
-      card("", "Models", table(told.models, [
+      card("", "Models", list("models", [
         ["model", (r) => shared(named(r, told.models), Number(r.cost) / (total || 1)), "name"],
         ["calls", (r) => number(r.calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
         ["cost", (r) => money(r.cost), "n"]])),
@@ -107,17 +109,17 @@ function cards(told, redraw, width) {
     ),
     stack(
       running,
-      card("", "Users", table(told.users, [
+      card("", "Users", list("users", [
         ["user", (r) => r.user, "name"], ["calls", (r) => number(r.calls), "n"],
         ["tokens", (r) => brief(r.total_tokens), "n"], ["cost", (r) => money(r.cost), "n"]])),
-      card("", "Workflows", table(told.workflows, [
+      card("", "Workflows", list("workflows", [
         ["workflow", (r) => r.workflow_name || "outside of a run", "name"], ["calls", (r) => number(r.calls), "n"],
         ["cost", (r) => money(r.cost), "n"]])),
-      card("", "Latency", table(told.latency.filter((r) => r.measure === "response"), [
+      card("", "Latency", list("latency", [
         ["model", (r) => named(r, told.latency), "name"], ["p50", (r) => milliseconds(Number(r.p50_ms)), "n"],
         ["p95", (r) => milliseconds(Number(r.p95_ms)), "n"], ["p99", (r) => milliseconds(Number(r.p99_ms)), "n"]],
       "No call has told its time.")),
-      card("", "Tools", table(told.tools, [
+      card("", "Tools", list("tools", [
         ["tool", (r) => r.tool, "name"], ["calls", (r) => number(r.calls), "n"], ["failed", (r) => number(r.failed), "n"],
         ["mean", (r) => milliseconds(r.mean_ms === null ? null : Number(r.mean_ms)), "n"]], "No tool was called.")),
     ),
