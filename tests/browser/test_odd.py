@@ -227,3 +227,29 @@ async def test_a_list_that_goes_on_says_so(
         await expect(page.get_by_text(more)).to_have_count(0)
         book(ada, "n10")
         await expect(page.get_by_text(more)).to_have_count(2)
+
+
+async def test_models_of_one_name_are_told_apart_by_their_providers(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation()
+    model = "accounts/models/deepseek-r1-distill-llama-70b-instruct-preview-2025-01-20"
+    for provider in ("fireworks", "openrouter"):
+        call = {"model_used": model, "provider_used": provider, "response_time_ms": 9}
+        books.message(talk, cost="1", **call)
+    books.message(talk, model_used="m", provider_used="openrouter", cost="1")
+    cut = """() => [...document.querySelectorAll(".stack td")]
+      .filter((e) => e.textContent.includes("llama"))
+      .filter((e) => [e, e.closest(".scroll")].some((box) => box.scrollWidth > box.clientWidth))
+      .map((e) => e.textContent)"""
+    async with signed_in(browser, site.address, "root") as page:
+        for width in (1280, 1024, 320):
+            await page.set_viewport_size({"width": width, "height": 900})
+            for provider in ("fireworks", "openrouter"):
+                # Among the models, and their latencies.
+                told = page.get_by_role("cell", name=f"{model} ({provider})")
+                await expect(told).to_have_count(2)
+            assert await page.evaluate(cut) == []
+        await expect(page.get_by_role("cell", name="m", exact=True)).to_have_count(1)

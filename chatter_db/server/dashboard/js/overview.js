@@ -102,7 +102,7 @@ function cards(told, redraw, width) {
     ...made,
     stack(
       card("", "Models", list("models", [
-        ["model", (r) => shared(named(r, told.models), Number(r.cost) / (total || 1)), "name"],
+        ["model", (r) => shared(named(r, told.models), Number(r.cost) / (total || 1)), "whole"],
         ["calls", (r) => number(r.calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
         ["cost", (r) => money(r.cost), "n"]])),
       dearest,
@@ -116,7 +116,7 @@ function cards(told, redraw, width) {
         ["workflow", (r) => r.workflow_name || "outside of a run", "name"], ["calls", (r) => number(r.calls), "n"],
         ["cost", (r) => money(r.cost), "n"]])),
       card("", "Latency", list("latency", [
-        ["model", (r) => named(r, told.latency), "name"], ["p50", (r) => milliseconds(Number(r.p50_ms)), "n"],
+        ["model", (r) => named(r, told.latency), "whole"], ["p50", (r) => milliseconds(Number(r.p50_ms)), "n"],
         ["p95", (r) => milliseconds(Number(r.p95_ms)), "n"], ["p99", (r) => milliseconds(Number(r.p99_ms)), "n"]],
       "No call has told its time.")),
       card("", "Tools", list("tools", [
