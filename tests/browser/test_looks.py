@@ -71,6 +71,31 @@ OUTSIDE = """() => {
   };
 }"""
 
+# Texts of a line that run into each other: of cells in a row, and below the chart.
+TOUCHING = """() => {
+  const box = (element) => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const { left, right, width } = range.getBoundingClientRect();
+    // What is too long ends with three dots.
+    const padding = parseFloat(getComputedStyle(element).paddingRight);
+    const end = element.matches(".name") ? element.getBoundingClientRect().right - padding : right;
+    return { left, width, right: Math.min(right, end) };
+  };
+  const lines = [...document.querySelectorAll("tr")].map((row) => [...row.children]);
+  const texts = document.querySelectorAll("svg > text");
+  const labels = Object.groupBy(texts, (text) => text.getAttribute("y"));
+  const touching = [];
+  for (const line of [...lines, ...Object.values(labels)]) {
+    const shown = line.filter((e) => box(e).width);
+    shown.slice(1).forEach((next, at) => {
+      if (box(next).left >= box(shown[at]).right + 6) return;
+      touching.push([shown[at].textContent, next.textContent]);
+    });
+  }
+  return touching;
+}"""
+
 
 async def legible(page: Page) -> None:
     told: dict[str, Any] = await page.evaluate(FAINT)
@@ -80,6 +105,7 @@ async def legible(page: Page) -> None:
 
 async def fits(page: Page) -> None:
     assert await page.evaluate(OUTSIDE) == {"wide": 0, "outside": []}
+    assert await page.evaluate(TOUCHING) == []
 
 
 async def visit(page: Page, address: str, path: str) -> None:
@@ -126,10 +152,11 @@ async def everywhere(page: Page, address: str, conversation: str, check: Any) ->
     await check(page)
 
 
-async def test_nothing_is_wider_than_a_phone(browser: Browser, site: Site, lived_in: str) -> None:
+async def test_nothing_is_wider_than_a_screen(browser: Browser, site: Site, lived_in: str) -> None:
     async def fits_all(page: Page) -> None:
-        for width in (430, 360, 320):
+        for width in (1440, 1024, 390, 320):
             await page.set_viewport_size({"width": width, "height": 740})
+            await page.wait_for_timeout(500)  # the chart is drawn anew
             await fits(page)
 
     phone = {

@@ -49,11 +49,10 @@ export function bars({ rows, steps, label, format, measure, width, when }) {
       reached += row.value;
     }
     svg.append(group);
-    if (place % every === 0) {
-      // One at the edge ends there.
-      const cut = x + wide / 2 + LETTER * label(step).length > WIDTH;
-      const at = cut ? { x: WIDTH, "text-anchor": "end" } : { x: x + wide / 2, "text-anchor": "middle" };
-      svg.append(el("text", { ...at, y: HEIGHT - 6 }, label(step)));
+    // One that would be cut off at the edge is left out.
+    const middle = x + wide / 2;
+    if (place % every === 0 && middle + (LETTER * label(step).length) / 2 <= WIDTH) {
+      svg.append(el("text", { x: middle, y: HEIGHT - 6, "text-anchor": "middle" }, label(step)));
     }
   });
 

@@ -72,7 +72,7 @@ function conversation(page, id) {
   const totals = el("p", { class: "totals" }, "Loading …");
   const said = el("ol", { class: "said", "aria-live": "polite" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
-  const text = el("textarea", { rows: 1, required: true, maxlength: 100000, "aria-label": "Your message", placeholder: "Ask something: What is 12 * (3 + 4) / 7?" });
+  const text = el("textarea", { rows: 1, required: true, maxlength: 100000, "aria-label": "Your message", placeholder: "What is 12 * (3 + 4) / 7?" });
   const send = el("button", { class: "strong" }, "Send");
   const form = el("form", { class: "ask" }, text, send);
   const earlier = el("button", { type: "button", hidden: true, onclick: () => { shownPages += 1; load(); } }, "Earlier messages");

@@ -14,12 +14,12 @@ export function security(root) {
       again.over();
       redraw(body,
         card("w12", "Alerts", table(alerts.items, [
-          ["when", (r) => moment(r.created_at)], ["rule", (r) => r.rule_name], ["whom", (r) => `${r.subject.replace("_", " ")} ${r.subject_value}`, "name"],
+          ["when", (r) => moment(r.created_at), "when"], ["rule", (r) => r.rule_name], ["whom", (r) => `${r.subject.replace("_", " ")} ${r.subject_value}`, "name"],
           ["severity", (r) => severity(r.severity)], ["events", (r) => String(r.events), "n"],
-          ["blocked until", (r) => moment(r.blocked_until)]], "No threshold was reached.", alerts.next !== null)),
+          ["blocked until", (r) => moment(r.blocked_until), "when"]], "No threshold was reached.", alerts.next !== null)),
         card("w12", "What happened at the door", table(events.items, [
-          ["when", (r) => moment(r.created_at)], ["what", (r) => r.event_type.replaceAll("_", " ")],
-          ["severity", (r) => severity(r.severity)], ["from", (r) => r.ip_address ?? "–"], ["user", (r) => r.user ?? "–", "name"]],
+          ["when", (r) => moment(r.created_at), "when"], ["what", (r) => r.event_type.replaceAll("_", " ")],
+          ["severity", (r) => severity(r.severity), "wide"], ["from", (r) => r.ip_address ?? "–"], ["user", (r) => r.user ?? "–", "name"]],
           "Nothing yet.", events.next !== null)),
       );
     } catch (error) {
