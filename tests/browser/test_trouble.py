@@ -335,3 +335,41 @@ async def test_a_page_that_was_opened_too_early_comes_by_itself(
         await page.unroute_all()
         await expect(tile(page, "Spent today")).to_have_text("$0.00")
         await expect(page.locator("#live")).to_have_text("Live")
+
+
+async def test_what_fails_is_asked_again_ever_less_often_and_only_where_it_is_shown(
+    browser: Browser, site: Site
+) -> None:
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        await page.clock.install()
+        await page.reload()
+        await expect(tile(page, "Spent today")).to_have_text("$0.00")
+        asked: list[str] = []
+        page.on("request", lambda r: asked.append(r.url) if "/api/overview?" in r.url else None)
+
+        async def during(seconds: int) -> int:
+            before = len(asked)
+            for _ in range(seconds):
+                await page.clock.run_for(1000)
+                await page.evaluate("fetch('/api/auth/me')")
+            return len(asked) - before
+
+        await page.route("**/api/overview?*", bad_gateway)
+        await page.get_by_text("7 days", exact=True).click()
+        await expect(page.get_by_role("alert")).to_contain_text("The server answered 502.")
+        # After 1, 2, 4 and 8 seconds.
+        assert 3 <= await during(16) <= 4
+        await page.unroute_all()
+        # Before its time is up somebody asks, and is answered.
+        await page.get_by_text("30 days", exact=True).click()
+        await expect(page.get_by_role("alert")).to_be_hidden()
+        assert await during(20) == 0
+        await page.route("**/api/overview?*", bad_gateway)
+        await page.get_by_text("7 days", exact=True).click()
+        await expect(page.get_by_role("alert")).to_contain_text("The server answered 502.")
+        assert 2 <= await during(5) <= 3
+        await page.get_by_role("link", name="Chat", exact=True).click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Chat")
+        # But for what was due at that moment.
+        assert await during(30) <= 1
