@@ -205,3 +205,67 @@ async def test_days_are_of_utc_where_the_database_does_not_know_the_reader_s(
                 "by days of UTC: the database does not know Europe/Newtown"
             )
             await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_session_that_changed_while_nobody_answered(
+    browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
+) -> None:
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.2)
+    await people(site, "ada", "bob")
+    books = Books(db)
+    bob = books.value("select id from chatter.users where external_id = 'bob'")
+    books.message(books.conversation(user_id=bob), model_used="m", cost="3")
+
+    async def away(route: Route) -> None:
+        await route.fulfill(status=503, body="")
+
+    async with signed_in(browser, site.address, "ada") as page:
+        for path in ("**/api/events?*", "**/api/auth/me"):
+            await page.route(path, away)
+        await page.context.request.post(f"{site.address}/api/auth/logout")
+        await expect(page.locator("#live")).to_have_text("Not live", timeout=20_000)
+        login = {"user": "bob", "password": PASSWORD}
+        await page.context.request.post(f"{site.address}/api/auth/login", data=login)
+        await page.unroute_all(behavior="wait")
+        await expect(page.locator("#who-name")).to_have_text("bob", timeout=20_000)
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$3.00")
+
+
+async def test_who_is_no_admin_any_more_has_no_page_of_theirs(
+    browser: Browser,
+    site: Site,
+    admin: Person,
+    monkeypatch: pytest.MonkeyPatch,
+    db: psycopg.Connection[Any],
+) -> None:
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.2)
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    async with signed_in(browser, site.address, "root") as page:
+        await expect(page.locator("#nav-security")).to_be_visible()
+        db.execute("update chatter.users set role = 'user' where external_id = 'root'")
+        await expect(page.locator("#nav-security")).to_be_hidden(timeout=20_000)
+        await expect(page.locator("#live")).to_have_text("Live")
+
+
+async def test_who_has_to_sign_in_is_not_let_in_by_what_is_late(
+    browser: Browser, site: Site
+) -> None:
+    await people(site, "ada")
+
+    async def refuse(route: Route) -> None:
+        await asyncio.sleep(0.2)  # the sign-in is through by then
+        told = '{"title": "Unauthorized", "status": 401, "detail": "no"}'
+        await route.fulfill(status=401, content_type="application/problem+json", body=told)
+
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(site.address)
+    for path in ("**/api/events?*", "**/api/auth/me"):
+        await page.route(path, refuse)
+    await page.get_by_label("User").fill("ada")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_have_text("Your session has ended.")
+    await asyncio.sleep(3.5)  # longer than a page waits for its stream
+    await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    await context.close()

@@ -11,6 +11,8 @@ const byId = (id) => document.getElementById(id);
 const main = byId("main");
 let close = () => {};
 let admin = false;
+// How often somebody was let in, or asked to sign in: what belongs to one before shows nothing.
+let entries = 0;
 
 function route() {
   const [, page = "", id] = location.hash.split("/");
@@ -30,12 +32,14 @@ function status(text, on) {
 }
 
 async function enter(me) {
+  const entry = (entries += 1);
   if (byId("who-name").textContent !== me.user) forget();
   byId("who-name").textContent = me.user;
   admin = me.role === "admin";
   byId("nav-security").hidden = !admin;
   for (const id of ["nav", "live", "who"]) byId(id).hidden = false;
   await begin(status, lapsed, admin);
+  if (entry !== entries) return;
   addEventListener("hashchange", route);
   route();
 }
@@ -44,13 +48,14 @@ async function enter(me) {
 async function lapsed() {
   try {
     const me = await ask("/api/auth/me");
-    if (me.user !== byId("who-name").textContent) enter(me);
+    if (me.user !== byId("who-name").textContent || (me.role === "admin") !== admin) enter(me);
   } catch (error) {
     if (error.status === 401) signIn("Your session has ended.");
   }
 }
 
 function signIn(why) {
+  entries += 1;
   end();
   close();
   close = () => {};
