@@ -28,6 +28,8 @@ MAX_ROWS = 10_000
 _VARIABLE = re.compile(r"^\\if :\{\?(\w+)\} \\else \\set \1 (\S+) \\endif$", re.MULTILINE)
 _ALL = "all"
 _BUILT_IN = ("today", "yesterday", "tomorrow")
+# Postgres reads these as POSIX does, UTC+5 as five hours west of Greenwich: days of the wrong zone.
+_OFFSET = re.compile(r"(?!etc/|gmt[+-]?0$).*\d", re.IGNORECASE | re.DOTALL)
 _INVALID_PARAMETER = "22023"
 _INVALID_PERIOD = "CH422"
 
@@ -89,7 +91,12 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
 
 @contextmanager
 def periods_told(time_zone: str | None) -> Iterator[None]:
-    """Raises UsageError for a period, or the name of a time zone, that Postgres refuses."""
+    """Raises UsageError for a period, or the name of a time zone, that Postgres refuses.
+
+    And for an offset, which has another sign there than one expects.
+    """
+    if time_zone is not None and _OFFSET.fullmatch(time_zone):
+        raise _no_time_zone(time_zone)
     try:
         yield
     except DBAPIError as error:
@@ -97,10 +104,14 @@ def periods_told(time_zone: str | None) -> Iterator[None]:
             raise UsageError(said(error)) from None
         if time_zone is None or sqlstate(error) != _INVALID_PARAMETER:
             raise
-        raise UsageError(
-            f"No time zone {time_zone!r}; names are like UTC or Europe/Berlin, "
-            "and the view pg_timezone_names has them all."
-        ) from None
+        raise _no_time_zone(time_zone) from None
+
+
+def _no_time_zone(name: str) -> UsageError:
+    return UsageError(
+        f"No time zone {name!r}; names are like UTC or Europe/Berlin, "
+        "and the view pg_timezone_names has them all."
+    )
 
 
 async def user_id(session: AsyncSession, user: str) -> UUID:

@@ -290,6 +290,8 @@ def test_readers_read_figures_and_nothing_else(reader: str) -> None:
         ("cost_by_day", {"since": "soon"}, "since must be a date or time like 2026-01-31"),
         ("cost_by_day", {"since": "2026-01-01T00:00+02:00"}, "has no offset"),
         ("cost_by_day", {"time_zone": "Mars/Phobos"}, "No time zone 'Mars/Phobos'"),
+        ("cost_by_day", {"time_zone": "UTC+5"}, r"No time zone 'UTC\+5'; names are like"),
+        ("cost_by_day", {"time_zone": "+05:30"}, r"No time zone '\+05:30'"),
         ("cost_by_user", {"limit": -1}, "limit must be from 1 to 10,000, not -1"),
         ("cost_by_user", {"limit": 0}, "limit must be from 1"),
     ],
