@@ -239,7 +239,9 @@ async def test_a_server_that_has_frozen_is_not_called_live(
                 assert await page.evaluate("window.sources.length") == 3
                 db.execute(ELSEWHERE)
             finally:
-                running.thaw()
+                # Whose session it is by now is asked, too.
+                async with page.expect_response("**/api/auth/me"):
+                    running.thaw()
             await expect(live).to_have_text("Live")
             await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$10.00")
             await page.goto("about:blank")

@@ -373,3 +373,45 @@ async def test_what_fails_is_asked_again_ever_less_often_and_only_where_it_is_sh
         await expect(page.get_by_role("heading", level=1)).to_have_text("Chat")
         # But for what was due at that moment.
         assert await during(30) <= 1
+
+
+async def test_who_signs_in_is_not_disturbed(
+    browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
+) -> None:
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.05)
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        await page.clock.install()
+        await page.reload()
+        await expect(page.locator("#live")).to_have_text("Live")
+        db.execute("update chatter.browser_sessions set revoked_at = now()")
+        await expect(page.get_by_role("alert")).to_have_text("Your session has ended.")
+        await page.get_by_label("User").fill("ada")
+        await page.clock.fast_forward(100_000)
+        await page.evaluate("fetch('/api/auth/me')")
+        await expect(page.get_by_label("User")).to_have_value("ada")
+        assert await page.evaluate("window.sources.length") == 1
+
+
+async def test_an_answer_that_comes_in_crumbs_is_whole(browser: Browser, site: Site) -> None:
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        await page.add_init_script(
+            """window.TextDecoderStream = class extends TransformStream {
+              constructor() {
+                const decoder = new TextDecoder();
+                super({ transform(bytes, told) {
+                  for (const letter of decoder.decode(bytes)) told.enqueue(letter);
+                } });
+              }
+            };"""
+        )
+        await page.reload()
+        await visit(page, site.address, "chat/new")
+        # What is booked is not read afterwards.
+        await page.route("**/messages?*", bad_gateway)
+        await page.get_by_label("Your message").fill("What is 6 * 7?")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".said .assistant p").first).to_have_text(
+            "The calculate tool says: 42."
+        )
