@@ -29,7 +29,10 @@ _VARIABLE = re.compile(r"^\\if :\{\?(\w+)\} \\else \\set \1 (\S+) \\endif$", re.
 _ALL = "all"
 _BUILT_IN = ("today", "yesterday", "tomorrow")
 # Postgres reads these as POSIX does, UTC+5 as five hours west of Greenwich: days of the wrong zone.
-_OFFSET = re.compile(r"(?!etc/|gmt[+-]?0$).*\d", re.IGNORECASE | re.DOTALL)
+# The names with a digit that there are (Etc/GMT-5, GMT0, EST5EDT and the like) stay.
+_OFFSET = re.compile(
+    r"(?!etc/|gmt[+-]?0$|(est5e|cst6c|mst7m|pst8p)dt$).*\d", re.IGNORECASE | re.DOTALL
+)
 _INVALID_PARAMETER = "22023"
 _INVALID_PERIOD = "CH422"
 

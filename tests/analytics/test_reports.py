@@ -304,6 +304,17 @@ async def test_what_cant_be_asked_is_said(
             await run_report(session, name, **variables)
 
 
+async def test_every_name_of_a_time_zone_is_one(
+    chatter: Chatter, db: psycopg.Connection[Any]
+) -> None:
+    named = "select name from pg_timezone_names where name ~ '[0-9]' and name !~ '^posix'"
+    names = [name for (name,) in db.execute(named)]
+    assert {"EST5EDT", "Etc/GMT+5", "GMT0"} <= set(names)
+    async with chatter.session() as session:
+        for name in names:
+            await run_report(session, "cost_by_day", time_zone=name)
+
+
 def test_calls_without_a_known_price_have_no_cost(reader: str, db: psycopg.Connection[Any]) -> None:
     """Not one of 0; beside calls with one they are told by their number."""
     conversation = db.execute(
