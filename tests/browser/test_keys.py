@@ -138,7 +138,7 @@ async def test_a_group_of_choices_says_what_is_chosen(
 ) -> None:
     await site.accounts.set_password(admin.identity.user_id, PASSWORD)
     async with signed_in(browser, site.address, "root") as page:
-        await visit(page, site.address, "")
+        await expect(page.get_by_role("group", name="Measure")).to_be_visible()
         # As Chromium tells it: Playwright takes hidden legends for names, too.
         chromium = await page.context.new_cdp_session(page)
         told = await chromium.send("Accessibility.getFullAXTree")
