@@ -154,6 +154,7 @@ async def test_a_broken_connection_is_made_anew(
     await until(lambda: value(db, "select count(*) from analytics.deltas") == 0)
 
 
+@pytest.mark.long
 async def test_a_lock_timeout_is_survived(
     db: psycopg.Connection[Any],
     url: str,
