@@ -4,6 +4,7 @@
 --
 --   psql -v user_id=01a20b89-bfa0-7017-934b-bf64428340a4 -v since=2026-01-01 -f sql/analytics/usage_of_user.sql
 
+\if :{?user_id} \else \warn 'Whose? -v user_id=ID, an id of chatter.users.' \endif
 \if :{?user_id} \else \set user_id 00000000-0000-0000-0000-000000000000 \endif
 \if :{?since} \else \set since 1970-01-01 \endif
 \if :{?until} \else \set until tomorrow \endif

@@ -1,1 +1,1 @@
-select (chatter.clock() at time zone cast(:time_zone as text))::date - cast(:days as integer)
+select (analytics.moment('today', :time_zone) at time zone cast(:time_zone as text))::date - cast(:days as integer)

@@ -255,6 +255,14 @@ declare
   v_before timestamptz := v_at - interval '3 hours';
   v_first timestamptz;
 begin
+  -- Postgres reads an offset as POSIX does, UTC+5 as five hours west of Greenwich. The names with a
+  -- digit that there are stay: Etc/GMT-5, GMT0, EST5EDT and the like.
+  if p_time_zone ~ '[0-9]' and p_time_zone !~* '^(etc/.+|gmt[-+]?0|(est5e|cst6c|mst7m|pst8p)dt)$' then
+    raise exception
+      'No time zone %; names are like UTC or Europe/Berlin, and the view pg_timezone_names has them all.',
+      p_time_zone
+    using errcode = 'CH422';
+  end if;
   if lower(p_time) = 'now' then
     return now();
   end if;
