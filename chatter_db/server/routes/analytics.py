@@ -18,6 +18,8 @@ from chatter_db.server.problems import documented
 router = APIRouter(prefix="/api/analytics", tags=["analytics"])
 
 _PAGING = ("limit", "after")
+# Every page reads those before it, and one row more, which says that there are more.
+_LAST_ROW = MAX_ROWS - 1
 
 
 class ReportShown(BaseModel):
@@ -68,8 +70,14 @@ async def read_report(
     limited = "limit" in reports()[name].defaults
     place = position(after, int)
     begin = 0 if place is None else place[0]
-    if begin < 0 or (limited and begin >= MAX_ROWS):
+    if begin < 0:
         raise HTTPException(422, "after: this is no `next` of an earlier page.")
+    if limited and begin >= _LAST_ROW:
+        raise HTTPException(
+            422,
+            f"after: pages end at row {_LAST_ROW:,}; ask for less, such as a shorter period, or "
+            f"take all of it by `chatter report {name} --json`.",
+        )
     variables: dict[str, str | int | None] = {
         # Refused there: figures of all time must not pass for those of a `period` that was meant.
         **{key: value for key, value in request.query_params.items() if key not in _PAGING},
@@ -79,11 +87,12 @@ async def read_report(
         "step": step,
         "user_id": None if user_id is None else str(user_id),
     }
+    end = begin + limit
     if limited:
-        variables["limit"] = min(begin + limit + 1, MAX_ROWS)
+        end = min(end, _LAST_ROW)
+        variables["limit"] = end + 1
     async with chatter.session() as session:
         table = await run_report(session, name, **variables)
-    end = begin + limit
     return Figures(
         name=name,
         definition=table.report.title,
