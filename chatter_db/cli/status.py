@@ -102,6 +102,12 @@ def _attention(facts: dict[str, Any]) -> Iterator[str]:
             f"{escaped(facts['work_held_by'])}. Figures stay exact, but get slower. Unless it "
             "counts anew or refreshes for you, end it: select pg_terminate_backend(SESSION);"
         )
+    if facts.get("events_of_another_cluster"):
+        yield (
+            "Events with transaction ids of another cluster, which readers hear late or never: "
+            f"{facts['events_of_another_cluster']:,}. After a restore say once: select "
+            "chatter.renew_event_stream();"
+        )
     if facts["spooled_records"]:
         yield (
             f"Records that wait in {escaped(facts['spool'])}: {facts['spooled_records']:,} "

@@ -147,6 +147,21 @@ def test_books_whose_dates_are_written_in_another_style(
     assert written == [(datetime(2026, 3, 4, 5, 6, 7),)]
 
 
+def test_a_restored_copy_whose_events_nobody_would_hear_is_told(
+    chatter_command: Run, url: str, db: psycopg.Connection[Any]
+) -> None:
+    db.execute("insert into chatter.conversations default values")
+    advice = "select chatter.renew_event_stream();"
+    assert advice not in chatter_command("status", url=url).stdout
+    with psycopg.connect(url) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update chatter.events set xact_id = '1000000000'")
+    assert facts(chatter_command, url)["events_of_another_cluster"] == 1
+    assert advice in " ".join(chatter_command("status", url=url).stdout.split())
+    db.execute(advice)
+    assert advice not in chatter_command("status", url=url).stdout
+
+
 @pytest.mark.parametrize("lock", [1, 2, 3], ids=["fold", "refresh", "lead"])
 def test_who_holds_a_lock_of_the_worker_without_being_one_is_told(
     chatter_command: Run, url: str, db: psycopg.Connection[Any], lock: int
