@@ -159,7 +159,9 @@ class OpenRuns:
     @_at_work
     def _never_began(self, run_id: UUID, run: Run, error: BaseException) -> None:
         self._close_call(run_id)
-        if run_id == run.root:
+        if run_id in run.tools:
+            self._submitted(self._tool_ended(run_id, None, error))
+        elif run_id == run.root:
             self._submitted(self._ended(run, None, error))
 
     def _takes(self, run_id: UUID, parent_id: UUID | None) -> bool:
@@ -287,9 +289,31 @@ class OpenRuns:
     ) -> None:
         """A tool begins."""
         wait = waiting()
-        run = await self.begin(run_id, parent_run_id, name, metadata, None, wait)
-        if run is None:
-            return
+        with self._writer.at_work() as taken:
+            opened = (
+                self._opened_tool(run_id, parent_run_id, name, metadata, tool_call_id, wait)
+                if taken
+                else None
+            )
+        if opened is not None:
+            run, start, begun = opened
+            await self._started(run_id, run, start)
+            await durable(begun)
+
+    def _opened_tool(
+        self,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        name: str | None,
+        metadata: Mapping[str, Any] | None,
+        tool_call_id: str | None,
+        wait: Waiting,
+    ) -> "tuple[Run, Future[Booked] | None, Future[Booked] | None] | None":
+        """Its run, when the start of that is durable, if it begins with the tool, and its own."""
+        opened = self._opened(run_id, parent_run_id, name, metadata, None, wait)
+        if opened is None:
+            return None
+        run, start = opened
         tool = ToolExecution(
             id=run_id,
             row_id=run.row_of(tool_call_id),
@@ -300,8 +324,8 @@ class OpenRuns:
         )
         run.tools[run_id] = tool
         self._watch.begin(wait, run_id)
-        if tool.tool_call_id is not None and not run.unbooked:
-            await durable(self._writer.submit([tool_begin(run, tool)]))
+        told = tool_call_id is not None and not run.unbooked
+        return run, start, self._submitted([tool_begin(run, tool)] if told else [])
 
     @_at_work
     def _over(self, run_id: UUID) -> None:

@@ -153,6 +153,32 @@ async def test_a_call_whose_start_is_on_its_way(
     assert "1 model call(s) under way when the Chatter closed" in told.getMessage()
 
 
+async def test_a_tool_whose_start_is_on_its_way(url: str, db: Database, provider: Provider) -> None:
+    """One that a model asked for, in a run of its own."""
+
+    @tool
+    async def send(to: str) -> str:
+        """Sends it."""
+        await asyncio.sleep(0.5)
+        return "sent"
+
+    provider.script = [Reply(tools=(("send", {"to": "ada"}),))]
+    async with Chatter.connect(url) as chatter:
+        config = RunnableConfig(callbacks=[chatter.recorder(conversation="c")])
+        asks = await model_of(provider).ainvoke("Send it", config)
+    with psycopg.connect(url) as holding:
+        holding.execute("lock table chatter.workflow_executions in share mode")
+        async with Chatter.connect(url) as chatter:
+            config = RunnableConfig(callbacks=[chatter.recorder(conversation="c")])
+            sending = asyncio.create_task(send.ainvoke(asks.tool_calls[0], config))
+            await until(lambda: waits_for_a_lock(db))
+            asyncio.get_running_loop().call_later(0.3, holding.rollback)
+    assert (await sending).text == "sent"
+    ends = db.execute("select tool_name, status from chatter.tool_calls").fetchall()
+    assert ends == [("send", "cancelled")]
+    assert sorted(runs(db)) == [("cancelled", 0), ("completed", 1)]
+
+
 def waits_for_a_lock(db: Database) -> bool:
     waiting = "select from pg_stat_activity where wait_event_type = 'Lock'"
     return bool(db.execute(waiting).fetchall())
