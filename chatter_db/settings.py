@@ -61,6 +61,10 @@ class Settings(BaseSettings):
         default=None,
         description="Postgres to use, as a URL; the embedded server when unset.",
     )
+    require_database: bool = Field(
+        default=True,
+        description="Whether an app that records starts only where Postgres answers.",
+    )
     data_dir: Path | None = Field(
         default=None,
         description="Directory of the embedded server's data; see default_data_dir when unset.",

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from chatter_db import database, migrating
-from chatter_db.errors import UsageError
+from chatter_db.errors import DatabaseUnavailable, UsageError
 from chatter_db.events import Event, Hub, Selection
 from chatter_db.loops import Loops
 from chatter_db.models import MAX_TITLE, Conversation, User
@@ -62,7 +62,8 @@ class Chatter:
         recorded, and what waits in the spool is left to who may book it.
 
         Entering the context raises UsageError for a URL that isn't Postgres's,
-        DatabaseUnavailable if nobody answers there, SchemaError if the schema is
+        DatabaseUnavailable if nobody answers there (with CHATTER_REQUIRE_DATABASE=false that
+        is logged, and what is recorded waits in the spool), SchemaError if the schema is
         missing, older or newer than this code. The embedded server is started
         and migrated as needed.
         """
@@ -77,8 +78,7 @@ class Chatter:
                 migrating.migrate(url, log.warning)
             engine = database.sync_engine(url)
             opening.callback(engine.dispose)
-            with database.losses_told(url), engine.connect() as connection:
-                migrating.require_current(connection)
+            self._require_books(engine, url)
             if self._records:
                 spool = open_spool(spool_name(url, self._dsn))
                 self._writer = Writer(url, spool, durability=settings().durability)
@@ -88,6 +88,15 @@ class Chatter:
             self._open = opening.pop_all()
         _open_ones.add(self)
         return self
+
+    def _require_books(self, engine: Engine, url: str) -> None:
+        try:
+            with database.losses_told(url), engine.connect() as connection:
+                migrating.require_current(connection)
+        except DatabaseUnavailable as error:
+            if settings().require_database or not self._records:
+                raise
+            log.error("%s Until it is there, what is recorded waits in the spool.", error)
 
     def __exit__(self, *exception: object) -> None:
         self.uninstall()

@@ -10,15 +10,22 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import func, make_url, select
 
+from chatter_db import Chatter
 from chatter_db.errors import DatabaseUnavailable
+from chatter_db.models import Message
 from chatter_db.recorder import booking
 from chatter_db.recorder.connection import connect
 from chatter_db.recorder.records import RunEnded
 from chatter_db.recorder.spool import open_spool
 from chatter_db.recorder.writer import Writer
+from chatter_db.settings import settings
+from tests.chaos.proxy import Proxy
 from tests.conftest import ONE_SERVER
-from tests.polling import wait_until
+from tests.polling import until, wait_until
 from tests.recorder.test_writer import booked_calls, message, start
 
 
@@ -43,6 +50,35 @@ def test_what_comes_while_the_schema_is_away_waits_for_it(
     Writer(url, open_spool("test")).close()
     assert (writer.lost, writer.reduced) == (0, 0)
     assert booked_calls(db) == [(2, 20)]
+    books_hold()
+
+
+@ONE_SERVER
+async def test_an_app_that_starts_while_postgres_is_away(
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    books_hold: Callable[[], None],
+) -> None:
+    """As when both are restarted: it answers, and its calls are booked when there are books."""
+    async with Proxy() as proxy:
+        away = url.replace(f":{make_url(url).port}/", f":{proxy.port}/")
+        monkeypatch.setenv("CHATTER_REQUIRE_DATABASE", "false")
+        settings.cache_clear()
+        with pytest.raises(DatabaseUnavailable):
+            async with Chatter.connect(away, records=False):
+                pass
+        async with Chatter.connect(away) as chatter:
+            assert "what is recorded waits in the spool" in caplog.text
+            config = RunnableConfig(callbacks=[chatter.recorder(conversation="c", user="ada")])
+            answer = await FakeListChatModel(responses=["Hello"]).ainvoke("Hi", config)
+            assert answer.text == "Hello"
+            assert chatter.spooled_bytes > 0
+            proxy.target = make_url(url).port
+            await until(lambda: chatter.spooled_bytes == 0)
+            await chatter.flush()
+            async with chatter.session() as session:
+                assert await session.scalar(select(func.count()).select_from(Message)) == 2
     books_hold()
 
 
