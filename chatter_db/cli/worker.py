@@ -17,8 +17,10 @@ def worker() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, working.stop)
         errors.print("Background work; Ctrl-C ends it.")
-        await working.run()
-        await hub.close()
+        try:
+            await working.run()
+        finally:
+            await hub.close()
 
     with migrated_url() as url:
         asyncio.run(main(url))
