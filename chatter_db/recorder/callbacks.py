@@ -226,8 +226,8 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         name = kwargs.get("name") or (serialized or {}).get("name")
-        tool_call_id = kwargs.get("tool_call_id")
-        await self._open.begin_tool(run_id, parent_run_id, name, metadata, tool_call_id)
+        tool_call_id, args = kwargs.get("tool_call_id"), kwargs.get("inputs")
+        await self._open.begin_tool(run_id, parent_run_id, name, metadata, tool_call_id, args)
 
     @callback
     async def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:

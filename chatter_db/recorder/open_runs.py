@@ -24,6 +24,7 @@ from chatter_db.recorder.doors import durable
 from chatter_db.recorder.records import Record, RunEnded, RunStarted
 from chatter_db.recorder.rows import (
     CANCELLED,
+    answers_to_tools,
     asked_rows,
     error_columns,
     interrupted_below,
@@ -286,12 +287,13 @@ class OpenRuns:
         name: str | None,
         metadata: Mapping[str, Any] | None,
         tool_call_id: str | None,
+        args: object,
     ) -> None:
-        """A tool begins."""
+        """A tool begins, with these arguments."""
         wait = waiting()
         with self._writer.at_work() as taken:
             opened = (
-                self._opened_tool(run_id, parent_run_id, name, metadata, tool_call_id, wait)
+                self._opened_tool(run_id, parent_run_id, name, metadata, tool_call_id, args, wait)
                 if taken
                 else None
             )
@@ -307,6 +309,7 @@ class OpenRuns:
         name: str | None,
         metadata: Mapping[str, Any] | None,
         tool_call_id: str | None,
+        args: object,
         wait: Waiting,
     ) -> "tuple[Run, Future[Booked] | None, Future[Booked] | None] | None":
         """Its run, when the start of that is durable, if it begins with the tool, and its own."""
@@ -314,9 +317,10 @@ class OpenRuns:
         if opened is None:
             return None
         run, start = opened
+        requested = run.begin_requested(tool_call_id, name, args)
         tool = ToolExecution(
             id=run_id,
-            row_id=run.row_of(tool_call_id),
+            requested=requested,
             tool_call_id=tool_call_id,
             waiting=wait,
             started=time.perf_counter(),
@@ -324,7 +328,7 @@ class OpenRuns:
         )
         run.tools[run_id] = tool
         self._watch.begin(wait, run_id)
-        told = tool_call_id is not None and not run.unbooked
+        told = tool.has_row and not run.unbooked
         return run, start, self._submitted([tool_begin(run, tool)] if told else [])
 
     @_at_work
@@ -423,9 +427,11 @@ class OpenRuns:
         booked = not run.unbooked
         records: list[Record] = self._below(run, run_id)
         answer = tool_answer(tool, output)
-        if tool.tool_call_id is not None:
+        if tool.has_row:
             records.append(tool_run(run, tool, answer, error))
         if answer is not None:
+            if tool.requested is not None:
+                tool.requested.answered = True
             records.append(tool_result(run, run_id, answer, content=self._given.content))
         if run_id == run.root:
             records += self._ended(run, output, error)
@@ -450,6 +456,7 @@ class OpenRuns:
         if run.unbooked:
             run.unbooked.extend(said)
         else:
+            records += answers_to_tools(run, outputs, content=self._given.content)
             records += said
         if run_id == run.root:
             records += self._ended(run, outputs, error)

@@ -99,7 +99,7 @@ class ToolRun(Struct, frozen=True, kw_only=True, tag=True):
     execution_id: UUID
     status: ToolCallStatus
     tool_call_id: str | None = None
-    started_at: datetime
+    started_at: datetime | None = None
     duration_ms: float | None = None
     error_type: str | None = None
     error_message: str | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -19,7 +20,7 @@ from chatter_db.recorder.endpoints import provider_answering
 from chatter_db.recorder.estimates import estimated
 from chatter_db.recorder.pricing import Cost, cost_of
 from chatter_db.recorder.records import MessageRow, Record, ToolCallRow, ToolRun, storable_text
-from chatter_db.recorder.runs import ModelCall, Run, ToolExecution, now
+from chatter_db.recorder.runs import ModelCall, RequestedTool, Run, ToolExecution, now
 from chatter_db.recorder.usage import Usage, plain
 
 # Ends that nobody caused by a mistake.
@@ -232,7 +233,7 @@ def interrupted_below(
         for call in reversed(own)
     ]
     cancelled = asyncio.CancelledError()
-    return rows + [tool_run(run, tool, None, cancelled) for tool in tools if tool.tool_call_id]
+    return rows + [tool_run(run, tool, None, cancelled) for tool in tools if tool.has_row]
 
 
 def is_pause(error: BaseException | None) -> bool:
@@ -269,9 +270,9 @@ def from_cache(message: AIMessage) -> bool:
 
 def tool_begin(run: Run, tool: ToolExecution) -> ToolRun:
     return ToolRun(
-        id=tool.row_id or tool.id,
+        id=tool.row_id,
         execution_id=run.id,
-        tool_call_id=None if tool.row_id else tool.tool_call_id,
+        tool_call_id=tool.asked_before,
         status="running",
         started_at=tool.started_at,
     )
@@ -286,22 +287,49 @@ def tool_answer(tool: ToolExecution, output: Any) -> ToolMessage | None:
     """
     if isinstance(output, ToolMessage):
         return output
-    for message in _told(output if isinstance(output, list) else [output]):
-        if isinstance(message, ToolMessage) and message.tool_call_id == tool.tool_call_id:
-            return message
-    return None
+    told = (message for message in _told(output) if message.tool_call_id == tool.tool_call_id)
+    return next(told, None)
 
 
-def _told(outputs: list[Any]) -> Iterator[Any]:
-    for output in outputs:
-        update = updates_of(output)
-        if isinstance(update, Mapping):
-            for value in update.values():
-                yield from value if isinstance(value, list) else [value]
-        elif isinstance(update, list):
-            yield from update
-        else:
-            yield output
+def answers_to_tools(run: Run, outputs: Any, *, content: bool) -> list[Record]:
+    """What a node told the model of tool calls, where it wasn't a tool of LangChain's that did.
+
+    It may have done what they ask for in its own code; have run a tool without saying what for;
+    or have had an error, a name that no tool has, or a person who forbade it.
+    """
+    records: list[Record] = []
+    if all(one.answered for same in list(run.requested.values()) for one in same):
+        return records
+    for message in _told(outputs):
+        asked = run.unanswered(message.tool_call_id)
+        if asked is None:
+            continue
+        failed = message.status == "error"
+        if not asked.begun:
+            # Whether what failed had begun nobody says.
+            ended = ToolRun(
+                id=asked.row_id,
+                execution_id=run.id,
+                status="requested" if failed else "completed",
+                error_type="ToolError" if failed else None,
+                error_message=str(message.text) if failed and content else None,
+            )
+            records.append(ended)
+        asked.begun = asked.answered = True
+        row_id = uuid5(asked.row_id, "answer")
+        records.append(tool_result(run, row_id, message, content=content))
+    return records
+
+
+def _told(outputs: Any) -> Iterator[ToolMessage]:
+    """The messages of tools that a tool or a node returns; of a whole talk, of its last turn."""
+    for output in outputs if isinstance(outputs, list | tuple) else [outputs]:
+        update = output if isinstance(output, Mapping) else updates_of(output)
+        for value in update.values() if isinstance(update, Mapping) else [update or output]:
+            talk = list(value) if isinstance(value, list | tuple) else [value]
+            # Some servers give the calls of every turn the same ids.
+            turn = list(takewhile(lambda each: not isinstance(each, HumanMessage), reversed(talk)))
+            yield from (each for each in reversed(turn) if isinstance(each, ToolMessage))
 
 
 def tool_run(
@@ -312,9 +340,9 @@ def tool_run(
     if failed and answer is not None:
         described = {"error_type": "ToolError", "error_message": str(answer.text)}
     return ToolRun(
-        id=tool.row_id or tool.id,
+        id=tool.row_id,
         execution_id=run.id,
-        tool_call_id=None if tool.row_id else tool.tool_call_id,
+        tool_call_id=tool.asked_before,
         status=_tool_status(error, failed=failed),
         started_at=tool.started_at,
         duration_ms=(time.perf_counter() - tool.started) * 1000,
@@ -331,9 +359,9 @@ def _tool_status(error: BaseException | None, *, failed: bool) -> ToolCallStatus
     return "failed" if failed else "completed"
 
 
-def tool_result(run: Run, run_id: UUID, answer: ToolMessage, *, content: bool) -> MessageRow:
+def tool_result(run: Run, row_id: UUID, answer: ToolMessage, *, content: bool) -> MessageRow:
     return MessageRow(
-        id=run_id,
+        id=row_id,
         execution_id=run.id,
         role="tool",
         kind="step",
@@ -367,21 +395,18 @@ def _text(value: object) -> str | None:
 def requested_tools(run: Run, call: ModelCall, message: AIMessage) -> list[Record]:
     """The tool calls that a reply asks for. Some servers give all of them one id."""
     records: list[Record] = []
-    by_id: dict[str, list[UUID]] = {}
+    by_id: dict[str | None, list[RequestedTool]] = {}
     for number, asked in enumerate(message.tool_calls):
-        same = by_id.setdefault(asked["id"] or "", [])
+        same = by_id.setdefault(asked["id"] or None, [])
         key = asked["id"] if asked["id"] and not same else number
-        row_id = uuid5(call.row_id, f"tool call {key}")
-        records.append(
-            ToolCallRow(
-                id=row_id,
-                execution_id=run.id,
-                message_id=call.row_id,
-                tool_call_id=asked["id"],
-                tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
-            )
+        row = ToolCallRow(
+            id=uuid5(call.row_id, f"tool call {key}"),
+            execution_id=run.id,
+            message_id=call.row_id,
+            tool_call_id=asked["id"],
+            tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
         )
-        same.append(row_id)
-    by_id.pop("", None)
+        records.append(row)
+        same.append(RequestedTool(row.id, row.tool_call_id, asked["name"], asked["args"]))
     run.requested.update(by_id)
     return records

@@ -51,16 +51,46 @@ class ModelCall:
 
 
 @dataclass
+class RequestedTool:
+    """A tool call that a model asked for."""
+
+    row_id: UUID
+    tool_call_id: str | None
+    """The provider's id; some have none."""
+    name: str
+    args: Mapping[str, Any]
+    begun: bool = False
+    answered: bool = False
+    """Whether the message that tells the model what came of it has its row."""
+
+
+@dataclass
 class ToolExecution:
-    """A tool that runs; `row_id` is None when no model of its run asked for it."""
+    """A tool that runs."""
 
     id: UUID
-    row_id: UUID | None
+    requested: RequestedTool | None
+    """What it was asked for by; None when that was no model of its run."""
     tool_call_id: str | None
-    """The provider's id of the call; None when no model asked for it at all."""
+    """The provider's id of the call; None when no model asked for it, or without one."""
     waiting: Waiting
     started: float
     started_at: datetime
+
+    @property
+    def has_row(self) -> bool:
+        """Whether a model asked for it, if in an earlier run."""
+        return self.requested is not None or self.tool_call_id is not None
+
+    @property
+    def row_id(self) -> UUID:
+        """Of its row; without a meaning where that is known by the provider's id."""
+        return self.requested.row_id if self.requested is not None else self.id
+
+    @property
+    def asked_before(self) -> str | None:
+        """The provider's id, where it takes that to find the row: of an earlier run."""
+        return self.tool_call_id if self.requested is None else None
 
 
 @dataclass
@@ -80,8 +110,8 @@ class Run:
     """Who waits for the chains and tools that run."""
     calls: dict[UUID, ModelCall] = field(default_factory=dict)
     tools: dict[UUID, ToolExecution] = field(default_factory=dict)
-    requested: dict[str, list[UUID]] = field(default_factory=dict)
-    """The rows of the tool calls that were asked for last under a provider's id."""
+    requested: dict[str | None, list[RequestedTool]] = field(default_factory=dict)
+    """The tool calls that were asked for last under a provider's id."""
     replies: dict[str, UUID] = field(default_factory=dict)
     """LangChain's message id to our row's id."""
     texts: dict[str, UUID] = field(default_factory=dict)
@@ -110,10 +140,27 @@ class Run:
         told = [self.told.setdefault(id(one), (one, call.started)) for one in (*outcome, *pieces)]
         return any(started > call.started for _, started in told)
 
-    def row_of(self, tool_call_id: str | None) -> UUID | None:
-        """The row of the tool call that begins: of several under one id, one after the other."""
-        rows = self.requested.get(tool_call_id or "", [])
-        return rows.pop(0) if len(rows) > 1 else next(iter(rows), None)
+    def begin_requested(
+        self, tool_call_id: str | None, name: str | None, args: object
+    ) -> RequestedTool | None:
+        """The tool call that begins: of several under one id, one after the other.
+
+        A node that runs tools by itself gives them their arguments and no id: then it is the
+        one with that name and those.
+        """
+        found = self.requested.get(tool_call_id, []) if tool_call_id is not None else []
+        if tool_call_id is None:
+            every = [one for same in list(self.requested.values()) for one in same if not one.begun]
+            found = [one for one in every if (one.name, one.args) == (name, args)]
+        begins = next((one for one in found if not one.begun), found[-1] if found else None)
+        if begins is not None:
+            begins.begun = True
+        return begins
+
+    def unanswered(self, tool_call_id: str) -> RequestedTool | None:
+        """The tool call of that id that no message has answered yet."""
+        same = self.requested.get(tool_call_id, [])
+        return next((one for one in same if not one.answered), None)
 
     def take_below(self, ancestor: UUID | None) -> tuple[list[ModelCall], list[ToolExecution]]:
         """Removes and returns the model calls and tools that are over with `ancestor`, or all."""

@@ -1,0 +1,229 @@
+"""Tools that a node runs by itself, and what becomes of calls that none is run for."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.structured_output import ToolStrategy
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import tool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.types import Command
+from pydantic import BaseModel
+
+from chatter_db import Chatter
+from tests.conftest import ONE_SERVER
+from tests.providers import openai
+from tests.providers.openai import Provider, Reply
+from tests.recorder.graphs import model_of, weather
+from tests.recorder.test_ways import question
+
+pytestmark = ONE_SERVER
+
+Database = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with openai.running() as provider:
+        yield provider
+
+
+@tool
+def fail(city: str) -> str:
+    """Fails."""
+    raise ValueError(f"no {city}")
+
+
+def graph_of(provider: Provider, node: Any) -> "CompiledStateGraph[Any, Any, Any, Any]":
+    model = model_of(provider)
+
+    def call(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [model.invoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", call)
+    graph.add_node("tools", node)
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", tools_condition)
+    graph.add_edge("tools", "model")
+    return graph.compile()
+
+
+def asked_for(state: MessagesState) -> list[Any]:
+    last = state["messages"][-1]
+    assert isinstance(last, AIMessage)
+    return last.tool_calls
+
+
+def by_invoke(state: MessagesState) -> dict[str, Any]:
+    """As LangGraph's quickstart has it: the tool isn't told what it is for."""
+    return {
+        "messages": [
+            ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"])
+            for call in asked_for(state)
+        ]
+    }
+
+
+def by_code(state: MessagesState) -> dict[str, Any]:
+    return {"messages": [ToolMessage("Rain.", tool_call_id=c["id"]) for c in asked_for(state)]}
+
+
+def by_command(state: MessagesState) -> "Command[Any]":
+    return Command(update=by_code(state))
+
+
+def by_code_that_fails(state: MessagesState) -> dict[str, Any]:
+    [call] = asked_for(state)
+    return {"messages": [ToolMessage("No way.", tool_call_id=call["id"], status="error")]}
+
+
+def tool_calls(db: Database) -> list[tuple[Any, ...]]:
+    return db.execute(
+        "select tool_name, status, started_at is not null, duration_ms > 0, error_message "
+        "from chatter.tool_calls order by tool_name, id"
+    ).fetchall()
+
+
+def told(db: Database) -> list[tuple[Any, ...]]:
+    return db.execute(
+        "select m.content, m.status, m.tool_call_id = t.tool_call_id from chatter.messages m "
+        "left join chatter.tool_calls t on t.tool_call_id = m.tool_call_id where m.role = 'tool' "
+        "order by m.created_at, m.content"
+    ).fetchall()
+
+
+@pytest.mark.parametrize(
+    ("node", "asked", "became", "answer"),
+    [
+        (by_invoke, "weather", ("completed", True, True, None), ("Rain in Rome.", "completed")),
+        (by_code, "weather", ("completed", False, None, None), ("Rain.", "completed")),
+        (by_command, "weather", ("completed", False, None, None), ("Rain.", "completed")),
+        # Whether it had begun nobody knows.
+        (
+            by_code_that_fails,
+            "weather",
+            ("requested", False, None, "No way."),
+            ("No way.", "failed"),
+        ),
+        (
+            ToolNode([weather]),
+            "nonsense",
+            (
+                "requested",
+                False,
+                None,
+                "Error: nonsense is not a valid tool, try one of [weather].",
+            ),
+            ("Error: nonsense is not a valid tool, try one of [weather].", "failed"),
+        ),
+        (
+            ToolNode([fail], handle_tool_errors="Try again."),
+            "fail",
+            ("failed", True, True, "no Rome"),
+            ("Try again.", "failed"),
+        ),
+    ],
+    ids=["invoke", "code", "command", "code that fails", "no such tool", "error"],
+)
+async def test_what_a_node_tells_of_tools(
+    chatter: Chatter, db: Database, provider: Provider, books_hold: Any,
+    node: Any, asked: str, became: tuple[Any, ...], answer: tuple[Any, ...],
+) -> None:  # fmt: skip
+    graph = graph_of(provider, node)
+    provider.script = [Reply(tools=((asked, {"city": "Rome"}),)), Reply("It rains.")]
+    run = chatter.recorder(conversation="c")
+    await graph.ainvoke(question(), RunnableConfig(callbacks=[run]))
+    assert tool_calls(db) == [(asked, *became)]
+    assert told(db) == [(*answer, True)]
+    books_hold()
+
+
+def test_each_of_several_is_the_one_with_its_arguments(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    graph = graph_of(provider, by_invoke)
+    cities = (("weather", {"city": "Rome"}), ("weather", {"city": "Oslo"}))
+    provider.script = [Reply(tools=cities), Reply(tools=cities[:1]), Reply("It rains.")]
+    run = chatter.recorder(conversation="c")
+    graph.invoke(question(), RunnableConfig(callbacks=[run]))
+    assert tool_calls(db) == [("weather", "completed", True, True, None)] * 3
+    answers = ["Rain in Oslo.", "Rain in Rome.", "Rain in Rome."]
+    assert sorted(content for content, *_ in told(db)) == answers
+
+
+async def test_a_tool_that_nobody_asked_for_is_no_call(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    def otherwise(state: MessagesState) -> dict[str, Any]:
+        weather.invoke({"city": "Paris"})
+        return by_code(state)
+
+    graph = graph_of(provider, otherwise)
+    provider.script = [Reply(tools=(("weather", {"city": "Rome"}),)), Reply("It rains.")]
+    run = chatter.recorder(conversation="c")
+    await graph.ainvoke(question(), RunnableConfig(callbacks=[run]))
+    assert tool_calls(db) == [("weather", "completed", False, None, None)]
+
+
+async def test_an_answer_of_an_earlier_turn_is_none(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    """Some servers give the calls of every turn the same ids."""
+
+    def silent(state: MessagesState) -> dict[str, Any]:
+        raise AssertionError
+
+    before: list[AnyMessage] = [
+        HumanMessage("Rain?"),
+        AIMessage("", tool_calls=[{"name": "weather", "args": {"city": "Oslo"}, "id": "call_0"}]),
+        ToolMessage("Snow.", tool_call_id="call_0"),
+        AIMessage("No."),
+        HumanMessage("And in Rome?"),
+    ]
+    # It stops for leave to use the tool.
+    graph = graph_of(provider, silent)
+    graph.interrupt_before_nodes = ["tools"]
+    provider.script = [Reply(tools=(("weather", {"city": "Rome"}),), one_id="call_0")]
+    run = chatter.recorder(conversation="c")
+    await graph.ainvoke(MessagesState(messages=before), RunnableConfig(callbacks=[run]))
+    assert tool_calls(db) == [("weather", "requested", False, None, None)]
+    assert told(db) == []
+
+
+async def test_texts_stay_out_of_the_books_where_they_should(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    graph = graph_of(provider, by_code_that_fails)
+    provider.script = [Reply(tools=(("weather", {"city": "Rome"}),)), Reply("It rains.")]
+    run = chatter.recorder(conversation="c", content=False)
+    await graph.ainvoke(question(), RunnableConfig(callbacks=[run]))
+    assert tool_calls(db) == [("weather", "requested", False, None, None)]
+    assert told(db) == [(None, "failed", True)]
+
+
+async def test_a_schema_that_is_filled_in_is_an_answer(
+    chatter: Chatter, db: Database, provider: Provider, books_hold: Any
+) -> None:
+    class Forecast(BaseModel):
+        city: str
+
+    agent = create_agent(model_of(provider), [weather], response_format=ToolStrategy(Forecast))
+    provider.script = [
+        Reply(tools=(("weather", {"city": "Rome"}),)),
+        Reply(tools=(("Forecast", {"city": "Rome"}),)),
+    ]
+    run = chatter.recorder(conversation="c")
+    done = await agent.ainvoke({"messages": [HumanMessage("Rain?")]}, {"callbacks": [run]})
+    assert done["structured_response"] == Forecast(city="Rome")
+    assert [call[:2] for call in tool_calls(db)] == [
+        ("Forecast", "completed"),
+        ("weather", "completed"),
+    ]
+    books_hold()
