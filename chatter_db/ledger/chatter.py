@@ -216,7 +216,7 @@ class Chatter:
 
         The conversation is LangGraph's `thread_id`, else a new one per run. Without `user` each
         run belongs to who signed in at LangGraph's server, else to the `user_id` of its
-        metadata, else of its configurable. Runs that
+        metadata, its context or its configurable. Runs that
         call no model are not booked, and a run that is given a recorder of its own is
         left to that one. Lasts until `uninstall()` or until this Chatter is closed; to ask
         for the same once more changes nothing.

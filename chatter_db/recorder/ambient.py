@@ -14,6 +14,9 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from chatter_db.recorder.arguments import run_id_of
 
+# Where LangGraph's `get_runtime()` looks, which needs a graph around it.
+_RUNTIME = "__pregel_runtime"
+
 Handler = TypeVar("Handler", bound=BaseCallbackHandler)
 
 
@@ -32,17 +35,22 @@ def handler(kind: type[Handler]) -> Handler | None:
 
 
 def user(metadata: Mapping[str, Any]) -> str | None:
-    """Whose run this is, where the recorder wasn't told: `user_id`, metadata or configurable.
+    """Whose run this is, where the recorder wasn't told: `user_id`, metadata, context or
+    configurable.
 
     Those are the word of whoever asked for the run: where LangGraph's server knows who signed
-    in, it is that one (https://docs.langchain.com/langsmith/custom-auth). What is configurable is
-    known inside of a run only, not yet when it begins.
+    in, it is that one (https://docs.langchain.com/langsmith/custom-auth). What is configurable and
+    the context are known inside of a run only, not yet when it begins.
     """
     config = var_child_runnable_config.get()
     configurable: Mapping[str, Any] = (config and config.get("configurable")) or {}
+    context = getattr(configurable.get(_RUNTIME), "context", None)
     said = (
         configurable.get("langgraph_auth_user_id"),
         metadata.get("user_id"),
+        context.get("user_id")
+        if isinstance(context, Mapping)
+        else getattr(context, "user_id", None),
         configurable.get("user_id"),
     )
     return next((str(name) for name in said if isinstance(name, str | int | UUID) and name), None)

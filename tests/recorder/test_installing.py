@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -118,6 +119,11 @@ async def test_a_cancelled_run_is_booked_as_such(
     assert_forgotten(run)
 
 
+@dataclass
+class Whose:
+    user_id: str
+
+
 async def test_a_run_says_whose_it_is(chatter: Chatter, db: Database, asked: Provider) -> None:
     """As LangGraph's server does of who signed in, and apps of whose memory they look up."""
     graph = single(model_of(asked))
@@ -135,6 +141,9 @@ async def test_a_run_says_whose_it_is(chatter: Chatter, db: Database, asked: Pro
     for name, config in runs.items():
         config["run_name"] = name
         await graph.ainvoke(question(), config)
+    contexts: dict[str, Any] = {"of context": {"user_id": "gil"}, "of an object": Whose("hal")}
+    for name, context in contexts.items():
+        await graph.ainvoke(question(), {"run_name": name}, context=context)
     chatter.uninstall()
     for name, recorder in {
         "given": chatter.recorder(),
@@ -151,6 +160,8 @@ async def test_a_run_says_whose_it_is(chatter: Chatter, db: Database, asked: Pro
         "of metadata": "ada",
         "of a number": "7",
         "of configurable": "bob",
+        "of context": "gil",
+        "of an object": "hal",
         "signed in": "cleo",
         "of nobody": None,
         "given": "dan",
