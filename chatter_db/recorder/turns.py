@@ -16,20 +16,25 @@ from langchain_core.messages import (
 from chatter_db.recorder.rows import resume_of, updates_of
 from chatter_db.recorder.runs import Run
 
+_QUESTION = ("question", "input", "query")
+
 
 def asked_of(inputs: Any) -> list[HumanMessage]:
     """What the person asked: the human messages at the end of a graph's inputs.
 
     Apps without a checkpointer send the whole history every time; only what
     comes after the last reply is new. A state may be an object (a dataclass, a Pydantic
-    model), and what is new be in the update of a `Command`.
+    model), and what is new be in the update of a `Command`. Without messages it is the text
+    that goes by one of LangChain's names for a question.
     """
     update = updates_of(inputs)
     state = inputs if update is None else update
-    if isinstance(state, Mapping):
-        messages = state.get("messages")
-    else:
-        messages = getattr(state, "messages", state)
+    messages = _stated(state, "messages")
+    if messages is None:
+        texts = (_stated(state, name) for name in _QUESTION)
+        # A chain may be asked by a text or messages alone.
+        alone = None if isinstance(state, Mapping) else state
+        messages = next((text for text in texts if isinstance(text, str) and text), alone)
     if isinstance(messages, str):
         return [HumanMessage(messages)]
     if isinstance(messages, BaseMessage):
@@ -47,6 +52,10 @@ def asked_of(inputs: Any) -> list[HumanMessage]:
             break
         asked.insert(0, message)
     return asked
+
+
+def _stated(state: Any, name: str) -> Any:
+    return state.get(name) if isinstance(state, Mapping) else getattr(state, name, None)
 
 
 def resumed_by(inputs: Any) -> list[str]:

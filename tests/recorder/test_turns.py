@@ -84,6 +84,37 @@ async def test_what_was_shown_is_a_text_of_the_state_where_there_are_no_messages
     assert shown.content == "On its way."
 
 
+class Question(TypedDict, total=False):
+    question: str
+    input: str
+    context: str
+    answer: str
+
+
+@pytest.mark.parametrize("name", ["question", "input", None])
+async def test_what_is_asked_without_messages(
+    chatter: Chatter, db: Database, provider: Provider, name: str | None
+) -> None:
+    """As LangChain's guides have it for answers from documents."""
+    model = model_of(provider)
+
+    def retrieve(state: Question) -> dict[str, Any]:
+        return {"context": "Parcels take a week."}
+
+    def answer(state: Question) -> dict[str, Any]:
+        return {"answer": model.invoke(f"Answer from: {state['context']}").text}
+
+    graph: Any = StateGraph(Question).add_sequence([retrieve, answer]).add_edge(START, "retrieve")
+    provider.script = [Reply("In a week.")]
+    asked = {name: "When does it come?"} if name else {"context": "Nothing is asked."}
+    await graph.compile().ainvoke(asked, {"callbacks": [chatter.recorder()]})
+    turns = db.execute(
+        "select role, content from chatter.messages where kind = 'turn' order by created_at"
+    ).fetchall()
+    question = [("user", "When does it come?")] if name else []
+    assert turns == [*question, ("assistant", "In a week.")]
+
+
 class PydanticState(BaseModel):
     messages: Annotated[list[AnyMessage], add_messages]
 
