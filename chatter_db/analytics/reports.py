@@ -23,10 +23,9 @@ from chatter_db.errors import UsageError
 from chatter_db.models import User
 from chatter_db.queries import resource
 
-MAX_ROWS = 10_000
-
 _VARIABLE = re.compile(r"^\\if :\{\?(\w+)\} \\else \\set \1 (\S+) \\endif$", re.MULTILINE)
 _ALL = "all"
+_LIMIT = re.compile("[1-9][0-9]{0,17}")
 _BUILT_IN = ("today", "yesterday", "tomorrow")
 _INVALID_PARAMETER = "22023"
 _INVALID_PERIOD = "CH422"
@@ -75,8 +74,7 @@ async def run_report(session: AsyncSession, name: str, **variables: str | int | 
     if unknown := given.keys() - report.defaults.keys():
         known = ", ".join(report.defaults) or "none"
         raise UsageError(f"{name} has no {', '.join(sorted(unknown))}; its variables are {known}.")
-    values = report.defaults | given
-    _check(values)
+    values = report.defaults | _checked(given)
     # When the transaction began: its snapshot may be older than the clock, but not than that.
     as_of = await session.scalar(select(func.least(func.now(), func.chatter.clock())))
     with periods_told(values.get("time_zone")):
@@ -124,18 +122,18 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-def _check(values: dict[str, str]) -> None:
-    for name in ("since", "until"):
-        if name in values:
-            _check_moment(name, values[name])
-    limit = values.get("limit", _ALL)
-    if limit != _ALL and (not limit.isdigit() or not 1 <= int(limit) <= MAX_ROWS):
-        raise UsageError(f"limit must be from 1 to {MAX_ROWS:,}, not {limit}.")
+def _checked(given: dict[str, str]) -> dict[str, str]:
+    limit = given.get("limit", _ALL)
+    if limit != _ALL and not _LIMIT.fullmatch(limit):
+        raise UsageError(f"limit must be a number of lines, from 1 on, or all; not {limit}.")
+    times = {name: _local(name, given[name]) for name in ("since", "until") if name in given}
+    return given | times
 
 
-def _check_moment(name: str, value: str) -> None:
+def _local(name: str, value: str) -> str:
+    """A time as Postgres reads it, which knows fewer forms of ISO 8601."""
     if value in _BUILT_IN:
-        return
+        return value
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
@@ -146,6 +144,7 @@ def _check_moment(name: str, value: str) -> None:
         ) from None
     if moment.tzinfo is not None:
         raise UsageError(f"{name} is a local time of time_zone and has no offset: {value!r}.")
+    return moment.isoformat().removesuffix("T00:00:00")
 
 
 async def _check_period(session: AsyncSession, values: dict[str, str]) -> None:

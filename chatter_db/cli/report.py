@@ -26,7 +26,7 @@ def report(
     step: Annotated[
         Literal["hour", "day"] | None, typer.Option(help="A line for each; default day.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="How many lines at most.")] = None,
+    limit: Annotated[str | None, typer.Option(help="How many lines at most, or all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     as_definitions: Annotated[

@@ -1,6 +1,6 @@
 -- What one user's calls cost on each UTC day, by model.
 --
--- user_id is ours (chatter.users.id).
+-- user_id is ours (chatter.users.id). Days that begin or end within the period are told whole.
 --
 --   psql -v user_id=01a20b89-bfa0-7017-934b-bf64428340a4 -v since=2026-01-01 -f sql/analytics/usage_of_user.sql
 
@@ -20,6 +20,6 @@ select
 from analytics.usage_user_day_live as u
 where u.user_id = :'user_id'::uuid
   and u.day >= (analytics.moment(:'since', 'UTC') at time zone 'UTC')::date
-  and u.day < (analytics.period_end(:'since', :'until', 'UTC') at time zone 'UTC')::date
+  and u.day < analytics.period_end(:'since', :'until', 'UTC') at time zone 'UTC'
 group by u.day, u.model
 order by u.day, cost desc nulls last, u.model;

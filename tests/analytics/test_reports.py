@@ -6,6 +6,7 @@ import io
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from chatter_db.database import sync_engine
 from chatter_db.errors import UsageError
 from chatter_db.importing import import_file
 from chatter_db.queries import resource
+from tests.sql.books import Books
 
 TRACE = Path(__file__).parents[2] / "chatter_db" / "demo" / "aider_trace.csv"
 FILES = sorted((resource("sql") / "analytics").glob("*.sql"))
@@ -104,15 +106,24 @@ def test_psql_refuses_a_period_that_can_not_be(reader: str) -> None:
     others = (
         ("tomorrow", "tomorrow", "since (tomorrow) must be before until (tomorrow)."),
         ("2026-01-01 08:00+02", "2026-01-02", "no offset or time zone of its own"),
-        ("2026-01-01", "2026-01-02T08:00Z", "no offset or time zone of its own"),
-        ("2026-01-01", "2026-01-02 8:00:00.5 Asia/Tokyo", "no offset or time zone of its own"),
+        *(
+            ("2026-01-01", f"2026-01-02{zoned}", "no offset or time zone of its own")
+            for zoned in (
+                *("T08:00Z", " 8:00:00.5 Asia/Tokyo", " 08:00 CET", " 08:00 PST", " 8:00 EST5EDT"),
+                *(" 08:00 America/Port-au-Prince", " 08:00 Etc/GMT+5", " 08:00 zulu", " +02", "Z"),
+                *(" -02", " 08:00 -02", " 8:00 PM -0230"),
+            )
+        ),
     )
     for file in over_time:
         for since, until, said in (upside_down, *(others if file is over_time[0] else ())):
             done = run_psql(reader, file, since=since, until=until)
             assert (done.returncode, done.stdout) == (3, ""), file.stem
             assert said in done.stderr, file.stem
-        psql(reader, file, since="2026-01-31 08:00", until="feb 1 2026 8:00:00 pm")
+        for until in ("feb 1 2026 8:00:00 pm", "Sunday, February 1, 2026", "20260201T200000"):
+            psql(reader, file, since="2026-01-31 08:00", until=until)
+            if file is not over_time[0]:
+                break
 
 
 def test_psql_refuses_an_offset_as_a_time_zone(reader: str) -> None:
@@ -312,8 +323,16 @@ def test_readers_read_figures_and_nothing_else(reader: str) -> None:
         ("cost_by_day", {"time_zone": "Mars/Phobos"}, "No time zone Mars/Phobos; names"),
         ("cost_by_day", {"time_zone": "UTC+5"}, r"No time zone UTC\+5; names are like"),
         ("cost_by_day", {"time_zone": "+05:30"}, r"No time zone \+05:30; names"),
-        ("cost_by_user", {"limit": -1}, "limit must be from 1 to 10,000, not -1"),
-        ("cost_by_user", {"limit": 0}, "limit must be from 1"),
+        ("cost_by_day", {"time_zone": "Etc/GMT+5:30"}, r"No time zone Etc/GMT\+5:30; names"),
+        ("cost_by_day", {"time_zone": "Etc/UTC5"}, "No time zone Etc/UTC5; names"),
+        (
+            "cost_by_user",
+            {"limit": -1},
+            "limit must be a number of lines, from 1 on, or all; not -1",
+        ),
+        ("cost_by_user", {"limit": 0}, "limit must be a number"),
+        ("cost_by_user", {"limit": "\N{SUPERSCRIPT TWO}"}, "limit must be a number"),
+        ("cost_by_user", {"limit": "\N{ARABIC-INDIC DIGIT THREE}"}, "limit must be a number"),
     ],
 )
 async def test_what_cant_be_asked_is_said(
@@ -333,6 +352,30 @@ async def test_every_name_of_a_time_zone_is_one(
     async with chatter.session() as session:
         for name in names:
             await run_report(session, "cost_by_day", time_zone=name)
+
+
+async def test_a_time_in_any_form_of_iso_8601(chatter: Chatter) -> None:
+    """Of which Postgres knows fewer."""
+    async with chatter.session() as session:
+        for since in ("2026-W05", "2026-05-04T08", "2026-05-04T08:00:00,5", "20260504"):
+            await run_report(session, "cost_by_day", since=since)
+
+
+async def test_days_that_a_period_touches_are_told_of_a_user(
+    chatter: Chatter, db: psycopg.Connection[Any], reader: str
+) -> None:
+    books = Books(db)
+    user = books.user("ada")
+    at = datetime(2026, 5, 4, 10, tzinfo=UTC)
+    books.message(books.conversation(user_id=user), cost=1, created_at=at)
+    hours = ("2026-05-04T08:00", "2026-05-04T20:00")
+    async with chatter.session() as session:
+        for since, until in (hours, ("2026-05-04", hours[1]), (hours[0], "2026-05-05")):
+            asked = {"user_id": str(user), "since": since, "until": until}
+            table = await run_report(session, "usage_of_user", **asked)
+            assert [row[0].isoformat() for row in table.rows] == ["2026-05-04"]
+            [file] = [file for file in FILES if file.stem == "usage_of_user"]
+            assert len(psql(reader, file, **asked)) == 1
 
 
 def test_calls_without_a_known_price_have_no_cost(reader: str, db: psycopg.Connection[Any]) -> None:

@@ -141,16 +141,19 @@ async def test_where_pages_end_is_said(admin: Person, url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             "with c as (insert into chatter.conversations (external_id) "
-            "select n::text from generate_series(1, 10000) as n returning id) "
+            "select n::text from generate_series(1, 10001) as n returning id) "
             "insert into chatter.messages (conversation_id, role, cost) "
             "select id, 'assistant', 1 from c"
         )
     path = "/api/analytics/cost_by_conversation"
     page = (await admin.http.get(path, params={"after": cursor(9_900), "limit": 200})).json()
-    assert len(page["items"]) == 99
+    assert len(page["items"]) == 100
     refused = await admin.http.get(path, params={"after": page["next"]})
     assert refused.status_code == 422
-    assert "pages end at row 9,999" in refused.json()["detail"]
+    assert (
+        "pages end at row 10,000; all there is tells `chatter report cost_by_conversation"
+        in refused.json()["detail"]
+    )
 
 
 @pytest.mark.parametrize(

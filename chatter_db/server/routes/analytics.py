@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from chatter_db.analytics import reports, run_report
-from chatter_db.analytics.reports import MAX_ROWS
 from chatter_db.server.identity import Admin, Books
 from chatter_db.server.money import Row
 from chatter_db.server.pages import After, Limit, cursor, position
@@ -19,11 +18,12 @@ router = APIRouter(prefix="/api/analytics", tags=["analytics"])
 
 _PAGING = ("limit", "after")
 # Every page reads those before it, and one row more, which says that there are more.
-_LAST_ROW = MAX_ROWS - 1
+_LAST_ROW = 10_000
 
 
 class ReportShown(BaseModel):
-    """A report that can be asked for; `variables` are those it takes, with their defaults."""
+    """A report that can be asked for; `variables` are those it takes besides `limit` and `after`,
+    with their defaults."""
 
     name: str
     definition: str
@@ -45,8 +45,13 @@ class Figures(BaseModel):
 async def list_reports(identity: Admin) -> list[ReportShown]:
     """Which reports there are."""
     return [
-        ReportShown(name=r.name, definition=r.title, notes=r.notes, variables=r.defaults)
-        for r in reports().values()
+        ReportShown(
+            name=report.name,
+            definition=report.title,
+            notes=report.notes,
+            variables={k: v for k, v in report.defaults.items() if k not in _PAGING},
+        )
+        for report in reports().values()
     ]
 
 
@@ -75,8 +80,8 @@ async def read_report(
     if limited and begin >= _LAST_ROW:
         raise HTTPException(
             422,
-            f"after: pages end at row {_LAST_ROW:,}; ask for less, such as a shorter period, or "
-            f"take all of it by `chatter report {name} --json`.",
+            f"after: pages end at row {_LAST_ROW:,}; all there is tells "
+            f"`chatter report {name} --limit all --json`.",
         )
     variables: dict[str, str | int | None] = {
         # Refused there: figures of all time must not pass for those of a `period` that was meant.
