@@ -69,6 +69,7 @@ class Server(uvicorn.Server):
         self._streams = streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._streams.shut()
         await self._chatter.close_events()
         await super().shutdown(sockets)
         await self._streams.close()

@@ -61,12 +61,15 @@ class Streams:
         self._open: set[EventStream] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._shut = False
 
     def __len__(self) -> int:
         return len(self._open)
 
     def refusal(self, user: object) -> Response | None:
         """The answer to one more stream of `user`, if there may be none."""
+        if self._shut:
+            return problem(503, "This server is about to end.", headers={"Retry-After": "1"})
         if len(self) >= self._total:
             return problem(
                 503,
@@ -95,6 +98,10 @@ class Streams:
         if not self._of[stream.user]:
             del self._of[stream.user]
 
+    def shut(self) -> None:
+        """Lets no more begin: one that did after the others were told to end would never hear."""
+        self._shut = True
+
     async def close(self) -> None:
         """Ends what looks after the streams, which must not outlast the database's connections."""
         tasks = [task for task in (self._ticking, self._checking) if task is not None]
@@ -103,12 +110,14 @@ class Streams:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tick(self) -> None:
-        while self._open:
-            await asyncio.sleep(TICK_SECONDS)
-            now = time.monotonic()
-            for stream in self._open:
-                stream.look_after(now)
-        self._ticking = None
+        try:
+            while self._open:
+                await asyncio.sleep(TICK_SECONDS)
+                now = time.monotonic()
+                for stream in self._open:
+                    stream.look_after(now)
+        finally:
+            self._ticking = None
 
     async def _check(self) -> None:
         """Ends the streams of who may not have them any more: one query for all."""

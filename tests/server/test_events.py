@@ -198,6 +198,27 @@ async def test_open_streams_end_with_the_server(chatter: Chatter) -> None:
     assert asyncio.all_tasks() - {ending} == before
 
 
+async def test_a_stream_that_comes_while_the_server_ends_is_refused(
+    chatter: Chatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hear nothing of the end, and hold it up."""
+    refused: list[httpx.Response] = []
+    async with serving(chatter) as address:
+        site = Site(address, accounts_of(chatter), [])
+        ada = await site.person("ada")
+        close_events = Chatter.close_events
+
+        async def and_one_more(self: Chatter) -> None:
+            await close_events(self)
+            refused.append(await ada.http.get("/api/events"))
+
+        monkeypatch.setattr(Chatter, "close_events", and_one_more)
+    [answer] = refused
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["detail"] == "This server is about to end."
+    await ada.http.aclose()
+
+
 async def test_people_hear_of_themselves_and_admins_of_all(
     ada: Person, bob: Person, admin: Person
 ) -> None:
