@@ -251,6 +251,9 @@ class Hub:
         doze = DOZE_SECONDS
         while True:
             self._rung.clear()
+            if connection.is_closed():
+                # Without a reader nothing would be asked of it, and say so.
+                raise ConnectionResetError("the server has ended it")
             joining = list(self._joining)
             settled = bell.edge is not None and await bell.edge_passed()
             found = await self._deliver(connection, to_the_present=bool(joining) or not rung)

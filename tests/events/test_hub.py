@@ -221,6 +221,20 @@ async def test_a_killed_listener_comes_back_at_once_and_misses_nothing(
     assert len({event.id for event in seen.events}) == len(seen.events) == 3
 
 
+async def test_a_connection_lost_while_nobody_reads_is_made_anew(
+    follow: Follow, db: psycopg.Connection[Any]
+) -> None:
+    def listeners() -> list[Any]:
+        return db.execute(f"select pid from pg_stat_activity where {OF_THE_HUB}").fetchall()
+
+    seen = await follow().live()
+    seen.subscription.stop()
+    await seen.task
+    before = listeners()
+    assert terminate_listener(db) == 1
+    await until(lambda: listeners() not in ([], before), "it is back")
+
+
 async def test_two_processes_hear_the_same(url: str, follow: Follow, writer: Writer) -> None:
     other = Hub(url)
     one, two = await follow().live(), await follow(hub=other).live()
