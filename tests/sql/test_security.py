@@ -91,6 +91,15 @@ def test_the_next_period_has_an_alert_of_its_own(books: Books) -> None:
     assert [events for _, _, events in alerts(books)] == [10, 13]
 
 
+def test_refusals_that_one_server_notes_can_raise_the_alert(books: Books) -> None:
+    """Once a minute, by the threshold and period that the rule comes with."""
+    for minute in range(10):
+        assert alerts(books) == []
+        at(books, f"2026-05-04 12:{minute:02}:00+00")
+        failures(books, event_type="rate_limit_exceeded")
+    assert [rule for rule, *_ in alerts(books)] == ["rate_limits_per_address"]
+
+
 def test_addresses_users_and_keys_are_counted_apart(books: Books) -> None:
     ada, bob = books.user("ada"), books.user("bob")
     key: dict[str, Any] = {"details": {"api_key_id": "key"}}
