@@ -470,19 +470,25 @@ class OpenRuns:
             # What was under way before a fork goes on in the parent.
             if run.process != os.getpid():
                 continue
-            booked, goes_on = not run.unbooked, run.root in self._runs
-            if run.calls:
-                log.warning(
-                    "Execution %s: %d model call(s) under way when the Chatter closed are booked "
-                    "as cancelled; what they use from now on is not known.",
-                    run.id,
-                    len(run.calls),
-                )
-            records = self._below(run, None)
-            if goes_on:
-                records += self._ended(run, None, asyncio.CancelledError())
-            if booked:
-                self._submitted(records)
+            try:
+                self._cut_off(run)
+            except Exception:  # a bug of ours must not cost the other runs
+                log.exception("Execution %s can't be booked as cancelled", run.id)
+
+    def _cut_off(self, run: Run) -> None:
+        booked, goes_on = not run.unbooked, run.root in self._runs
+        if run.calls:
+            log.warning(
+                "Execution %s: %d model call(s) under way when the Chatter closed are booked "
+                "as cancelled; what they use from now on is not known.",
+                run.id,
+                len(run.calls),
+            )
+        records = self._below(run, None)
+        if goes_on:
+            records += self._ended(run, None, asyncio.CancelledError())
+        if booked:
+            self._submitted(records)
 
     def _below(self, run: Run, run_id: UUID | None) -> list[Record]:
         """Rows of what is over with `run_id`, or of all that is under way."""

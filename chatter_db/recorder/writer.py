@@ -122,7 +122,13 @@ class Writer:
         """Nobody is at work from now on; what is submitted is still booked."""
         with self._turn:
             self._shut = True
-            self._turn.wait_for(lambda: not self._at_work, MAX_WORK_SECONDS)
+            if not self._turn.wait_for(lambda: not self._at_work, MAX_WORK_SECONDS):
+                log.warning(
+                    "%d callback(s) have not ended in %g s; what they bring from now on is not "
+                    "booked.",
+                    self._at_work,
+                    MAX_WORK_SECONDS,
+                )
 
     def submit(self, records: Sequence[Record]) -> "Future[Booked]":
         """Hands over `records`, to be booked together and in order.

@@ -7,16 +7,22 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
-from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.messages import ToolCall
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
+from openai import InternalServerError
 
 from chatter_db import Chatter
-from chatter_db.recorder.records import Record, RunStarted
+from chatter_db.recorder import writer
+from chatter_db.recorder.open_runs import OpenRuns
+from chatter_db.recorder.records import Record, RunStarted, ToolRun
+from chatter_db.recorder.runs import Run
 from chatter_db.recorder.writer import Booked, Writer
 from tests.conftest import ONE_SERVER
 from tests.polling import until
@@ -218,28 +224,89 @@ async def test_a_graph_that_goes_on_is_no_run_of_its_own(
     assert_forgotten(run)
 
 
-def test_who_ends_a_call_is_waited_for(
-    url: str, db: Database, provider: Provider, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ends", ["answer", "failure", "tool", "chain"])
+def test_who_ends_something_is_waited_for(
+    url: str, db: Database, provider: Provider, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
-    """A reply on its way from LangChain into the books when the Chatter closes."""
-    provider.script = [Reply("Just in time", prompt_tokens=30)]
+    """What is on its way from LangChain into the books when the Chatter closes."""
     submit, closing = Writer.submit, threading.Event()
 
     def submit_late(self: Writer, records: Sequence[Record]) -> "Future[Booked]":
-        if not isinstance(records[0], RunStarted):
+        begins = isinstance(records[0], RunStarted) or (
+            isinstance(records[0], ToolRun) and records[0].status == "running"
+        )
+        if not begins:
             closing.set()
             time.sleep(0.3)
         return submit(self, records)
 
+    @tool
+    def send(to: str) -> str:
+        """Sends it."""
+        return "sent"
+
+    asked = ToolCall(name="send", args={"to": "ada"}, id="call_1", type="tool_call")
+    provider.script = [Reply("Just in time", prompt_tokens=30)]
+    runnables: dict[str, tuple[Runnable[Any, Any], Any]] = {
+        "answer": (model_of(provider), "Rain?"),
+        "failure": (model_of(provider), "Rain?"),
+        "tool": (send, asked),
+        "chain": (RunnableLambda(lambda _: "sent"), "Rain?"),
+    }
+    if ends == "failure":
+        provider.script = [Reply(status=500)]
+    runnable, inputs = runnables[ends]
+
+    def run(config: RunnableConfig) -> None:
+        with suppress(InternalServerError):
+            runnable.invoke(inputs, config)
+
     monkeypatch.setattr(Writer, "submit", submit_late)
     with Chatter.connect(url) as chatter:
         config = RunnableConfig(callbacks=[chatter.recorder()])
-        asking = threading.Thread(target=model_of(provider).invoke, args=("Rain?", config))
-        asking.start()
+        running = threading.Thread(target=run, args=(config,))
+        running.start()
         assert closing.wait(10)
-    asking.join()
-    assert calls(db) == [("completed", "reported", 30, "Just in time")]
-    assert runs(db) == [("completed", 1)]
+    running.join()
+    answer = ("completed", "reported", 30, "Just in time")
+    failure = ("failed", "unknown", None, None)
+    made = {"answer": [answer], "failure": [failure]}.get(ends, [])
+    assert calls(db) == made
+    assert runs(db) == [("failed" if ends == "failure" else "completed", len(made))]
+
+
+def test_who_is_not_through_in_time_is_told_of(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "MAX_WORK_SECONDS", 0.1)
+    with Chatter.connect(url) as chatter:
+        with chatter._opened_writer().at_work():
+            chatter._opened_writer().shut()
+        assert "1 callback(s) have not ended in 0.1 s" in caplog.text
+
+
+async def test_one_that_can_not_be_cut_off_costs_no_other(
+    url: str, db: Database, provider: Provider, hold: threading.Event,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    provider.script = [Reply("Never", hold=hold)] * 2
+    cut_off, cuts = OpenRuns._cut_off, []
+
+    def but_the_first(self: OpenRuns, run: Run) -> None:
+        cuts.append(run)
+        if len(cuts) == 1:
+            raise ValueError("a bug")
+        cut_off(self, run)
+
+    monkeypatch.setattr(OpenRuns, "_cut_off", but_the_first)
+    async with Chatter.connect(url) as chatter:
+        config = RunnableConfig(callbacks=[chatter.recorder()])
+        asking = [asyncio.create_task(model_of(provider).ainvoke("?", config)) for _ in range(2)]
+        await until(lambda: len(provider.requests) == 2)
+    hold.set()
+    await asyncio.gather(*asking)
+    assert sorted(runs(db)) == [("cancelled", 1), ("running", 0)]
+    assert f"Execution {cuts[0].id} can't be booked as cancelled" in caplog.text
 
 
 async def test_what_asked_no_model_is_not_booked(url: str, db: Database) -> None:
