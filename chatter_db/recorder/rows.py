@@ -315,7 +315,8 @@ def answers_to_tools(run: Run, outputs: Any, *, content: bool) -> list[Record]:
                 error_message=str(message.text) if failed and content else None,
             )
             records.append(ended)
-        asked.begun = asked.answered = True
+        asked.begin()
+        asked.answered = True
         row_id = uuid5(asked.row_id, "answer")
         records.append(tool_result(run, row_id, message, content=content))
     return records
@@ -407,6 +408,6 @@ def requested_tools(run: Run, call: ModelCall, message: AIMessage) -> list[Recor
             tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
         )
         records.append(row)
-        same.append(RequestedTool(row.id, row.tool_call_id, asked["name"], asked["args"]))
+        same.append(RequestedTool(row.id, asked["name"], asked["args"]))
     run.requested.update(by_id)
     return records

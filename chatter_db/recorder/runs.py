@@ -55,13 +55,18 @@ class RequestedTool:
     """A tool call that a model asked for."""
 
     row_id: UUID
-    tool_call_id: str | None
-    """The provider's id; some have none."""
     name: str
-    args: Mapping[str, Any]
-    begun: bool = False
+    args: Mapping[str, Any] | None
+    """None when it has begun."""
     answered: bool = False
     """Whether the message that tells the model what came of it has its row."""
+
+    @property
+    def begun(self) -> bool:
+        return self.args is None
+
+    def begin(self) -> None:
+        self.args = None
 
 
 @dataclass
@@ -154,7 +159,7 @@ class Run:
             found = [one for one in every if (one.name, one.args) == (name, args)]
         begins = next((one for one in found if not one.begun), found[-1] if found else None)
         if begins is not None:
-            begins.begun = True
+            begins.begin()
         return begins
 
     def unanswered(self, tool_call_id: str) -> RequestedTool | None:
