@@ -48,26 +48,34 @@ def gemini(metadata: Mapping[str, Any], notes: list[str], *, ended: bool = True)
             block.addend("prompt_token_count"), block.addend("tool_use_prompt_token_count")
         )
     # The name until 2024 of what Vertex calls candidates: response tokens, in live sessions.
-    candidates = ("candidates_token_count", "response_token_count")
+    names = ("candidates_token_count", "response_token_count")
+    candidates, stated = block.addend(*names), block.count("total_token_count")
     completion = None
-    if ended or thoughts or any(name in block for name in candidates):
-        completion = added(block.addend(*candidates), thoughts)
-    if prompt is None and not completion:
+    if ended or thoughts or any(name in block for name in names):
+        completion = added(candidates, thoughts)
+        if 0 < (thoughts or 0) <= (candidates or 0) and added(prompt, candidates) == stated:
+            # For some weeks of 2025 thoughts were part of the candidates, as the total tells:
+            # https://github.com/BerriAI/litellm/pull/10141
+            completion = candidates
+    if not completion and (prompt is None or (stated or 0) > prompt):
+        # Before Google counted thoughts they were in the total only.
         completion = None
+    # What only the total has may be thoughts.
+    told = thoughts or (stated or 0) <= (added(prompt or 0, completion or 0) or 0)
     known = prompt is not None or completion is not None
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        total_tokens=total_of(block.count("total_token_count"), prompt, completion),
+        total_tokens=total_of(stated, prompt, completion),
         cache_read_tokens=block.addend("cached_content_token_count") if known else None,
-        reasoning_tokens=thoughts if completion is not None else None,
+        reasoning_tokens=thoughts if completion is not None and told else None,
         kinds=_kinds(block),
         terms=_terms(block),
     )
 
 
 def _kinds(block: Reader) -> dict[str, int]:
-    grounded = len(block.entries(GROUNDED))
+    grounded = sum(entry.count("count") or 1 for entry in block.entries(GROUNDED))
     kinds: dict[str, int] = {GROUNDED: grounded} if grounded else {}
     for name, kind in (
         ("prompt_tokens_details", "input_{}_tokens"),
