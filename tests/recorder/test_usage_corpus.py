@@ -114,3 +114,5 @@ def test_half_a_stream_has_no_false_number(row: corpus.Row) -> None:
             part, all_of_it = getattr(usage, name), getattr(whole, name)
             assert part is None or all_of_it is None or part <= all_of_it
         assert usage.completion_tokens != 0
+        for name in ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens"):
+            assert getattr(usage, name) != 0 or not getattr(whole, name)

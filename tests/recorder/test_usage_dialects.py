@@ -32,6 +32,24 @@ BLOCKS: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         {"promptTokenCount": 5, "candidatesTokenCount": 5, "totalTokenCount": 304},
         (5, 5, 304, 0, None, None),
     ),
+    (
+        "somebody's total with Anthropic's names, which has the cache",
+        None,
+        {"input_tokens": 4, "cache_read_input_tokens": 8, "output_tokens": 5, "total_tokens": 17},
+        (12, 5, 17, 8, 0, None),
+    ),
+    (
+        "or leaves it out",
+        None,
+        {"input_tokens": 4, "cache_read_input_tokens": 8, "output_tokens": 5, "total_tokens": 9},
+        (12, 5, 9, 8, 0, None),
+    ),
+    (
+        "or does not tell",
+        None,
+        {"input_tokens": 12, "cache_read_input_tokens": 8, "output_tokens": 5, "total_tokens": 17},
+        (None, 5, 17, 8, None, None),
+    ),
 ]
 
 

@@ -96,6 +96,21 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
         (9, None, None, 0, 0, None),
     ),
     (
+        # As Chatlas recorded it: by its end the search had written 17,269 tokens to the cache.
+        "Anthropic cut off in a search of its own: it would have read what it found",
+        [
+            {
+                "type": "message_start",
+                "message": {"usage": {"input_tokens": 2679, **NONE, "output_tokens": 3}},
+            },
+            {
+                "type": "content_block_start",
+                "content_block": {"type": "server_tool_use", "name": "web_search"},
+            },
+        ],
+        (None,) * 6,
+    ),
+    (
         "an error in mid-stream unsays nothing",
         [
             {

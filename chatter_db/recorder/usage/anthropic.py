@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chatter_db.recorder.usage.counts import Reader, Usage, added, as_count, merged
+from chatter_db.recorder.usage.counts import Reader, Usage, added, as_count, merged, total_of
 
 NAMES = frozenset({"cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"})
 """Names that no other family's usage has."""
@@ -74,14 +74,23 @@ def of_stream(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The usage block of a stream: message_start's, overtaken by message_delta's.
 
     message_start counts an output that has only begun. If nothing came after it
-    the output is not known.
+    the output is not known, nor what tools of Anthropic's own made the model read
+    once more: https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
     """
     start = next((e["message"] for e in events if isinstance(e.get("message"), Mapping)), None)
     first = start.get("usage") if start is not None else None
     blocks = [e["usage"] for e in events if isinstance(e.get("usage"), Mapping)]
     if isinstance(first, Mapping):
-        blocks.insert(0, {key: value for key, value in first.items() if key != "output_tokens"})
+        unknown = {"output_tokens"}
+        if not blocks and any(map(_runs_a_tool, events)):
+            unknown.update(_PROMPT, ("cache_creation",))
+        blocks.insert(0, {key: value for key, value in first.items() if key not in unknown})
     return merged(map(_without_placeholders, blocks)) if blocks else None
+
+
+def _runs_a_tool(event: Mapping[str, Any]) -> bool:
+    block = event.get("content_block")
+    return isinstance(block, Mapping) and block.get("type") == "server_tool_use"
 
 
 def _without_placeholders(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,13 +109,18 @@ def _counts(block: Reader) -> Usage:
     if not written and "cache_creation" in block:
         # Where the split is given the plain count may be 0, as in LangChain's reading.
         written = added(lifetimes.addend("ephemeral_5m_input_tokens"), hour)
-    prompt = added(block.count("input_tokens"), read, written)
-    completion = block.count("output_tokens")
+    uncached, completion = block.count("input_tokens"), block.count("output_tokens")
+    prompt, cached = added(uncached, read, written), added(read, written)
+    stated = block.count("total_tokens")
+    if stated is not None and cached and added(uncached, completion) == stated:
+        # Not Anthropic's, who states no total. If this one leaves the cache out or has it in
+        # the input only shows where the cache is more than that.
+        prompt = prompt if cached > (uncached or 0) else None
     known = prompt is not None
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        total_tokens=added(prompt, completion),
+        total_tokens=total_of(stated, prompt, completion),
         cache_read_tokens=read if known or "cache_read_input_tokens" in block else None,
         cache_write_tokens=written if known or "cache_creation_input_tokens" in block else None,
         cache_write_1h_tokens=hour or None,
