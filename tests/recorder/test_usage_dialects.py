@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chatter_db.recorder.usage import from_wire
-from tests.recorder.test_usage_wire import Counts, counts
+from tests.recorder.test_usage_wire import CHAT, RESPONSE, Counts, counts
 
 BLOCKS: list[tuple[str, str | None, dict[str, Any], Counts]] = [
     (
@@ -49,6 +49,39 @@ BLOCKS: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         None,
         {"input_tokens": 12, "cache_read_input_tokens": 8, "output_tokens": 5, "total_tokens": 17},
         (None, 5, 17, 8, None, None),
+    ),
+    (
+        # By the example of https://developers.sber.ru/docs/ru/gigachat/guides/counting-tokens
+        "GigaChat, which leaves its cache out of all counts",
+        None,
+        {**CHAT, "precached_prompt_tokens": 37},
+        (49, 5, 17, 37, None, None),
+    ),
+    (
+        "or out of the total alone",
+        None,
+        {**CHAT, "total_tokens": 9, "precached_prompt_tokens": 8},
+        (12, 5, 9, 8, None, None),
+    ),
+    (
+        "or has none",
+        "gigachat",
+        {**CHAT, "precached_prompt_tokens": 0},
+        (12, 5, 17, 0, None, None),
+    ),
+    (
+        # https://www.alibabacloud.com/help/en/model-studio/context-cache
+        "DashScope's own, with what was written to a cache",
+        None,
+        {
+            **RESPONSE,
+            "prompt_tokens_details": {
+                "cached_tokens": 0,
+                "cache_creation_input_tokens": 9,
+                "cache_type": "ephemeral",
+            },
+        },
+        (12, 5, 17, 0, 9, None),
     ),
 ]
 

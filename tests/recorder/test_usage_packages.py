@@ -290,6 +290,8 @@ def test_nonsense_in_a_whole_answer(
         # Older packages of Google leave out the prompts of tools, or what it thought.
         ("google_genai", (15, 20, 323, {"cache_read": 0}, {}), (303, 20, 323, 0, None)),
         ("google_genai", (5, 10, 45, {}, {"reasoning": 30}), (5, 40, 45, None, None)),
+        # GigaChat's cache is in none of its counts, and its package passes them on.
+        ("giga", (18, 68, 86, {"cache_read": 37}, {}), (55, 68, 86, 37, None)),
         ("anthropic", (0, 7, 7, {"cache_read": 0}, {}), (None, 7, None, None, None)),
         ("openai", (9, 0, 9, {}, {}), (9, None, None, None, None)),
         ("openai", (0, 0, 0, {}, {}), (None, None, None, None, None)),

@@ -36,7 +36,7 @@ from chatter_db.recorder.usage.counts import (
     plain,
     total_of,
 )
-from chatter_db.recorder.usage.openai import with_cache, with_reasoning
+from chatter_db.recorder.usage.openai import with_cache, with_precached, with_reasoning
 from chatter_db.recorder.usage.wire import from_wire, is_anthropic
 
 # All that databricks-langchain keeps of a block; servers that know no details say no more.
@@ -49,6 +49,8 @@ _FINISHED = ("finish_reason", "stop_reason", "done_reason", "prompt_feedback", "
 # They count what each chunk adds; everybody else passes on what the server repeats.
 _GOOGLES = frozenset({"google_genai", "google-genai", "google_vertexai", "vertexai"})
 _COUNT_DIFFERENCES = _GOOGLES | {"perplexity"}
+# By its class, GigaChat, LangChain names the first.
+_GIGACHAT = frozenset({"giga", "gigachat"})
 # langchain-aws says 0 of a cache that the older models it invokes say nothing of.
 _CACHE_ZEROS_INVENTED = frozenset({"bedrock", "amazon_bedrock", "anthropic_bedrock"})
 
@@ -244,6 +246,8 @@ def _read(metadata: Mapping[str, Any], provider: str | None) -> Usage:
         prompt = with_cache(prompt, completion, read, written, total)
         if (added(read, written) or 0) > (prompt or 0):
             read = written = None
+    if provider in _GIGACHAT:
+        prompt = with_precached(prompt, completion, read, total)
     if provider in _CACHE_ZEROS_INVENTED:
         read, written = read or None, written or None
     elif is_anthropic(provider):

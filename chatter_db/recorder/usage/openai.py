@@ -8,6 +8,8 @@ completion's, so that a detail that is missing is not known.
 - Realtime, which says `token_details`: https://platform.openai.com/docs/guides/realtime-costs
 - Azure: https://learn.microsoft.com/azure/ai-services/openai/reference
 - DeepSeek, with cache hits and misses: https://api-docs.deepseek.com/guides/kv_cache
+- GigaChat, which leaves the cache out of its counts:
+  https://developers.sber.ru/docs/ru/gigachat/guides/counting-tokens
 - Groq: https://console.groq.com/docs/prompt-caching
 - LiteLLM's proxy, with cache writes: https://docs.litellm.ai/docs/completion/prompt_caching
 - Mistral: https://docs.mistral.ai/api/
@@ -51,6 +53,7 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
     completion = block.count("completion_tokens")
     inputs = block.inside("prompt_tokens_details", "prompt_token_details")
     outputs = block.inside("completion_tokens_details", "completion_token_details")
+    precached = block.count("precached_prompt_tokens")
     # DeepSeek says it beside the details, and said it before it had any. Moonshot has
     # OpenAI's name there and Mistral one of its own, and others say 0 whether they cache
     # or not.
@@ -60,6 +63,7 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
         block.count("cached_tokens") or None,
         block.count("num_cached_tokens") or None,
         block.count("cache_read_input_tokens") or None,
+        precached,
     )
     # LiteLLM had it beside the details before, as langchain-aws has.
     written = _first(
@@ -69,6 +73,7 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
     )
     reasoning = outputs.count("reasoning_tokens")
     stated = block.count("total_tokens")
+    prompt = with_precached(prompt, completion, precached, stated)
     if completion == 0:
         # Else what the total has more would be taken for thoughts.
         prompt = with_cache(prompt, completion, read, written, stated)
@@ -99,6 +104,7 @@ def responses(block: Reader) -> Usage:
     prompt = block.count("input_tokens")
     inputs = block.inside("input_tokens_details", "input_token_details")
     outputs = block.inside("output_tokens_details", "output_token_details")
+    chats = block.inside("prompt_tokens_details")
     reasoning = outputs.count("reasoning_tokens")
     stated = block.count("total_tokens")
     completion = with_reasoning(prompt, block.count("output_tokens"), reasoning, stated, xai=False)
@@ -109,9 +115,9 @@ def responses(block: Reader) -> Usage:
         # Perplexity has Anthropic's names.
         cache_read_tokens=_first(
             inputs.count("cached_tokens", "cache_read_input_tokens"),
-            block.inside("prompt_tokens_details").count("cached_tokens"),
+            chats.count("cached_tokens"),
         ),
-        cache_write_tokens=inputs.count(*_WRITTEN),
+        cache_write_tokens=_first(inputs.count(*_WRITTEN), chats.count(*_WRITTEN)),
         reasoning_tokens=reasoning,
         kinds=_kinds(block, inputs, outputs),
         cost=_stated_cost(block),
@@ -158,6 +164,18 @@ def with_cache(
         return prompt
     beside = added(prompt, read or 0, written or 0)
     return beside if added(beside, completion) == total else prompt
+
+
+def with_precached(
+    prompt: int | None, completion: int | None, read: int | None, total: int | None
+) -> int | None:
+    """The prompt's count with GigaChat's cache in it, which is not billed and so not counted.
+
+    Unless the total shows that it was taken out there only.
+    """
+    if read is None or (total is not None and added(total, read) == added(prompt, completion)):
+        return prompt
+    return added(prompt, read)
 
 
 def _xai_proto(block: Reader) -> Usage:
