@@ -43,6 +43,35 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
         (12, None, 12, None, None, None),
     ),
     (
+        "a stream of zeros is of a server that does not count",
+        chunks({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
+        (None,) * 6,
+    ),
+    (
+        "a response that has only begun",
+        [
+            {
+                "type": "response.created",
+                "response": {
+                    "object": "response",
+                    "status": "in_progress",
+                    "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0},
+                },
+            }
+        ],
+        (None,) * 6,
+    ),
+    (
+        "an interaction that has only begun",
+        [{"interaction": {"usage": {"total_input_tokens": 0, "total_output_tokens": 0}}}],
+        (None,) * 6,
+    ),
+    (
+        "what a guardrail of Bedrock's blocked",
+        [{"metadata": {"usage": {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}}}],
+        (0, 0, 0, 0, 0, None),
+    ),
+    (
         "an answer of nothing is 0",
         [
             {"choices": [{"finish_reason": "stop"}], "usage": None},

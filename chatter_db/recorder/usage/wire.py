@@ -56,6 +56,9 @@ _SIGNS: tuple[tuple[Family, frozenset[str]], ...] = (
     ("chat", frozenset({"total_tokens"})),
 )
 
+# Zeros in their streams are said before anything was counted; a guardrail of Bedrock's means them.
+_PLACEHOLDERS: frozenset[Family] = frozenset({"chat", "gemini", "responses"})
+
 # Where the counts stand beside the text: what may be kept of such a body.
 _KEPT: dict[Family, frozenset[str]] = {
     "completion": frozenset({*completions.PROMPT, *completions.COMPLETION}),
@@ -120,6 +123,8 @@ def from_wire(
         # Perplexity says 0 until the last chunk.
         usage = replace(usage, completion_tokens=usage.completion_tokens or None, cost=None)
     raw = plain(_kept(chosen)) or None
+    if streamed and chosen.family in _PLACEHOLDERS and not _has_counts(chosen):
+        return Usage(raw=raw, notes=tuple(notes))
     if chosen.family in ("chat", "responses"):
         # Mistral's stands in the usage.
         usage = replace(usage, terms=_tier([chosen.block, *events]))
@@ -235,9 +240,7 @@ def _chosen(found: list[_Found], events: list[Mapping[str, Any]], *, streamed: b
     if last.family == "llama":
         return _Found("llama", merged(one.block for one in own if one.family == "llama"))
     # Counts of a stream only grow: a block of zeros after others is a placeholder.
-    counted = [
-        one for one in own if one.family == last.family and any(map(_counts, _kept(one).values()))
-    ]
+    counted = [one for one in own if one.family == last.family and _has_counts(one)]
     return counted[-1] if counted else last
 
 
@@ -251,6 +254,10 @@ def _is_detailed(own: _Found, metrics: _Found) -> bool:
         bedrocks.prompt_tokens,
         bedrocks.completion_tokens,
     )
+
+
+def _has_counts(one: _Found) -> bool:
+    return any(map(_counts, _kept(one).values()))
 
 
 def _counts(value: object) -> bool:
