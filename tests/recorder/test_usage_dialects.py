@@ -83,6 +83,52 @@ BLOCKS: list[tuple[str, str | None, dict[str, Any], Counts]] = [
         },
         (12, 5, 17, 0, 9, None),
     ),
+    (
+        # By an example of Yandex's: https://yandex.cloud/en/docs/foundation-models/
+        "YandexGPT, with numbers as strings",
+        None,
+        {"inputTextTokens": "28", "completionTokens": "110", "totalTokens": "138"},
+        (28, 110, 138, None, None, None),
+    ),
+    (
+        # https://cloud.tencent.com/document/product/1729/105701
+        "Hunyuan's own",
+        None,
+        {"PromptTokens": 12, "CompletionTokens": 5, "TotalTokens": 17},
+        (12, 5, 17, None, None, None),
+    ),
+    (
+        # By convert-openai-chat-usage.ts of @ai-sdk/openai 3: the total has all parts.
+        "Vercel's since version 6",
+        None,
+        {
+            "inputTokens": 2000,
+            "inputTokenDetails": {"noCacheTokens": 100, "cacheReadTokens": 1900},
+            "outputTokens": 5,
+            "outputTokenDetails": {"textTokens": 5, "reasoningTokens": 0},
+            "totalTokens": 2005,
+            "cachedInputTokens": 1900,
+            "reasoningTokens": 0,
+        },
+        (2000, 5, 2005, 1900, None, None),
+    ),
+    (
+        "Vercel's before that, who leaves it open what is in the input",
+        None,
+        {"inputTokens": 9, "outputTokens": 11, "totalTokens": 20, "reasoningTokens": 5},
+        (None,) * 6,
+    ),
+    (
+        "an agent's sum, which has what was written to a cache by another name",
+        None,
+        {
+            "inputTokens": 9,
+            "outputTokens": 11,
+            "cacheReadInputTokens": 70,
+            "cacheCreationInputTokens": 20,
+        },
+        (None,) * 6,
+    ),
 ]
 
 
@@ -92,9 +138,31 @@ BLOCKS: list[tuple[str, str | None, dict[str, Any], Counts]] = [
 def test_a_block_is_read_as_its_maker_counts(
     provider: str | None, block: dict[str, Any], expected: Counts
 ) -> None:
-    usage = from_wire(provider, block)
+    usage = from_wire(provider, {"usage": block})
     assert counts(usage) == expected
-    assert usage.raw == block and not usage.malformed
+    assert usage.raw == block
+    assert usage.malformed == (expected == (None,) * 6)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Response": {"Choices": [{}], "Usage": {"PromptTokens": 12, "CompletionTokens": 5}}},
+        [
+            {"Choices": [{}], "Usage": {"PromptTokens": 12, "CompletionTokens": 1}},
+            {"Choices": [{}], "Usage": {"PromptTokens": 12, "CompletionTokens": 5}},
+        ],
+        {"result": {"usage": {"inputTextTokens": "12", "completionTokens": "5"}}},
+    ],
+    ids=["Hunyuan", "its stream", "YandexGPT"],
+)
+def test_a_block_is_found_where_its_maker_puts_it(body: object) -> None:
+    assert counts(from_wire(None, body))[:3] == (12, 5, 17)
+
+
+def test_a_completion_that_has_not_begun_is_no_zero() -> None:
+    begun = [{"result": {"usage": {"inputTextTokens": "12", "completionTokens": "0"}}}]
+    assert counts(from_wire("yandex", begun)) == (12, None, None, None, None, None)
 
 
 def test_searches_are_counted_as_google_counts_them() -> None:

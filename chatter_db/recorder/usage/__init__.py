@@ -9,7 +9,8 @@
     cohere     chat, versions 1 and 2
     ollama     chat and generate
     completions
-               Aleph Alpha, llama.cpp, text generation inference, watsonx.ai
+               Aleph Alpha, Hunyuan, llama.cpp, text generation inference, watsonx.ai, YandexGPT
+    vercel     Vercel's AI SDK
     server_tools
                searches and images that a provider's own tools made for a call
     wire       finds the usage in a body or a stream and knows whose it is

@@ -16,12 +16,13 @@ from chatter_db.recorder.usage import (
     google,
     ollama,
     openai,
+    vercel,
 )
 from chatter_db.recorder.usage.counts import Reader, Usage, as_count, merged, plain
 
 Family = Literal[
     "anthropic", "chat", "cohere", "completion", "converse", "gemini", "llama", "metrics",
-    "ollama", "responses", "titan",
+    "ollama", "responses", "titan", "vercel",
 ]  # fmt: skip
 
 _READERS: dict[Family, Callable[[Reader], Usage]] = {
@@ -34,11 +35,13 @@ _READERS: dict[Family, Callable[[Reader], Usage]] = {
     "ollama": ollama.chat,
     "responses": openai.responses,
     "titan": bedrock.titan,
+    "vercel": vercel.usage,
 }
 
 # A name that stands for each family, in the order in which they are told apart.
 _SIGNS: tuple[tuple[Family, frozenset[str]], ...] = (
     ("cohere", frozenset({"tokens", "billed_units"})),
+    ("vercel", frozenset({"inputTokenDetails", "outputTokenDetails"})),
     ("converse", frozenset({"inputTokens", "outputTokens"})),
     ("metrics", frozenset({"inputTokenCount", "outputTokenCount"})),
     ("titan", frozenset({"inputTextTokenCount", "totalOutputTextTokenCount"})),
@@ -52,16 +55,20 @@ _SIGNS: tuple[tuple[Family, frozenset[str]], ...] = (
     ("anthropic", anthropic.NAMES),
     ("responses", frozenset({"input_tokens", "output_tokens"})),
     ("llama", frozenset({"prompt_token_count", "generation_token_count"})),
-    ("completion", frozenset(completions.COMPLETION)),
+    ("completion", completions.SIGNS),
     ("chat", frozenset({"total_tokens"})),
 )
 
 # Zeros in their streams are said before anything was counted; a guardrail of Bedrock's means them.
 _PLACEHOLDERS: frozenset[Family] = frozenset({"chat", "gemini", "responses"})
 
+# What looks like Converse's, and has the cache in the input or beside it, who knows: Vercel's of
+# before version 6, where a model's maker decided, and what agents sum up.
+_NOT_CONVERSE = frozenset({"cachedInputTokens", "cacheCreationInputTokens", "reasoningTokens"})
+
 # Where the counts stand beside the text: what may be kept of such a body.
 _KEPT: dict[Family, frozenset[str]] = {
-    "completion": frozenset({*completions.PROMPT, *completions.COMPLETION}),
+    "completion": completions.NAMES,
     "llama": frozenset({"prompt_token_count", "generation_token_count"}),
     "ollama": frozenset(
         {*ollama.NAMES, ollama.CACHED, "total_duration", "load_duration"}
@@ -83,7 +90,9 @@ _PLACES = (
     ("delta", "usage"),  # Cohere 2, message-end
     ("metadata", "usage"),  # Converse
     ("x_groq", "usage"),
-    ("result", "usage"),  # Cloudflare
+    ("result", "usage"),  # Cloudflare, YandexGPT
+    ("Response", "Usage"),  # Hunyuan
+    ("Usage",),  # and its streams
     ("data", "usage"),  # OpenAI's assistants, an event with its name
     ("response", "usageMetadata"),  # Gemini's Code Assist
     (bedrock.METRICS,),
@@ -149,8 +158,7 @@ def family_of(block: Mapping[str, Any], *, anthropic_said: bool = False) -> Fami
             block.get("tokens", block.get("billed_units")), Mapping
         ):
             continue
-        if family == "converse" and "cachedInputTokens" in names:
-            # Vercel's own, where a model's maker decides whether the input is with the cache.
+        if family == "converse" and names & _NOT_CONVERSE:
             return None
         if names & signs:
             if family == "responses" and anthropic_said and "total_tokens" not in names:
