@@ -165,6 +165,14 @@ def test_a_completion_that_has_not_begun_is_no_zero() -> None:
     assert counts(from_wire("yandex", begun)) == (12, None, None, None, None, None)
 
 
+def test_a_gateway_says_how_long_a_cache_lives() -> None:
+    """As Helicone's openAIUsageProcessor.ts reads it of its own gateway."""
+    written = {"write_5m_tokens": 3, "write_1h_tokens": 6}
+    details = {"cached_tokens": 0, "cache_write_tokens": 9, "cache_write_details": written}
+    usage = from_wire(None, {"usage": {**CHAT, "prompt_tokens_details": details}})
+    assert (usage.cache_write_tokens, usage.cache_write_1h_tokens) == (9, 6)
+
+
 def test_searches_are_counted_as_google_counts_them() -> None:
     """As RubyLLM recorded an interaction: one entry, two searches."""
     searches = [{"type": "google_search", "count": 2, "search_query_count": 2}]

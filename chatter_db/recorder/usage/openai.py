@@ -85,14 +85,18 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
             reasoning = beside
     completion = with_reasoning(prompt, completion, reasoning, stated, xai=xai)
     prompt = with_cache(prompt, completion, read, written, stated)
-    lifetimes = inputs.inside("cache_creation", "cache_creation_token_details")
+    # Qwen's, LiteLLM's and Helicone's.
+    lifetimes = inputs.inside(
+        "cache_creation", "cache_creation_token_details", "cache_write_details"
+    )
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=total_of(stated, prompt, completion),
         cache_read_tokens=read,
         cache_write_tokens=written,
-        cache_write_1h_tokens=lifetimes.count("ephemeral_1h_input_tokens") or None,
+        cache_write_1h_tokens=lifetimes.count("ephemeral_1h_input_tokens", "write_1h_tokens")
+        or None,
         reasoning_tokens=reasoning,
         kinds=_kinds(block, inputs, outputs),
         cost=_stated_cost(block),
