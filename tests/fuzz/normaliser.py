@@ -25,6 +25,7 @@ from chatter_db.recorder.writer import Writer
 from tests.fuzz import nonsense
 from tests.fuzz.tally import Outcome, Tally, Tell, drive
 from tests.recorder import corpus
+from tests.recorder.test_usage_dialects import BLOCKS
 from tests.recorder.test_usage_wire import RULES
 
 BATCH = 100
@@ -52,12 +53,14 @@ NAMES = sorted(
         *("total_cached_tokens", "num_cached_tokens", "stop_reason", "grounding_tool_count"),
         *("num_tokens_prompt_total", "num_tokens_generated", "tokens_evaluated"),
         *("tokens_predicted", "input_length", "generated_tokens", "input_token_count"),
-        "generated_token_count",
+        *("generated_token_count", "PromptTokens", "CompletionTokens", "TotalTokens"),
+        *("inputTextTokens", "completionTokens", "precached_prompt_tokens"),
+        *("inputTokenDetails", "cacheReadTokens", "outputTokenDetails", "reasoningTokens"),
     }
 )
 
 PLACES = ["usage", "usageMetadata", "usage_metadata", "message", "response", "meta", "delta"]
-PLACES += ["interaction", "result", "data", "details"]
+PLACES += ["interaction", "result", "data", "details", "Response", "Usage"]
 
 LEFT_OUT_WHEN_ZERO = (
     *("cache_creation", "cache_read_input", "inputTokens", "outputTokens", "cacheRead"),
@@ -88,7 +91,7 @@ made_up = st.one_of(
 def recorded() -> list[Any]:
     """Bodies of real providers, where the corpus is; the blocks of the protocols' rules always."""
     rows = corpus.rows("provider_responses.jsonl")
-    return [corpus.content(row) for row in rows] + [block for _, _, block, _ in RULES]
+    return [corpus.content(row) for row in rows] + [block for _, _, block, _ in RULES + BLOCKS]
 
 
 @st.composite
