@@ -370,6 +370,27 @@ def test_a_stated_cost_is_one_beside_zeros_too() -> None:
     assert (usage.prompt_tokens, usage.cost) == (None, Decimal("0.01"))
 
 
+@pytest.mark.parametrize(
+    ("cost", "upstream", "booked"),
+    [
+        (0.00341475, 0.00341475, "0.00341475"),
+        (0.00765, 0.00065, "0.00765"),  # with a search on top
+        (0.000669, None, "0.000669"),
+        (0.00005, 0.001, None),
+        (0, 0.001, None),
+    ],
+)
+def test_a_fee_for_a_key_of_one_s_own_is_no_cost(
+    cost: float, upstream: float | None, booked: str | None
+) -> None:
+    """langchain-openrouter keeps both costs, and not whose key it was."""
+    said = {"cost": cost, "cost_details": {"upstream_inference_cost": upstream}}
+    message = AIMessage("Hi.", response_metadata=said, usage_metadata=_counts(12, 5))
+    usage = of_message(message, provider="openrouter")
+    assert bill(usage) == (12, 5, 17)
+    assert usage.cost == (Decimal(booked) if booked else None)
+
+
 def test_a_block_may_be_an_object() -> None:
     block = CompletionUsage(prompt_tokens=12, completion_tokens=5, total_tokens=17)
     usage = of_message(AIMessage("Hello.", response_metadata={"token_usage": block}))

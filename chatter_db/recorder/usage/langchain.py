@@ -31,12 +31,16 @@ from chatter_db.recorder.usage.counts import (
     Usage,
     added,
     as_count,
-    as_money,
     merged,
     plain,
     total_of,
 )
-from chatter_db.recorder.usage.openai import with_cache, with_precached, with_reasoning
+from chatter_db.recorder.usage.openai import (
+    stated_cost,
+    with_cache,
+    with_precached,
+    with_reasoning,
+)
 from chatter_db.recorder.usage.wire import from_wire, is_anthropic
 
 # All that databricks-langchain keeps of a block; servers that know no details say no more.
@@ -193,7 +197,7 @@ def _stated(said: Mapping[str, Any], provider: str | None) -> Usage:
         usage = replace(usage, terms=_tier(said, provider) | dict(usage.terms))
     if usage.cost is None and provider == "openrouter":
         # langchain-openrouter keeps it beside the tokens.
-        usage = replace(usage, cost=as_money(said.get("cost")))
+        usage = replace(usage, cost=stated_cost(Reader(said)))
     return usage
 
 

@@ -99,7 +99,7 @@ def chat(block: Reader, *, xai: bool = False) -> Usage:
         or None,
         reasoning_tokens=reasoning,
         kinds=_kinds(block, inputs, outputs),
-        cost=_stated_cost(block),
+        cost=stated_cost(block),
     )
 
 
@@ -124,7 +124,7 @@ def responses(block: Reader) -> Usage:
         cache_write_tokens=_first(inputs.count(*_WRITTEN), chats.count(*_WRITTEN)),
         reasoning_tokens=reasoning,
         kinds=_kinds(block, inputs, outputs),
-        cost=_stated_cost(block),
+        cost=stated_cost(block),
     )
 
 
@@ -196,23 +196,26 @@ def _xai_proto(block: Reader) -> Usage:
         cache_read_tokens=block.addend("cached_prompt_text_tokens"),
         reasoning_tokens=reasoning,
         kinds=_beside(block) | ({"num_server_side_tools_used": len(tools)} if tools else {}),
-        cost=_stated_cost(block),
+        cost=stated_cost(block),
     )
 
 
-def _stated_cost(block: Reader) -> Decimal | None:
+def stated_cost(block: Reader) -> Decimal | None:
     """What the provider says that it charged, in US dollars."""
     if "cost_in_usd_ticks" in block:
         ticks = block.money("cost_in_usd_ticks", per_dollar=_TICKS)
         return None if ticks is None else ticks / _TICKS
     if isinstance(block.value("cost"), Mapping):
         return block.inside("cost").money("total_cost")
-    cost = block.money("cost")
-    if cost is None or block.value("is_byok") is not True:
-        return cost
-    # With the customer's own key `cost` is OpenRouter's fee; the provider's bill comes on top.
+    cost, own_key = block.money("cost"), block.value("is_byok")
     upstream = block.inside("cost_details").money("upstream_inference_cost")
-    return None if upstream is None else cost + upstream
+    if own_key is True:
+        # With the customer's own key `cost` is OpenRouter's fee; the provider's bill comes on top.
+        return None if cost is None or upstream is None else cost + upstream
+    if own_key is None and upstream is not None and cost is not None and cost < upstream:
+        # langchain-openrouter leaves out whose key it was; less than the provider's bill is a fee.
+        return None
+    return cost
 
 
 def _kinds(block: Reader, inputs: Reader, outputs: Reader) -> dict[str, int]:
