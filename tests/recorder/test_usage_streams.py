@@ -120,9 +120,22 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
         (None,) * 6,
     ),
     (
-        "Anthropic cut off: of the output it had said nothing yet",
+        "Anthropic cut off: of the output it had said nothing yet, nor of the cache",
         [{"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}}],
-        (9, None, None, 0, 0, None),
+        (9, None, None, None, None, None),
+    ),
+    (
+        "and what it had said",
+        anthropic({"input_tokens": 25, **NONE, "cache_read_input_tokens": 9}, {})[:1],
+        (34, None, None, 9, None, None),
+    ),
+    (
+        # As recorded in https://github.com/maximhq/bifrost/pull/5355
+        "QwenCloud, whose prompt is all of it until the cache is told of",
+        anthropic(
+            {"input_tokens": 8834}, {**NONE, "input_tokens": 18, "cache_read_input_tokens": 8831}
+        ),
+        (8849, 15, 8864, 8831, 0, None),
     ),
     (
         # As Chatlas recorded it: by its end the search had written 17,269 tokens to the cache.
@@ -148,7 +161,7 @@ STREAMS: list[tuple[str, list[dict[str, Any]], Counts]] = [
             },
             {"type": "error", "error": {"type": "overloaded_error"}},
         ],
-        (9, None, None, 0, 0, None),
+        (9, None, None, None, None, None),
     ),
     (
         "Gemini's last block, even where it is less",

@@ -70,6 +70,19 @@ def refused(usage: Usage, said: Mapping[str, Any]) -> Usage:
     return replace(usage, terms={**usage.terms, "refused": "before any output"})
 
 
+def cut_off(usage: Usage) -> Usage:
+    """`usage` of a stream that did not come to its end, as far as it can be trusted.
+
+    Moonshot and QwenCloud, by this protocol, tell of the cache in the last event only:
+    https://github.com/maximhq/bifrost/pull/5355
+    """
+    return replace(
+        usage,
+        cache_read_tokens=usage.cache_read_tokens or None,
+        cache_write_tokens=usage.cache_write_tokens or None,
+    )
+
+
 def of_stream(events: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The usage block of a stream: message_start's, overtaken by message_delta's.
 

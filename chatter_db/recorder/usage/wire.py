@@ -141,6 +141,8 @@ def from_wire(
         usage = replace(usage, terms=_tier(events) | dict(usage.terms))
     elif chosen.family == "anthropic":
         usage = anthropic.refused(usage, merged(map(_ended_by, events)))
+        if streamed and usage.completion_tokens is None:
+            usage = anthropic.cut_off(usage)
     elif chosen.family == "converse":
         beside = [event.get("metadata", event) for event in events]
         terms = merged(bedrock.terms(one) for one in beside if isinstance(one, Mapping))
