@@ -57,18 +57,18 @@ def gemini(metadata: Mapping[str, Any], notes: list[str], *, ended: bool = True)
             # For some weeks of 2025 thoughts were part of the candidates, as the total tells:
             # https://github.com/BerriAI/litellm/pull/10141
             completion = candidates
-    if not completion and (prompt is None or (stated or 0) > prompt):
-        # Before Google counted thoughts they were in the total only.
+    # Until Google counted thoughts they were in the total only:
+    # https://github.com/vercel/ai/pull/6738
+    untold = (stated or 0) > (added(prompt or 0, completion or 0) or 0)
+    if (untold and "thoughts_token_count" not in block) or (prompt is None and not completion):
         completion = None
-    # What only the total has may be thoughts.
-    told = thoughts or (stated or 0) <= (added(prompt or 0, completion or 0) or 0)
     known = prompt is not None or completion is not None
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=total_of(stated, prompt, completion),
         cache_read_tokens=block.addend("cached_content_token_count") if known else None,
-        reasoning_tokens=thoughts if completion is not None and told else None,
+        reasoning_tokens=thoughts if completion is not None else None,
         kinds=_kinds(block),
         terms=_terms(block),
     )
