@@ -95,9 +95,13 @@ async def test_what_has_the_focus_is_not_covered(
         books.message(talk, model_used=f"m{n}", cost=n + 1)
     viewport = {"width": width, "height": height}
     async with signed_in(browser, site.address, "root", viewport=viewport) as page:
-        for path in ("", f"chat/{talk}"):
+        for path, last in (
+            ("", page.get_by_role("link", name=str(talk)[-12:])),
+            ("chat", page.get_by_role("link", name="Talk 0")),
+            (f"chat/{talk}", page.get_by_label("Your message")),
+        ):
             await visit(page, site.address, path)
-            await page.get_by_role("link", name=str(talk)[-12:] if not path else "Talk 0").focus()
+            await last.focus()
             await page.evaluate("scrollTo(0, document.body.scrollHeight)")
             for _ in range(60):
                 await page.keyboard.press("Shift+Tab")

@@ -18,9 +18,9 @@ export function chat(root, id, whole) {
   const list = el("nav", { class: "card list", "aria-label": "Conversations" });
   const page = el("section", { class: "card", "aria-label": "Conversation" });
   root.replaceChildren(
-    el("div", { class: "head" }, el("h1", {}, "Chat"),
+    el("div", { class: "head" }, id ? el("a", { href: "#/chat", class: "back" }, "All conversations") : null, el("h1", {}, "Chat"),
       el("button", { type: "button", class: "strong", onclick: () => { location.hash = "#/chat/new"; } }, "New conversation")),
-    el("div", { class: "talk" }, list, page),
+    el("div", { class: id ? "talk open" : "talk" }, list, page),
   );
   const read = () => drawList(list, whole, read, again);
   const lists = throttled(read);
@@ -43,7 +43,7 @@ async function drawList(list, whole, read, again) {
     again.over();
     const shown = rows.map((item) =>
       el("a", { href: `#/chat/${item.id}`, "aria-current": location.hash === `#/chat/${item.id}` ? "page" : null },
-        el("b", {}, words(item.title, item.external_id) ?? `Conversation of ${moment(item.created_at)}`),
+        el("b", {}, named(item)),
         whole ? el("small", {}, item.user ?? "of nobody") : null,
         el("small", {}, `${counted(item.message_count, "message")} · ${money(known(item.total_cost, item.unpriced_calls))}`)));
     if (more) shown.push(el("button", { type: "button", onclick: () => { listed += 1; read(); } }, "Older conversations"));
@@ -55,6 +55,8 @@ async function drawList(list, whole, read, again) {
     list.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
   }
 }
+
+const named = (item) => words(item.title, item.external_id) ?? `Conversation of ${moment(item.created_at)}`;
 
 // The first `wanted` pages of a list, and whether there are more.
 async function pages(path, wanted) {
@@ -69,6 +71,7 @@ async function pages(path, wanted) {
 }
 
 function conversation(page, id) {
+  const name = el("h2");
   const totals = el("p", { class: "totals" }, "Loading …");
   const said = el("ol", { class: "said", "aria-live": "polite" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
@@ -76,7 +79,7 @@ function conversation(page, id) {
   const send = el("button", { class: "strong" }, "Send");
   const form = el("form", { class: "ask" }, text, send);
   const earlier = el("button", { type: "button", hidden: true, onclick: () => { shownPages += 1; load(); } }, "Earlier messages");
-  page.append(el("header", {}, totals), earlier, said, problem, form);
+  page.append(el("header", {}, name, totals), earlier, said, problem, form);
   let busy = false;
   let shownPages = 1;
   let asked = 0;
@@ -97,6 +100,7 @@ function conversation(page, id) {
       ]);
       // Answers may overtake each other, and a message that was sent meanwhile.
       if (busy || last !== asked) return;
+      name.textContent = named(shown);
       drawTotals(totals, shown);
       // A message that is what it was stays, with its trace, and isn't read out again.
       const before = drawn;
