@@ -40,3 +40,23 @@ async def test_a_conversation_that_is_opened_is_in_sight(
         await page.set_viewport_size({"width": 1280, "height": 844})
         await expect(listed).to_be_in_viewport()
         await expect(page.get_by_role("link", name="All conversations")).to_be_hidden()
+
+
+async def test_the_list_stays_where_it_was_when_one_of_it_is_opened(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    for n in range(30):
+        books.conversation(user_id=admin.identity.user_id, title=f"Talk {n}")
+    async with signed_in(browser, site.address, "root") as page:
+        await visit(page, site.address, "chat")
+        opened = page.get_by_role("link", name="Talk 0 root")
+        await opened.click()
+        await expect(page.get_by_role("heading", name="Talk 0")).to_be_visible()
+        await expect(opened).to_have_attribute("aria-current", "page")
+        await expect(opened).to_be_in_viewport()
+        # Also when it is read anew.
+        books.conversation(user_id=admin.identity.user_id, title="Talk 30")
+        await expect(page.get_by_label("Conversations")).to_contain_text("Talk 30")
+        await expect(opened).to_be_in_viewport()

@@ -5,8 +5,10 @@ import { el, redraw, said as tell, table } from "./dom.js";
 import { brief, counted, known, milliseconds, moment, money, number, plural, words } from "./format.js";
 import { listen, retrying, throttled } from "./live.js";
 
-// How many pages of the list are shown; it stays when another conversation is opened.
+// How many pages of the list are shown, and how far it is scrolled; both stay when another
+// conversation is opened.
 let listed = 1;
+let scrolled = 0;
 let listAsked = 0;
 
 // What was written and not sent, by conversation: it outlasts the page, and the session.
@@ -15,7 +17,7 @@ export const forget = () => unsent.clear();
 
 // whole: of everybody, as an admin sees them.
 export function chat(root, id, whole) {
-  const list = el("nav", { class: "card list", "aria-label": "Conversations" });
+  const list = el("nav", { class: "card list", "aria-label": "Conversations", onscroll: () => { scrolled = list.scrollTop; } });
   const page = el("section", { class: "card", "aria-label": "Conversation" });
   root.replaceChildren(
     el("div", { class: "head" }, id ? el("a", { href: "#/chat", class: "back" }, "All conversations") : null, el("h1", {}, "Chat"),
@@ -49,6 +51,7 @@ async function drawList(list, whole, read, again) {
     if (more) shown.push(el("button", { type: "button", onclick: () => { listed += 1; read(); } }, "Older conversations"));
     if (!rows.length) shown.push(el("p", { class: "empty" }, "No conversations yet."));
     redraw(list, ...shown);
+    list.scrollTop = scrolled;
   } catch (error) {
     if (last !== listAsked) return;
     again.later(error);
