@@ -25,15 +25,14 @@ export async function ask(path, { method = "GET", body, headers = {} } = {}) {
   } finally { clearTimeout(timer); }
 }
 
-// The events of a streamed answer, as they come: { event, data }.
-export async function* stream(path, body) {
+// What stands for one message, however often it is sent.
+export const newKey = () => crypto.randomUUID?.() ?? String(Math.random());
+
+// The events of a streamed answer, as they come: { event, data }; none if it was given before.
+export async function* stream(path, body, key) {
   const response = await fetch(path, {
     method: "POST",
-    headers: {
-      "Content-Type": "application/json",
-      Accept: "text/event-stream",
-      "Idempotency-Key": crypto.randomUUID?.() ?? String(Math.random()),
-    },
+    headers: { "Content-Type": "application/json", Accept: "text/event-stream", "Idempotency-Key": key },
     body: JSON.stringify(body),
   });
   if (!response.ok) throw await problem(response);

@@ -1,6 +1,6 @@
 // Conversations: the list, one with each message's figures and trace, and a box to go on with it.
 
-import { ask, stream } from "./api.js";
+import { ask, newKey, stream } from "./api.js";
 import { el, redraw, said as tell, table } from "./dom.js";
 import { brief, counted, known, milliseconds, moment, money, number, plural, words } from "./format.js";
 import { listen, retrying, throttled } from "./live.js";
@@ -88,6 +88,8 @@ function conversation(page, id) {
   let asked = 0;
   let unread = false;
   let drawn = new Map();
+  // The message that was sent last, where nobody knows what became of it.
+  let lost = null;
 
   const write = (written) => { text.value = written; unsent.set(id, written); };
   write(unsent.get(id) ?? "");
@@ -137,6 +139,7 @@ function conversation(page, id) {
     const figures = el("p", { class: "figures" });
     said.append(el("li", { class: "user" }, el("p", {}, content)), el("li", { class: "assistant" }, answer, figures));
     answer.parentElement.scrollIntoView({ block: "end" });
+    let told = null;
     try {
       if (!id) {
         const title = content.length > 60 ? `${content.slice(0, 60)} …` : content;
@@ -146,7 +149,9 @@ function conversation(page, id) {
         if (page.isConnected) history.replaceState(null, "", `#/chat/${id}`);
       }
       let begun = false;
-      for await (const { event: kind, data } of stream(`/api/conversations/${id}/messages`, { content })) {
+      if (lost?.content !== content) lost = { content, key: newKey() };
+      for await (const { event: kind, data } of stream(`/api/conversations/${id}/messages`, { content }, lost.key)) {
+        told = kind;
         if (kind === "token") {
           answer.textContent = (begun ? answer.textContent : "") + data.text;
           begun = true;
@@ -154,7 +159,11 @@ function conversation(page, id) {
         else if (kind === "done") answer.textContent = data.content;
         else if (kind === "error") throw new Error(data.detail);
       }
+      if (told && told !== "done") throw new Error("The answer broke off.");
+      lost = null;
     } catch (error) {
+      // Refused, or begun and left, which ends it: sent again, it is another one.
+      if (error.status < 500 || told) lost = null;
       tell(problem, error.message);
       write(words(text.value) ? `${content}\n${text.value}` : content);
     }
