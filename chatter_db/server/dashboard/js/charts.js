@@ -1,17 +1,20 @@
 // Stacked bars over time, in plain SVG, with the same numbers as a table beside.
 
-import { el, table } from "./dom.js";
+import { el, filled, table } from "./dom.js";
 import { counted } from "./format.js";
 
 const HEIGHT = 230, BOTTOM = 24, TOP = 8, LETTER = 6.5;
 const COLOURS = 6; // the seventh is for the others
+const MOST = 100; // that are told one by one: thousands would take seconds to draw
 
 // rows: { at, key, value }, the value null if it is unknown, which has no height; steps: every `at` of the axis, in order.
 export function bars({ rows, steps, label, format, measure, width, when }) {
   const WIDTH = Math.max(300, width);
   const totals = new Map();
   for (const row of rows) totals.set(row.key, (totals.get(row.key) ?? 0) + row.value);
-  const keys = [...totals.keys()].filter((key) => totals.get(key) !== 0).sort((a, b) => totals.get(b) - totals.get(a));
+  const sorted = [...totals.keys()].sort((a, b) => totals.get(b) - totals.get(a));
+  rows = joined(rows, new Set(sorted.slice(MOST)));
+  const keys = sorted.filter((key) => totals.get(key) !== 0);
   const named = keys.slice(0, COLOURS);
   const colour = (key) => (named.includes(key) ? named.indexOf(key) : COLOURS);
   const columns = new Map(steps.map((step) => [step, []]));
@@ -39,7 +42,7 @@ export function bars({ rows, steps, label, format, measure, width, when }) {
     let reached = 0;
     const column = columns.get(step).sort((a, b) => colour(a.key) - colour(b.key));
     const group = el("g", {}, el("title", {}, [
-      (when === "when" ? "" : `${when} `) + label(step), ...column.map((row) => `${row.key || "no model"}: ${format(row.value)}`),
+      (when === "when" ? "" : `${when} `) + label(step), ...column.map((row) => `${title(row.key)}: ${format(row.value)}`),
     ].join("\n")));
     for (const row of column) {
       group.append(el("rect", {
@@ -57,16 +60,32 @@ export function bars({ rows, steps, label, format, measure, width, when }) {
   });
 
   const legend = named.map((key, place) =>
-    el("li", {}, el("span", { class: `dot f${place}` }), key || "no model"));
+    el("li", {}, el("span", { class: `dot f${place}` }), title(key)));
   if (keys.length > named.length) {
     legend.push(el("li", {}, el("span", { class: `dot f${COLOURS}` }), counted(keys.length - named.length, "other")));
   }
   return el("div", { class: "chart" }, svg, el("ul", { class: "legend" }, ...legend),
     el("details", {}, el("summary", {}, "As a table"),
-      table(rows, [[when, (r) => label(r.at)], ["model", (r) => r.key || "no model"], [measure.toLowerCase(), (r) => format(r.value), "n"]])));
+      table(rows, [[when, (r) => label(r.at)], ["model", (r) => title(r.key)], [measure.toLowerCase(), (r) => format(r.value), "n"]])));
 }
 
+const title = (key) => filled(key || "no model");
+
+// The rows with those of `least` told as one, in each step.
+function joined(rows, least) {
+  const others = new Map();
+  const told = rows.filter((row) => {
+    if (!least.has(row.key)) return true;
+    const sum = others.get(row.at) ?? { at: row.at, key: counted(least.size, "other"), value: null };
+    if (row.value !== null) sum.value += row.value;
+    others.set(row.at, sum);
+    return false;
+  });
+  return [...told, ...others.values()];
+}
+
+// Half of it, which is written beside the chart as well, has a single digit.
 function niceCeiling(value) {
   const size = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].map((factor) => factor * size).find((nice) => nice >= value);
+  return [2, 4, 6, 8, 10].map((factor) => factor * size).find((nice) => nice >= value);
 }

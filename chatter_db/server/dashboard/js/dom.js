@@ -58,7 +58,7 @@ export function table(rows, columns, empty = "Nothing yet.", more = false) {
 }
 
 // A name of nothing but blanks is one, too.
-const filled = (shown) => (typeof shown === "string" && shown && !shown.trim() ? "(blank)" : shown ?? "");
+export const filled = (shown) => (typeof shown === "string" && shown && !shown.trim() ? "(blank)" : shown ?? "");
 
 export function choice(name, options, chosen, change) {
   return el("fieldset", { class: "choice" }, el("legend", { class: "unseen" }, name),

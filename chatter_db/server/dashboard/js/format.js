@@ -17,12 +17,14 @@ export function money(value) {
   const amount = Number(value);
   // What is not 0 is never shown as 0.
   if (amount > 0 && amount < 0.00001) return "$" + amount.toLocaleString("en", { maximumSignificantDigits: 3 });
+  if (amount >= 1_000_000) return "$" + number(amount);
   const digits = amount === 0 || amount >= 1 ? 2 : amount >= 0.01 ? 4 : 6;
   return "$" + amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits });
 }
 
 export const milliseconds = (value) =>
-  value == null ? "–" : value > 0 && value < 0.5 ? "< 1 ms" : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
+  value == null ? "–" : value > 0 && value < 0.5 ? "< 1 ms" : value < 999.5 ? `${Math.round(value)} ms`
+    : value < 600_000 ? `${(value / 1000).toFixed(1)} s` : `${number(value / 60_000)} min`;
 
 export const time = (value) => new Date(value).toLocaleTimeString("en-GB");
 export const moment = (value) => (value ? new Date(value).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "–");

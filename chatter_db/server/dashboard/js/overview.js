@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { bars } from "./charts.js";
-import { card, choice, el, redraw, said, table } from "./dom.js";
+import { card, choice, el, filled, redraw, said, table } from "./dom.js";
 import { brief, counted, known, milliseconds, moment, money, number, percent, spent, sum, time, words } from "./format.js";
 import { listen, retrying, throttled } from "./live.js";
 
@@ -69,7 +69,8 @@ export function overview(root, admin) {
 
 function cards(told, redraw, width) {
   const rows = told.over_time;
-  const today = rows.filter((row) => row.at.slice(0, 10) === localDay(told));
+  const day = localDay(told);
+  const today = rows.filter((row) => row.at.slice(0, 10) === day);
   const failed = sum(rows, "failed_calls"), calls = sum(rows, "calls");
   const period = RANGES.find(([value]) => value === told.range)[1].toLowerCase();
   const whole = told.scope === "all";
@@ -78,7 +79,7 @@ function cards(told, redraw, width) {
     spentTile("Spent today", today),
     spentTile(`Spent, ${period}`, rows),
     tile(`Model calls, ${period}`, number(calls), calls ? `${percent(failed / calls)} failed or cancelled` : "none yet"),
-    tile("Running now", number(told.running_count), told.running.length ? told.running[0].workflow_name : "all quiet"),
+    tile("Running now", number(told.running_count), told.running.length ? filled(told.running[0].workflow_name) : "all quiet"),
     el("section", { class: "card w12" },
       el("header", {}, el("h2", {}, "Over time, by model"),
         choice("Measure", MEASURES, chosen.measure,
@@ -86,7 +87,7 @@ function cards(told, redraw, width) {
       chart(told, width)),
   ];
   const running = card("", "Running now", list("running", [
-    ["workflow", (r) => r.conversation_id ? el("a", { href: `#/chat/${r.conversation_id}` }, words(r.workflow_name) ?? "(blank)") : r.workflow_name, "name"],
+    ["workflow", (r) => r.conversation_id ? el("a", { href: `#/chat/${r.conversation_id}` }, filled(r.workflow_name)) : r.workflow_name, "name"],
     ["for", (r) => el("span", { "data-since": r.started_at }, elapsed(r.started_at, told.ahead)), "n"],
     ["calls", (r) => number(r.model_calls), "n"], ["tokens", (r) => brief(r.total_tokens), "n"],
     ["cost so far", (r) => money(known(r.total_cost, r.unpriced_calls, r.model_calls)), "n"]], "Nothing runs at this moment."));
@@ -213,5 +214,5 @@ function elapsed(since, ahead) {
 // A model's name, and its provider where others of `rows` serve one of that name, too.
 function named(row, rows) {
   const alone = !rows.some((other) => other.model === row.model && other.provider !== row.provider);
-  return (row.model || "no model") + (alone ? "" : ` (${row.provider || "no provider"})`);
+  return filled(row.model || "no model") + (alone ? "" : ` (${row.provider || "no provider"})`);
 }
