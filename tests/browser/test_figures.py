@@ -1,4 +1,4 @@
-"""Figures as people read them: rounded, and drawn."""
+"""Figures as people read them: rounded, drawn, printed, in colours that are not ours."""
 
 import re
 from typing import Any
@@ -7,6 +7,7 @@ import psycopg
 from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import signed_in
+from tests.browser.test_looks import visit
 from tests.server.conftest import PASSWORD, Person, Site
 from tests.sql.books import Books
 
@@ -129,3 +130,54 @@ async def test_very_many_models_are_drawn_at_once(
         await expect(rows.last).to_contain_text(f"4,900 others${least / 100:,.2f}")
         await page.get_by_text("Tokens", exact=True).click()
         await expect(rows.last).to_contain_text("4,900 others12M")
+
+
+async def test_colours_of_the_chart_are_those_of_its_legend_whatever_the_others_are(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation(user_id=admin.identity.user_id, title="Talk")
+    books.message(talk, model_used="m", cost="1")
+    async with signed_in(browser, site.address, "root") as page:
+        shade = "(e, name) => getComputedStyle(e)[name]"
+        await expect(page.locator(".legend .dot")).to_be_visible()
+        ours = await page.locator(".legend .dot").evaluate(shade, "backgroundColor")
+        await page.emulate_media(forced_colors="active")
+        for place, name in ((".chart rect", "fill"), (".legend .dot", "backgroundColor")):
+            assert await page.locator(place).evaluate(shade, name) == ours
+        chosen, other = [
+            await page.get_by_text(text, exact=True).evaluate(shade, "backgroundColor")
+            for text in ("30 days", "7 days")
+        ]
+        assert chosen != other
+        await page.emulate_media(forced_colors="none", media="print")
+        assert await page.locator(".legend .dot").evaluate(shade, "printColorAdjust") == "exact"
+        await visit(page, site.address, f"chat/{talk}")
+        await expect(page.locator(".said li")).to_be_visible()
+        # Nor is paper anything to click on.
+        for place in (".ask", "button", ".list", "nav"):
+            await expect(page.locator(place).locator("visible=true")).to_have_count(0)
+
+
+async def test_what_has_changed_is_pointed_at_unless_nothing_is_to_move(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talk = books.conversation()
+    spent = "[data-tile='Spent today'] b"
+    async with signed_in(browser, site.address, "root") as page:
+        await expect(page.locator(spent)).to_have_text("$0.00")
+        await expect(page.locator(".changed")).to_have_count(0)
+        books.message(talk, model_used="m", cost="1")
+        await expect(page.locator(f"{spent}.changed")).to_have_text("$1.00")
+        moves = "(e) => getComputedStyle(e).animationName"
+        assert await page.locator(spent).evaluate(moves) == "changed"
+        await page.emulate_media(reduced_motion="reduce")
+        assert await page.locator(spent).evaluate(moves) == "none"
+        # A name of any length is no reason to push the page down.
+        books.execution(workflow_name="very long words " * 20)
+        await expect(page.locator("[data-tile='Running now'] b")).to_have_text("1")
+        height = await page.locator("[data-tile='Running now']").evaluate("(e) => e.offsetHeight")
+        assert height < 170
