@@ -1,5 +1,6 @@
 """A message on its way: what is sent again, what is said of it, what is not sent."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -92,3 +93,48 @@ async def test_what_was_refused_or_has_failed_is_sent_as_another_one(
         async with page.expect_response("**/messages"):
             await page.keyboard.press("Enter")
         assert len(set(keys)) == 5
+
+
+async def test_what_is_written_meanwhile_belongs_to_the_conversation_that_begins(
+    browser: Browser, site: Site
+) -> None:
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        begin = asyncio.Event()
+
+        async def wait(route: Route) -> None:
+            if route.request.method == "POST":
+                await begin.wait()
+            await route.continue_()
+
+        await page.route("**/api/conversations", wait)
+        await visit(page, site.address, "chat/new")
+        text, said = page.get_by_label("Your message"), page.locator(".said li")
+        # Nothing is sent, and a line may have another one below.
+        for blank in ("Enter", " ", "Enter"):
+            await page.keyboard.press(blank)
+        await text.fill("What is 6 * 7?")
+        await text.press("Shift+Enter")
+        await expect(text).to_have_value("What is 6 * 7?\n")
+        await expect(said).to_have_count(0)
+        await text.press("Enter")
+        await expect(said).to_have_text(["What is 6 * 7?", "…"])
+        await text.fill("And then?")
+        begin.set()
+        await expect(page.locator(".totals")).to_contain_text("2 messages")
+        await expect(page.get_by_role("heading", name="What is 6 * 7?")).to_be_visible()
+        await page.get_by_role("button", name="New conversation").click()
+        await expect(text).to_have_value("")
+        await page.get_by_role("link", name="What is 6 * 7?").click()
+        await expect(text).to_have_value("And then?")
+
+
+async def test_a_title_is_cut_between_letters(browser: Browser, site: Site) -> None:
+    await people(site, "ada")
+    async with signed_in(browser, site.address, "ada") as page:
+        await visit(page, site.address, "chat/new")
+        # Two halves in JavaScript's eyes, of which one is no text.
+        await page.get_by_label("Your message").fill("a" * 59 + "👍" * 2)
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".totals")).to_contain_text("2 messages")
+        await expect(page.locator(".list b")).to_have_text("a" * 59 + "👍 …")

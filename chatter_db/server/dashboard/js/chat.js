@@ -142,7 +142,8 @@ function conversation(page, id) {
     let told = null;
     try {
       if (!id) {
-        const title = content.length > 60 ? `${content.slice(0, 60)} …` : content;
+        const letters = [...content]; // half of a surrogate pair is none
+        const title = letters.length > 60 ? `${letters.slice(0, 60).join("")} …` : content;
         id = (await ask("/api/conversations", { method: "POST", body: { title } })).id;
         unsent.delete(null);
         write(text.value);
