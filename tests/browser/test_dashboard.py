@@ -1,5 +1,6 @@
 """What people see, in a real browser."""
 
+import re
 from pathlib import Path
 
 import psycopg
@@ -210,10 +211,32 @@ async def test_a_page_whose_session_ends_elsewhere_asks_to_sign_in(
     async with signed_in(browser, site.address, "ada") as page:
         db.execute("update chatter.browser_sessions set revoked_at = now()")
         await expect(page.get_by_role("alert")).to_have_text("Your session has ended.")
+        await expect(page.locator("nav")).to_be_hidden()
         await page.get_by_label("User").fill("ada")
         await page.get_by_label("Password").fill(PASSWORD)
         await page.get_by_role("button", name="Sign in").click()
         await expect(page.locator("#live")).to_have_text("Live")
+
+
+async def test_who_signs_out_is_out_and_somebody_else_begins_anew(
+    browser: Browser, site: Site, admin: Person
+) -> None:
+    await people(site, "ada")
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    async with signed_in(browser, site.address, "root") as page:
+        pages = page.get_by_role("navigation", name="Pages").get_by_role("link")
+        for name in ("Overview", "Chat", "Security"):
+            await pages.filter(has_text=name).click()
+            await expect(page).to_have_title(re.compile(f"^{name} . chatter-db$"))
+            await expect(page.locator("nav [aria-current]")).to_have_text([name])
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+        assert (await page.context.request.get(f"{site.address}/api/auth/me")).status == 401
+        await page.get_by_label("User").fill("ada")
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+        await expect(page.locator("#who-name")).to_have_text("ada")
 
 
 async def test_a_wrong_password_is_said_where_the_user_is(browser: Browser, site: Site) -> None:

@@ -52,6 +52,34 @@ async def test_news_take_nobody_s_place_on_the_page(
         assert (await focused(page)).endswith(str(talk))
 
 
+async def test_news_move_nothing_that_was_scrolled(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    talks = [books.conversation(user_id=admin.identity.user_id) for _ in range(2)]
+    for talk in talks:
+        run = books.execution(talk, workflow_name="same")
+        books.message(talk, execution_id=run, model_used="m" * 80, cost="1")
+    viewport = {"width": 360, "height": 500}
+    async with signed_in(browser, site.address, "root", viewport=viewport) as page:
+        await page.get_by_text("As a table").click()
+        table = page.locator(".chart .scroll")
+        await table.evaluate("(e) => { e.scrollLeft = 70; }")
+        # Of those called alike it is the second that has the focus, and it is out of sight.
+        link = page.locator(f"td.name a[href='#/chat/{talks[0]}']").last
+        await link.focus()
+        again = f"a[href='#/chat/{talks[0]}']"
+        place = f"[...document.querySelectorAll(`{again}`)].indexOf(document.activeElement)"
+        assert await page.evaluate(place) == 1
+        await page.evaluate("scrollTo(0, 100)")
+        books.message(talks[0], model_used="m" * 80, cost="1")
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$3.00")
+        assert await page.evaluate(place) == 1
+        assert await page.evaluate("scrollY") == 100
+        assert await table.evaluate("(e) => e.scrollLeft") == 70
+
+
 async def test_the_skip_link_and_a_half_written_word_lead_nowhere_else(
     browser: Browser, site: Site, admin: Person
 ) -> None:
@@ -134,7 +162,11 @@ async def test_what_is_seen_by_its_place_and_colour_is_said_too(
         )
         trace = page.get_by_role("button", name="trace", expanded=False)
         await trace.click()
-        await expect(page.get_by_role("button", name="trace", expanded=True)).to_be_visible()
+        unfolded = page.get_by_role("button", name="trace", expanded=True)
+        await expect(page.locator(".trace table")).to_be_visible()
+        await unfolded.click()
+        await expect(trace).to_be_visible()
+        await expect(page.locator(".trace")).to_have_count(0)
 
 
 async def test_a_group_of_choices_says_what_is_chosen(

@@ -117,6 +117,38 @@ async def test_many_events_are_few_reads(
         assert len(reads) <= 2 + (loop.time() - began)
 
 
+async def test_a_page_that_was_left_reads_nothing(
+    browser: Browser, site: Site, admin: Person, db: psycopg.Connection[Any]
+) -> None:
+    await site.accounts.set_password(admin.identity.user_id, PASSWORD)
+    books = Books(db)
+    open_one, other = (books.conversation(user_id=admin.identity.user_id) for _ in range(2))
+    async with signed_in(browser, site.address, "root") as page:
+        await page.clock.install()
+        await page.reload()
+        reads: list[str] = []
+        page.on("request", lambda r: reads.append(r.url))
+        for path, mine in (
+            (f"chat/{open_one}", r"/api/conversations\?"),
+            ("", "/api/(overview|breakdown|performance)"),
+            ("security", "/api/security"),
+            ("chat", r"/api/conversations\?"),
+        ):
+            await visit(page, site.address, path)
+            await page.wait_for_timeout(500)
+            reads.clear()
+            heard = await page.evaluate("window.heard.length")
+            books.message(other, model_used="m", cost="1")
+            await page.wait_for_function("(n) => window.heard.length > n", arg=heard)
+            await page.wait_for_timeout(1500)
+            assert [read for read in reads if not re.search(mine, read)] == [], path
+        # Nor is it any page's business but the overview's that a day is over.
+        reads.clear()
+        await page.clock.fast_forward("24:00:00")
+        await page.wait_for_timeout(1500)
+        assert [read for read in reads if "/api/overview" in read] == []
+
+
 async def test_an_answer_takes_nobody_s_place(browser: Browser, site: Site) -> None:
     await people(site, "ada")
     async with signed_in(browser, site.address, "ada") as page:
@@ -162,9 +194,12 @@ async def test_how_long_a_run_takes_is_told_by_one_clock(
         await expect(run).to_have_text(seconds)
         await expect(run).not_to_have_text(await run.inner_text())
         await expect(run).to_have_text(seconds)
-        db.execute("update chatter.workflow_executions set started_at = now() - interval '5 hours'")
-        await page.reload()
-        await expect(run).to_have_text("5 h")
+        for since, told in (("90 seconds", "1 min"), ("5 hours", "5 h"), ("3 days", "3 d")):
+            db.execute(
+                "update chatter.workflow_executions set started_at = now() - %s::interval", [since]
+            )
+            await page.reload()
+            await expect(run).to_have_text(told)
 
 
 async def test_bars_of_weeks_and_years_say_so(
@@ -183,6 +218,25 @@ async def test_bars_of_weeks_and_years_say_so(
         await expect(chart.get_by_role("cell").first).to_contain_text("2 Sept 2024")
         await expect(chart.locator("svg > text").nth(3)).to_have_text("2 Sept 2024")
         await expect(chart.locator("title").first).to_contain_text("week from 2 Sept 2024")
+
+
+async def test_one_s_own_days_are_of_utc_wherever_one_is(
+    browser: Browser, site: Site, db: psycopg.Connection[Any]
+) -> None:
+    await people(site, "ada")
+    books = Books(db)
+    ada = books.value("select id from chatter.users where external_id = 'ada'")
+    books.message(books.conversation(user_id=ada), model_used="m", cost="1")
+    # In one of them it is another day.
+    for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        async with signed_in(browser, site.address, "ada", timezone_id=zone) as page:
+            await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$1.00")
+            today = await page.evaluate(
+                "new Date().toLocaleDateString('en-GB', "
+                "{ timeZone: 'UTC', day: 'numeric', month: 'short' })"
+            )
+            await page.get_by_text("As a table").click()
+            await expect(page.locator(".chart tbody td").first).to_have_text(today)
 
 
 async def test_days_are_of_utc_where_the_database_does_not_know_the_reader_s(

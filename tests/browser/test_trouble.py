@@ -135,6 +135,33 @@ async def test_what_could_not_be_read_before_a_restart_is_read_after_it(
             await page.goto("about:blank")
 
 
+async def test_what_is_read_ever_less_often_is_read_at_once_after_a_restart(
+    browser: Browser, chatter: Chatter, db: psycopg.Connection[Any]
+) -> None:
+    first = serving(chatter)
+    address = await first.__aenter__()
+    await people(Site(address, Accounts(chatter), []), "ada")
+    books = Books(db)
+    ada = books.value("select id from chatter.users where external_id = 'ada'")
+    async with signed_in(browser, address, "ada") as page:
+        await page.clock.install()
+        await page.reload()
+        await expect(tile(page, "Spent today")).to_have_text("$0.00")
+        await page.route("**/api/overview?*", bad_gateway)
+        async with page.expect_response("**/api/overview?*"):
+            books.message(books.conversation(user_id=ada), model_used="m", cost="1")
+        for wait in (1000, 2000, 4000, 8000, 16_000):
+            async with page.expect_response("**/api/overview?*"):
+                await page.clock.fast_forward(wait)
+        await first.__aexit__(None, None, None)
+        await expect(page.locator("#live")).to_have_text("Reconnecting …")
+        await page.unroute_all()
+        async with serving(chatter, port=int(address.rpartition(":")[2])):
+            await expect(page.locator("#live")).to_have_text("Live", timeout=15_000)
+            await expect(tile(page, "Spent today")).to_have_text("$1.00")
+            await page.goto("about:blank")
+
+
 async def test_what_is_written_stays_until_it_is_sent(
     browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
 ) -> None:
@@ -328,10 +355,10 @@ async def test_a_page_that_was_opened_too_early_comes_by_itself(
         await page.reload()
         await expect(alert).to_contain_text("The server answered 502.")
         # Still the same words, which are not read out again.
-        await page.evaluate("document.querySelector('[role=alert]').kept = true")
+        await page.evaluate("document.querySelector('[role=alert]').firstChild.kept = true")
         async with page.expect_response("**/api/auth/me"):
             pass
-        assert await alert.evaluate("(e) => e.kept")
+        assert await alert.evaluate("(e) => e.firstChild.kept")
         await page.unroute_all()
         await expect(tile(page, "Spent today")).to_have_text("$0.00")
         await expect(page.locator("#live")).to_have_text("Live")
@@ -415,3 +442,4 @@ async def test_an_answer_that_comes_in_crumbs_is_whole(browser: Browser, site: S
         await expect(page.locator(".said .assistant p").first).to_have_text(
             "The calculate tool says: 42."
         )
+        await expect(page.locator(".said .figures")).to_have_text("calling calculate …")

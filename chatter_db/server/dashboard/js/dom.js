@@ -35,7 +35,7 @@ export function redraw(box, ...children) {
 
 const called = (e) => e.id || e.getAttribute("href") || e.textContent;
 
-const SVG = new Set(["g", "rect", "line", "text", "title", "path"]);
+const SVG = new Set(["g", "rect", "line", "text", "title"]);
 
 // Says what is wrong; what is said already is not read out again.
 export function said(problem, text) {
