@@ -112,14 +112,18 @@ async def test_what_is_written_meanwhile_belongs_to_the_conversation_that_begins
         text, said = page.get_by_label("Your message"), page.locator(".said li")
         # Nothing is sent, and a line may have another one below.
         for blank in ("Enter", " ", "Enter"):
-            await page.keyboard.press(blank)
+            await text.press(blank)
         await text.fill("What is 6 * 7?")
         await text.press("Shift+Enter")
         await expect(text).to_have_value("What is 6 * 7?\n")
         await expect(said).to_have_count(0)
         await text.press("Enter")
         await expect(said).to_have_text(["What is 6 * 7?", "…"])
+        # One after the other.
         await text.fill("And then?")
+        await text.press("Enter")
+        await expect(said).to_have_count(2)
+        await expect(text).to_have_value("And then?")
         begin.set()
         await expect(page.locator(".totals")).to_contain_text("2 messages")
         await expect(page.get_by_role("heading", name="What is 6 * 7?")).to_be_visible()
