@@ -324,3 +324,73 @@ async def test_who_has_to_sign_in_is_not_let_in_by_what_is_late(
     await asyncio.sleep(3.5)  # longer than a page waits for its stream
     await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     await context.close()
+
+
+async def test_who_comes_sees_nothing_of_who_was_there(
+    browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch, db: psycopg.Connection[Any]
+) -> None:
+    """Nor while the stream is slow to begin."""
+    monkeypatch.setattr(sse, "CHECK_SECONDS", 0.2)
+    await people(site, "ada", "bob")
+    books = Books(db)
+    ada = books.value("select id from chatter.users where external_id = 'ada'")
+    books.message(books.conversation(user_id=ada, title="Of ada"), model_used="m", cost="7")
+    slow, begun = asyncio.Event(), []
+
+    async def begin_slowly(route: Route) -> None:
+        begun.append(route)
+        # The first is ada's, which comes back as bob's.
+        if len(begun) > 1:
+            await slow.wait()
+        await route.continue_()
+
+    async with signed_in(browser, site.address, "ada") as page:
+        await expect(page.get_by_text("Of ada")).to_be_visible()
+        await page.evaluate(
+            """() => new MutationObserver(() => {
+                 const text = (id) => document.getElementById(id).textContent;
+                 window.leaked ||= text("who-name") === "bob" && text("main").includes("Of ada");
+               }).observe(document.body, { subtree: true, childList: true, characterData: true })"""
+        )
+        await page.route("**/api/events?*", begin_slowly)
+        await page.context.request.post(f"{site.address}/api/auth/logout")
+        login = {"user": "bob", "password": PASSWORD}
+        await page.context.request.post(f"{site.address}/api/auth/login", data=login)
+        await expect(page.locator("#who-name")).to_have_text("bob", timeout=20_000)
+        await expect(page.locator("[data-tile='Spent today'] b")).to_have_text("$0.00")
+        assert not await page.evaluate("window.leaked")
+        slow.set()
+
+
+async def test_a_stream_that_came_back_asks_once_whose_it_is(
+    browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with each position that it is told from then on."""
+    for name, seconds in (
+        ("CHECK_SECONDS", 0.2), ("TICK_SECONDS", 0.1),
+        ("HEARTBEAT_SECONDS", 0.2), ("POSITION_SECONDS", 0.1),
+    ):  # fmt: skip
+        monkeypatch.setattr(sse, name, seconds)
+    await people(site, "ada")
+
+    async def away(route: Route) -> None:
+        await route.fulfill(status=503, body="")
+
+    async with signed_in(browser, site.address, "ada") as page:
+        await page.route("**/api/events?*", away)
+        login = {"user": "ada", "password": PASSWORD}
+        await page.context.request.post(f"{site.address}/api/auth/logout")
+        await page.context.request.post(f"{site.address}/api/auth/login", data=login)
+        await expect(page.locator("#live")).to_have_text("Not live", timeout=20_000)
+        await page.unroute_all(behavior="wait")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await expect(page.locator("#live")).to_have_text("Live", timeout=20_000)
+        await page.evaluate(
+            """new Promise((done) => {
+                 let positions = 0;
+                 const source = window.sources.at(-1);
+                 source.addEventListener("position", () => { if ((positions += 1) === 5) done(); });
+               })"""
+        )
+        assert [url.endswith("/api/auth/me") for url in asked].count(True) == 1

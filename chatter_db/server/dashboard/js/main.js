@@ -31,8 +31,17 @@ function status(text, on) {
   byId("live").classList.toggle("on", on);
 }
 
+// Takes away the page of who was here before.
+function leave() {
+  close();
+  close = () => {};
+  removeEventListener("hashchange", route);
+  main.replaceChildren();
+}
+
 async function enter(me) {
   const entry = (entries += 1);
+  leave();
   if (byId("who-name").textContent !== me.user) forget();
   byId("who-name").textContent = me.user;
   admin = me.role === "admin";
@@ -57,9 +66,7 @@ async function lapsed() {
 function signIn(why) {
   entries += 1;
   end();
-  close();
-  close = () => {};
-  removeEventListener("hashchange", route);
+  leave();
   for (const id of ["nav", "live", "who"]) byId(id).hidden = true;
   const problem = el("p", { class: "problem", role: "alert", hidden: !why }, why);
   const field = (label, name, type, autocomplete) => el("label", {}, label, el("input", { name, type, autocomplete }));
@@ -94,7 +101,7 @@ byId("sign-out").addEventListener("click", async () => {
   location.reload();
 });
 
-const problem = el("p", { class: "problem", role: "alert" });
+const unanswered = el("p", { class: "problem", role: "alert" });
 const again = retrying(start, main);
 
 async function start() {
@@ -102,8 +109,8 @@ async function start() {
     enter(await ask("/api/auth/me"));
   } catch (error) {
     if (error.status === 401) return signIn();
-    said(problem, `The server does not answer as it should: ${error.message}`);
-    if (!problem.isConnected) main.replaceChildren(problem);
+    said(unanswered, `The server does not answer as it should: ${error.message}`);
+    if (!unanswered.isConnected) main.replaceChildren(unanswered);
     again.later(error);
   }
 }
