@@ -1,6 +1,7 @@
 """`Chatter`: a connection to the books, with the few verbs of the public surface."""
 
 import asyncio
+import atexit
 import logging
 import os
 import sys
@@ -8,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, Self
 from uuid import UUID
-from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -41,7 +41,7 @@ class Chatter:
             await graph.ainvoke(inputs, config={"callbacks": [run]})
 
     One per process is enough; it is safe to share between threads and event loops, and goes on
-    in processes forked from this one.
+    in processes forked from this one. One that nobody closes is closed when the process ends.
     """
 
     def __init__(self, dsn: str | None = None, *, records: bool = True) -> None:
@@ -384,7 +384,16 @@ def spool_name(url: str, dsn: str | None = None) -> str:
     return database.place(url)
 
 
-_open_ones: WeakSet[Chatter] = WeakSet()
+# Kept open for their recorders, even where an app keeps nothing else of one.
+_open_ones: set[Chatter] = set()
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    """Threads that end with the process may be in the middle of a run."""
+    with ExitStack() as closing:
+        for chatter in _open_ones:
+            closing.push(chatter)
 
 
 def _forked() -> None:

@@ -1,7 +1,6 @@
 """The process's own Chatter, for an app that makes none."""
 
 import asyncio
-import atexit
 import threading
 from typing import Any
 
@@ -19,7 +18,6 @@ def _open_default() -> Chatter:
     with _default_lock:
         if _default is None:
             _default = Chatter.connect().__enter__()
-            atexit.register(_close_at_exit)
         return _default
 
 
@@ -63,19 +61,8 @@ def uninstall() -> None:
 
 async def close_default_chatter() -> None:
     """Closes the process's own Chatter, for an app that shuts down in order; no-op if closed."""
-    chatter = _take_default()
-    if chatter is not None:
-        await chatter.__aexit__(None, None, None)
-
-
-def _close_at_exit() -> None:
-    chatter = _take_default()
-    if chatter is not None:
-        chatter.__exit__(None, None, None)
-
-
-def _take_default() -> Chatter | None:
     global _default
     with _default_lock:
         chatter, _default = _default, None
-    return chatter
+    if chatter is not None:
+        await chatter.__aexit__(None, None, None)
