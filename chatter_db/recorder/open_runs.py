@@ -148,12 +148,14 @@ class OpenRuns:
         """Waits until the start of a run is durable; `run_id` begins then."""
         try:
             booked = await durable(start)
-        except CANCELLED as error:
-            # What was about to begin never does, and LangChain tells of no end of it.
-            self._never_began(run_id, run, error)
-            raise
         except RecordingFailed:
             return  # The writer has logged it; what the run pays for is to be booked all the same
+        except BaseException as error:
+            # LangChain logs an Exception, such as a task's time limit, and goes on. What is about
+            # to begin with any other never does, and LangChain tells of no end of it.
+            if not isinstance(error, Exception):
+                self._never_began(run_id, run, error)
+            raise
         if booked is not None:
             run.conversation_id = booked.conversation_id
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ from chatter_db import Chatter
 from tests.polling import wait_until
 from tests.providers.openai import Provider
 from tests.recorder.graphs import model_of, single
+from tests.recorder.test_ways import assert_forgotten
 
 QUESTION = {"messages": [("user", "Will it rain?")]}
 SEEN = "select status, model_calls from chatter.workflow_executions"
@@ -45,17 +47,38 @@ async def test_no_event_loop_is_made(
     assert db.execute(SEEN).fetchall() == [("completed", 1)]
 
 
+class TimeIsUp(BaseException):
+    """As gevent's Timeout, which LangChain doesn't catch either."""
+
+
+def say_time_is_up(number: int, frame: object) -> None:
+    raise TimeIsUp
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Ctrl-C raises: what a shell starts in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Leaves the handler of Ctrl-C as it was."""
+    before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("handler", "raised", "status"),
+    [
+        # What a shell starts in the background ignores it.
+        (signal.default_int_handler, KeyboardInterrupt, "cancelled"),
+        (say_time_is_up, TimeIsUp, "failed"),
+    ],
+)
 def test_interrupted_while_it_begins(
-    url: str, db: psycopg.Connection[Any], provider: Provider
+    url: str,
+    db: psycopg.Connection[Any],
+    provider: Provider,
+    handler: Callable[[int, FrameType | None], Any],
+    raised: type[BaseException],
+    status: str,
 ) -> None:
     def interrupt() -> None:
         waits = "select from pg_locks where not granted"
@@ -63,14 +86,17 @@ def test_interrupted_while_it_begins(
             wait_until(lambda: watching.execute(waits).fetchone() is not None)
         signal.pthread_kill(main, signal.SIGINT)
 
+    signal.signal(signal.SIGINT, handler)
     main = threading.get_ident()
     with Chatter.connect(url) as chatter:
         graph = single(model_of(provider))
-        config: RunnableConfig = {"callbacks": [chatter.recorder()]}
+        run = chatter.recorder()
+        config: RunnableConfig = {"callbacks": [run]}
         with psycopg.connect(url) as holder:
             holder.execute("lock table chatter.workflow_executions in access exclusive mode")
             threading.Thread(target=interrupt).start()
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(raised):
                 graph.invoke(QUESTION, config)
+        assert_forgotten(run)
     assert provider.requests == []
-    assert db.execute(SEEN).fetchall() == [("cancelled", 0)]
+    assert db.execute(SEEN).fetchall() == [(status, 0)]
