@@ -39,6 +39,9 @@ class Gate:
         await self._let.acquire()
         return await getattr(self._connection, method)(*arguments, **options)
 
+    def is_closed(self) -> bool:
+        return self._connection.is_closed()
+
     async def fetch(self, *arguments: Any, **options: Any) -> Any:
         return await self._through("fetch", *arguments, **options)
 
