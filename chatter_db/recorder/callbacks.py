@@ -17,7 +17,7 @@ from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import Given, json_object
 from chatter_db.recorder.doors import callback, durable
 from chatter_db.recorder.open_runs import OpenRuns
-from chatter_db.recorder.rows import first_of
+from chatter_db.recorder.rows import first_of, goes_on, take_up_tools
 from chatter_db.recorder.runs import RunOutcome
 from chatter_db.recorder.turns import resumed_by
 from chatter_db.recorder.unparsed import unparsed
@@ -93,8 +93,13 @@ class Recorder(BaseCallbackHandler):
     ) -> None:
         name = kwargs.get("name")
         run = await self._open.begin(run_id, parent_run_id, name, metadata, inputs)
-        if run is not None and run.root == run_id:
+        if run is None:
+            return
+        if run.root == run_id:
+            run.goes_on = goes_on(inputs)
             run.resumed_by = resumed_by(inputs)
+        elif run.goes_on:
+            take_up_tools(run, inputs)
 
     @callback
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:

@@ -426,20 +426,20 @@ class OpenRuns:
         if run is None or tool is None:
             return []
         self._watch.end(tool.waiting, run_id)
-        booked = not run.unbooked
         records: list[Record] = self._below(run, run_id)
         answer = tool_answer(tool, output)
         if tool.has_row:
             records.append(tool_run(run, tool, answer, error))
         if answer is not None:
             if tool.requested is not None:
-                tool.requested.answered = True
+                tool.requested.answer()
             records.append(tool_result(run, run_id, answer, content=self._given.content))
+        records = self._kept(run, records)
         if run_id == run.root:
             records += self._ended(run, output, error)
         else:
             self._forget(run, run_id)
-        return records if booked else []
+        return records
 
     @_at_work
     def leave(
@@ -455,11 +455,8 @@ class OpenRuns:
         if run_id == run.root and not run.asked:
             # What a streamed chain is asked is told at its end only.
             said += asked_rows(run, asked_of(inputs), run.began, content=self._given.content)
-        if run.unbooked:
-            run.unbooked.extend(said)
-        else:
-            records += answers_to_tools(run, outputs, content=self._given.content)
-            records += said
+        records += answers_to_tools(run, outputs, content=self._given.content)
+        records = self._kept(run, records + said)
         if run_id == run.root:
             records += self._ended(run, outputs, error)
         else:
@@ -502,6 +499,13 @@ class OpenRuns:
         return interrupted_below(
             run, calls, tools, content=self._given.content, estimate=self._given.estimate_usage
         )
+
+    def _kept(self, run: Run, records: list[Record]) -> list[Record]:
+        """What of `records` is to be booked now: of a run that has no call yet they wait for it."""
+        if not run.unbooked:
+            return records
+        run.unbooked.extend(records)
+        return []
 
     def _ended(self, run: Run, outputs: Any, error: BaseException | None) -> list[Record]:
         """The run is over: its end, and nothing kept of it but calls that go on in threads."""

@@ -3,15 +3,23 @@
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 from uuid import UUID, uuid5
 
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+    convert_to_messages,
+)
 from langchain_core.outputs import LLMResult
+from pydantic import BaseModel
 
 from chatter_db.models import MAX_NAME, CallStatus, Kind, ToolCallStatus
 from chatter_db.recorder import usage as usage_of
@@ -25,6 +33,9 @@ from chatter_db.recorder.usage import Usage, plain
 
 # Ends that nobody caused by a mistake.
 CANCELLED = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+
+# Who speaks in messages that are dicts or pairs.
+_ROLES = ("tool", "assistant", "ai", "user", "human")
 
 NOTHING_USED = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0, cost=Decimal(0))
 """Of a call that LangChain's cache answered."""
@@ -256,6 +267,11 @@ def resume_of(command: object) -> object:
     return getattr(command, "resume", None) if _is_a("Command", command) else None
 
 
+def goes_on(inputs: object) -> bool:
+    """Whether a graph with these goes on where it was interrupted."""
+    return inputs is None or _is_a("Command", inputs)
+
+
 def _is_a(name: str, value: object) -> bool:
     # By name: the recorder works without LangGraph.
     return any(kind.__name__ == name for kind in type(value).__mro__)
@@ -310,27 +326,92 @@ def answers_to_tools(run: Run, outputs: Any, *, content: bool) -> list[Record]:
             ended = ToolRun(
                 id=asked.row_id,
                 execution_id=run.id,
+                tool_call_id=asked.asked_before,
                 status="requested" if failed else "completed",
                 error_type="ToolError" if failed else None,
                 error_message=str(message.text) if failed and content else None,
             )
             records.append(ended)
-        asked.begin()
-        asked.answered = True
+        asked.begun = True
+        asked.answer()
         row_id = uuid5(asked.row_id, "answer")
         records.append(tool_result(run, row_id, message, content=content))
     return records
 
 
+def take_up_tools(run: Run, inputs: Any) -> None:
+    """Takes up what a run that goes on is told of: tool calls that the one before it asked for.
+
+    They are those at the end of a talk that nobody has answered. A person may have changed them.
+    """
+    for turn in _last_turns(inputs):
+        answered = {each.tool_call_id for each in turn if isinstance(each, ToolMessage)}
+        for asked in chain.from_iterable(map(_asked_for, turn)):
+            tool_call_id = str(asked["id"])
+            known = run.requested.get(tool_call_id, [])
+            if tool_call_id in answered or any(one.begun or not one.asked_before for one in known):
+                continue
+            run.requested[tool_call_id] = [
+                RequestedTool(
+                    uuid5(run.id, f"tool call {tool_call_id}"),
+                    str(asked.get("name")),
+                    asked.get("args"),
+                    asked_before=tool_call_id,
+                )
+            ]
+
+
+def _asked_for(one: Any) -> Iterator[Mapping[str, Any]]:
+    """The tool calls of a message, or one by itself, as tasks are given it."""
+    if isinstance(one, AIMessage):
+        yield from (call for call in one.tool_calls if call["id"])
+    elif isinstance(one, Mapping) and one.get("type") == "tool_call" and one.get("id"):
+        yield one
+
+
 def _told(outputs: Any) -> Iterator[ToolMessage]:
     """The messages of tools that a tool or a node returns; of a whole talk, of its last turn."""
-    for output in outputs if isinstance(outputs, list | tuple) else [outputs]:
-        update = output if isinstance(output, Mapping) else updates_of(output)
-        for value in update.values() if isinstance(update, Mapping) else [update or output]:
-            talk = list(value) if isinstance(value, list | tuple) else [value]
-            # Some servers give the calls of every turn the same ids.
-            turn = list(takewhile(lambda each: not isinstance(each, HumanMessage), reversed(talk)))
-            yield from (each for each in reversed(turn) if isinstance(each, ToolMessage))
+    for turn in _last_turns(outputs):
+        yield from (each for each in turn if isinstance(each, ToolMessage))
+
+
+def _last_turns(state: Any) -> Iterator[list[Any]]:
+    """What was said last in each talk of a state, of what updates one, or of a list of these.
+
+    Some servers give the calls of every turn the same ids.
+    """
+    update = updates_of(state)
+    state = state if update is None else update
+    if isinstance(state, list | tuple):
+        for one in state:
+            if isinstance(one, Mapping) or updates_of(one) is not None:
+                yield from _last_turns(one)
+    for value in _values(state):
+        talk = value if isinstance(value, list | tuple) else [value]
+        said = takewhile(lambda one: not isinstance(one, HumanMessage), map(_said, reversed(talk)))
+        yield list(said)[::-1]
+
+
+def _values(state: Any) -> list[Any]:
+    """What a state has in it, which is a mapping or an object; anything else by itself."""
+    if isinstance(state, Mapping):
+        return list(state.values())
+    if is_dataclass(state):
+        return [getattr(state, each.name, None) for each in fields(state)]
+    if isinstance(state, BaseModel) and not isinstance(state, BaseMessage):
+        return list(vars(state).values())
+    return [state]
+
+
+def _said(one: Any) -> Any:
+    """A message as LangChain has it: LangGraph takes dicts and pairs too."""
+    role = one[0] if isinstance(one, tuple) and len(one) == 2 else None
+    if isinstance(one, Mapping) and "content" in one:
+        role = one.get("role", one.get("type"))
+    if isinstance(role, str) and role in _ROLES:
+        with suppress(ValueError, TypeError, NotImplementedError):  # not quite
+            return convert_to_messages([one])[0]
+    return one
 
 
 def tool_run(

@@ -55,18 +55,18 @@ class RequestedTool:
     """A tool call that a model asked for."""
 
     row_id: UUID
+    """Of its row; without a meaning where an earlier run asked for it."""
     name: str
     args: Mapping[str, Any] | None
-    """None when it has begun."""
+    """None when it was answered."""
+    asked_before: str | None = None
+    """The provider's id, where it takes that to find the row: of an earlier run."""
+    begun: bool = False
     answered: bool = False
     """Whether the message that tells the model what came of it has its row."""
 
-    @property
-    def begun(self) -> bool:
-        return self.args is None
-
-    def begin(self) -> None:
-        self.args = None
+    def answer(self) -> None:
+        self.answered, self.args = True, None
 
 
 @dataclass
@@ -95,7 +95,7 @@ class ToolExecution:
     @property
     def asked_before(self) -> str | None:
         """The provider's id, where it takes that to find the row: of an earlier run."""
-        return self.tool_call_id if self.requested is None else None
+        return self.tool_call_id if self.requested is None else self.requested.asked_before
 
 
 @dataclass
@@ -129,6 +129,8 @@ class Run:
     """How much the person said in it."""
     waits_for_person: bool = False
     """Whether a node of it was interrupted."""
+    goes_on: bool = False
+    """Whether it goes on where an earlier one was interrupted."""
     resumed_by: list[str] = field(default_factory=list)
     """Texts that answer an interrupt, which no message has had yet."""
     unbooked: list[Record] = field(default_factory=list)
@@ -153,13 +155,14 @@ class Run:
         A node that runs tools by itself gives them their arguments and no id: then it is the
         one with that name and those.
         """
-        found = self.requested.get(tool_call_id, []) if tool_call_id is not None else []
-        if tool_call_id is None:
+        if tool_call_id is not None:
+            found = self.requested.get(tool_call_id, [])
+        else:
             every = [one for same in list(self.requested.values()) for one in same if not one.begun]
             found = [one for one in every if (one.name, one.args) == (name, args)]
         begins = next((one for one in found if not one.begun), found[-1] if found else None)
         if begins is not None:
-            begins.begin()
+            begins.begun = True
         return begins
 
     def unanswered(self, tool_call_id: str) -> RequestedTool | None:

@@ -1,7 +1,8 @@
 """Tools that a node runs by itself, and what becomes of calls that none is run for."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import psycopg
 import pytest
@@ -10,10 +11,12 @@ from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from chatter_db import Chatter
@@ -40,7 +43,15 @@ def fail(city: str) -> str:
     raise ValueError(f"no {city}")
 
 
-def graph_of(provider: Provider, node: Any) -> "CompiledStateGraph[Any, Any, Any, Any]":
+@tool
+def ask(city: str) -> str:
+    """Asks a person."""
+    return str(interrupt(f"How is it in {city}?"))
+
+
+def graph_of(
+    provider: Provider, node: Any, **options: Any
+) -> "CompiledStateGraph[Any, Any, Any, Any]":
     model = model_of(provider)
 
     def call(state: MessagesState) -> dict[str, Any]:
@@ -52,7 +63,7 @@ def graph_of(provider: Provider, node: Any) -> "CompiledStateGraph[Any, Any, Any
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", tools_condition)
     graph.add_edge("tools", "model")
-    return graph.compile()
+    return graph.compile(**options)
 
 
 def asked_for(state: MessagesState) -> list[Any]:
@@ -77,6 +88,21 @@ def by_code(state: MessagesState) -> dict[str, Any]:
 
 def by_command(state: MessagesState) -> "Command[Any]":
     return Command(update=by_code(state))
+
+
+def by_dicts(state: MessagesState) -> dict[str, Any]:
+    return {
+        "messages": [
+            {"role": "tool", "content": "Rain.", "tool_call_id": call["id"]}
+            for call in asked_for(state)
+        ]
+    }
+
+
+def by_leave(state: MessagesState) -> dict[str, Any]:
+    """The tool asks a person, and begins once more when that one has answered."""
+    [call] = asked_for(state)
+    return {"messages": [ToolMessage(ask.invoke(call["args"]), tool_call_id=call["id"])]}
 
 
 def by_code_that_fails(state: MessagesState) -> dict[str, Any]:
@@ -105,6 +131,7 @@ def told(db: Database) -> list[tuple[Any, ...]]:
         (by_invoke, "weather", ("completed", True, True, None), ("Rain in Rome.", "completed")),
         (by_code, "weather", ("completed", False, None, None), ("Rain.", "completed")),
         (by_command, "weather", ("completed", False, None, None), ("Rain.", "completed")),
+        (by_dicts, "weather", ("completed", False, None, None), ("Rain.", "completed")),
         # Whether it had begun nobody knows.
         (
             by_code_that_fails,
@@ -130,7 +157,7 @@ def told(db: Database) -> list[tuple[Any, ...]]:
             ("Try again.", "failed"),
         ),
     ],
-    ids=["invoke", "code", "command", "code that fails", "no such tool", "error"],
+    ids=["invoke", "code", "command", "dicts", "code that fails", "no such tool", "error"],
 )
 async def test_what_a_node_tells_of_tools(
     chatter: Chatter, db: Database, provider: Provider, books_hold: Any,
@@ -156,6 +183,93 @@ def test_each_of_several_is_the_one_with_its_arguments(
     assert tool_calls(db) == [("weather", "completed", True, True, None)] * 3
     answers = ["Rain in Oslo.", "Rain in Rome.", "Rain in Rome."]
     assert sorted(content for content, *_ in told(db)) == answers
+
+
+@pytest.mark.parametrize("installed", [False, True])
+@pytest.mark.parametrize(
+    ("node", "asked", "became", "answer"),
+    [
+        (ToolNode([weather]), "weather", ("completed", True, True, None), "Rain in Rome."),
+        (by_invoke, "weather", ("completed", True, True, None), "Rain in Rome."),
+        (by_code, "weather", ("completed", False, None, None), "Rain."),
+        (by_dicts, "weather", ("completed", False, None, None), "Rain."),
+        (by_code_that_fails, "weather", ("requested", False, None, "No way."), "No way."),
+        (by_leave, "ask", ("completed", True, True, None), "Go on."),
+    ],
+    ids=["node", "invoke", "code", "dicts", "code that fails", "leave"],
+)
+async def test_what_becomes_of_tools_when_a_person_has_answered(
+    chatter: Chatter, db: Database, provider: Provider, books_hold: Any,
+    node: Any, asked: str, became: tuple[Any, ...], answer: str, installed: bool,
+) -> None:  # fmt: skip
+    """The run that asked for them was another one; this one may ask no model before."""
+    waits = [] if node is by_leave else ["tools"]
+    graph = graph_of(provider, node, checkpointer=InMemorySaver(), interrupt_before=waits)
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    if installed:
+        chatter.install()
+    else:
+        config["callbacks"] = [chatter.recorder()]
+    provider.script = [Reply(tools=((asked, {"city": "Rome"}),)), Reply("It rains.")]
+    await graph.ainvoke(question(), config)
+    assert tool_calls(db)[0][1] == "requested"
+    await graph.ainvoke(Command(resume="Go on.") if node is by_leave else None, config)
+    assert tool_calls(db) == [(asked, *became)]
+    assert [content for content, *_ in told(db)] == [answer]
+    chatter.uninstall()
+    books_hold()
+
+
+@dataclass(slots=True)
+class Objective:
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+class Validated(BaseModel):
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+@pytest.mark.parametrize("schema", [Objective, Validated])
+async def test_a_state_may_be_an_object(
+    chatter: Chatter, db: Database, provider: Provider, schema: Any
+) -> None:
+    model = model_of(provider)
+
+    def call(state: Any) -> Any:
+        return schema(messages=[model.invoke(state.messages)])
+
+    def tools(state: Any) -> Any:
+        [asked] = state.messages[-1].tool_calls
+        told = ToolMessage(weather.invoke(asked["args"]), tool_call_id=asked["id"])
+        return schema(messages=[told])
+
+    graph: Any = StateGraph(schema).add_sequence([("model", call), ("tools", tools)])
+    graph = graph.add_edge(START, "model").compile(InMemorySaver(), interrupt_before=["tools"])
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    config["callbacks"] = [chatter.recorder()]
+    provider.script = [Reply(tools=(("weather", {"city": "Rome"}),))]
+    await graph.ainvoke(question(), config)
+    await graph.ainvoke(None, config)
+    assert tool_calls(db) == [("weather", "completed", True, True, None)]
+    assert [content for content, *_ in told(db)] == ["Rain in Rome."]
+
+
+async def test_each_answer_is_told_once_however_often_a_person_is_asked(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    """What a graph that goes on was told before is in what its nodes are given and return."""
+    inner = graph_of(provider, by_code, interrupt_before=["tools"])
+    outer: Any = StateGraph(MessagesState).add_node("inner", inner).add_edge(START, "inner")
+    graph = outer.compile(checkpointer=InMemorySaver())
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    config["callbacks"] = [chatter.recorder()]
+    asks = [Reply(tools=(("weather", {"city": city}),)) for city in ("Rome", "Oslo")]
+    provider.script = [*asks, Reply("It rains.")]
+    await graph.ainvoke(question(), config)
+    await graph.ainvoke(None, config)
+    await graph.ainvoke(None, config)
+    assert tool_calls(db) == [("weather", "completed", False, None, None)] * 2
+    assert [content for content, *_ in told(db)] == ["Rain.", "Rain."]
 
 
 async def test_a_tool_that_nobody_asked_for_is_no_call(
