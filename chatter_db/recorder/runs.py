@@ -153,13 +153,15 @@ class Run:
         """The tool call that begins: of several under one id, one after the other.
 
         A node that runs tools by itself gives them their arguments and no id: then it is the
-        one with that name and those.
+        one with that name and those, which may have failed before.
         """
         if tool_call_id is not None:
             found = self.requested.get(tool_call_id, [])
         else:
-            every = [one for same in list(self.requested.values()) for one in same if not one.begun]
-            found = [one for one in every if (one.name, one.args) == (name, args)]
+            under_way = {id(tool.requested) for tool in list(self.tools.values())}
+            every = [one for same in list(self.requested.values()) for one in same]
+            idle = [one for one in every if not one.answered and id(one) not in under_way]
+            found = [one for one in idle if (one.name, one.args) == (name, args)]
         begins = next((one for one in found if not one.begun), found[-1] if found else None)
         if begins is not None:
             begins.begun = True

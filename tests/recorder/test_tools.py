@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Annotated, Any
 
 import psycopg
@@ -16,7 +17,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, RetryPolicy, interrupt
 from pydantic import BaseModel
 
 from chatter_db import Chatter
@@ -59,7 +60,8 @@ def graph_of(
 
     graph = StateGraph(MessagesState)
     graph.add_node("model", call)
-    graph.add_node("tools", node)
+    policy = RetryPolicy(initial_interval=0.001, jitter=False, retry_on=ValueError)
+    graph.add_node("tools", node, retry_policy=policy)
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", tools_condition)
     graph.add_edge("tools", "model")
@@ -270,6 +272,29 @@ async def test_each_answer_is_told_once_however_often_a_person_is_asked(
     await graph.ainvoke(None, config)
     assert tool_calls(db) == [("weather", "completed", False, None, None)] * 2
     assert [content for content, *_ in told(db)] == ["Rain.", "Rain."]
+
+
+async def test_a_tool_that_is_tried_again_has_the_outcome_of_the_last_time(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    tries = count()
+
+    @tool
+    def weather(city: str) -> str:
+        """Fails once."""
+        if next(tries) == 0:
+            raise ValueError(city)
+        return f"Rain in {city}."
+
+    def by_invoke(state: MessagesState) -> dict[str, Any]:
+        [call] = asked_for(state)
+        return {"messages": [ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"])]}
+
+    graph = graph_of(provider, by_invoke)
+    provider.script = [Reply(tools=(("weather", {"city": "Rome"}),)), Reply("It rains.")]
+    await graph.ainvoke(question(), {"callbacks": [chatter.recorder(conversation="c")]})
+    assert tool_calls(db) == [("weather", "completed", True, True, None)]
+    assert [content for content, *_ in told(db)] == ["Rain in Rome."]
 
 
 async def test_a_tool_that_nobody_asked_for_is_no_call(
