@@ -52,6 +52,16 @@ def terms_asked(
     return terms
 
 
+def asks_for_schema(options: Mapping[str, Any]) -> bool:
+    """Whether what looks like a tool is a schema to answer in, as `with_structured_output` has it.
+
+    Where the provider's protocol has nothing better: LangChain says so in the call's options.
+    """
+    asked = options.get("ls_structured_output_format")
+    settings = asked.get("kwargs") if isinstance(asked, Mapping) else None
+    return isinstance(settings, Mapping) and settings.get("method") == "function_calling"
+
+
 def with_terms(usage: Usage, asked: Mapping[str, str]) -> dict[str, str]:
     """The terms of `usage`, and those `asked` for that its counts don't answer.
 

@@ -19,7 +19,7 @@ from chatter_db.errors import RecordingFailed
 from chatter_db.models import MAX_NAME, ExecutionStatus
 from chatter_db.recorder import ambient
 from chatter_db.recorder.arguments import Given, fitting, run_id_of
-from chatter_db.recorder.asking import endpoint_asked, terms_asked
+from chatter_db.recorder.asking import asks_for_schema, endpoint_asked, terms_asked
 from chatter_db.recorder.doors import durable
 from chatter_db.recorder.records import Record, RunEnded, RunStarted
 from chatter_db.recorder.rows import (
@@ -268,6 +268,7 @@ class OpenRuns:
             provider=metadata.get("ls_provider"),
             endpoint=endpoint_asked(metadata.get("ls_provider"), serialized),
             terms=terms_asked(metadata.get("ls_provider"), serialized, question, parameters),
+            fills_in=asks_for_schema(options.get("options") or {}),
             model=model or parameters.get("model_name"),
             metadata={key: metadata[key] for key in _PLACE if key in metadata},
             question=question if self._given.estimate_usage else (),

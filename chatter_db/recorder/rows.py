@@ -489,6 +489,10 @@ def requested_tools(run: Run, call: ModelCall, message: AIMessage) -> list[Recor
             tool_name=(asked["name"] or "unnamed")[:MAX_NAME],
         )
         records.append(row)
-        same.append(RequestedTool(row.id, asked["name"], asked["args"]))
+        if call.fills_in:
+            # The answer itself, which nobody runs.
+            records.append(ToolRun(id=row.id, execution_id=run.id, status="completed"))
+        else:
+            same.append(RequestedTool(row.id, asked["name"], asked["args"]))
     run.requested.update(by_id)
     return records

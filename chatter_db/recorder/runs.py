@@ -41,6 +41,8 @@ class ModelCall:
     metadata: dict[str, Any]
     terms: Mapping[str, str]
     """What it was asked with that changes its price."""
+    fills_in: bool
+    """Whether the tools that it was asked with are a schema to answer in."""
     first_token: float | None = None
     chunks: list[AIMessageChunk] = field(default_factory=list)
     text: list[str] = field(default_factory=list)

@@ -366,3 +366,20 @@ async def test_a_schema_that_is_filled_in_is_an_answer(
         ("weather", "completed"),
     ]
     books_hold()
+
+
+async def test_a_schema_that_a_chain_has_filled_in_is_an_answer(
+    chatter: Chatter, db: Database, provider: Provider, books_hold: Any
+) -> None:
+    """As routers and graders ask for it where a provider has no JSON schemas."""
+
+    class Route(BaseModel):
+        city: str
+
+    router = model_of(provider).with_structured_output(Route, method="function_calling")
+    provider.script = [Reply(tools=(("Route", {"city": "Rome"}),))] * 2
+    config = RunnableConfig(callbacks=[chatter.recorder(conversation="c")])
+    assert await router.ainvoke("Where?", config) == Route(city="Rome")
+    assert [each async for each in router.astream("Where?", config)][-1] == Route(city="Rome")
+    assert tool_calls(db) == [("Route", "completed", False, None, None)] * 2
+    books_hold()
