@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.utils.uuid import uuid7
 from msgspec.structs import replace
 
@@ -37,6 +37,7 @@ from chatter_db.recorder.rows import (
     tool_begin,
     tool_result,
     tool_run,
+    tools_done,
 )
 from chatter_db.recorder.runs import Ended, ModelCall, Run, RunOutcome, ToolExecution, now
 from chatter_db.recorder.turns import asked_of, resumed_in, shown_of
@@ -135,7 +136,7 @@ class OpenRuns:
             # An app may give a run_id, and try again with it: what it pays for then is new.
             own_id = uuid7() if run_id in self._ended_runs else run_id
             run = Run(id=own_id, root=run_id, correlation_id=correlation_id)
-            start = self._start_of(run, name, metadata, asked_of(inputs))
+            start = self._start_of(run, name, metadata, inputs)
         self._runs[run_id] = run
         run.parents[run_id] = parent_id if run_id != run.root else None
         run.waits[run_id] = wait or waiting(chain=True)
@@ -195,7 +196,7 @@ class OpenRuns:
         run: Run,
         name: str | None,
         metadata: Mapping[str, Any] | None,
-        asked: Sequence[HumanMessage],
+        inputs: Any,
     ) -> list[Record]:
         """The records that a run begins with."""
         metadata = metadata or {}
@@ -213,7 +214,8 @@ class OpenRuns:
             metadata=self._given.metadata,
             recorder_id=self._writer.id,
         )
-        return [start, *asked_rows(run, asked, run.began, content=self._given.content)]
+        asked = asked_rows(run, asked_of(inputs), run.began, content=self._given.content)
+        return [start, *tools_done(run, inputs, content=self._given.content), *asked]
 
     def _user_of(self, metadata: Mapping[str, Any]) -> str | None:
         named = self._given.user or ambient.user(metadata)

@@ -320,23 +320,48 @@ def answers_to_tools(run: Run, outputs: Any, *, content: bool) -> list[Record]:
         asked = run.unanswered(message.tool_call_id)
         if asked is None:
             continue
-        failed = message.status == "error"
         if not asked.begun:
-            # Whether what failed had begun nobody says.
-            ended = ToolRun(
-                id=asked.row_id,
-                execution_id=run.id,
-                tool_call_id=asked.asked_before,
-                status="requested" if failed else "completed",
-                error_type="ToolError" if failed else None,
-                error_message=str(message.text) if failed and content else None,
+            records.append(
+                _told_run(run, asked.row_id, asked.asked_before, message, content=content)
             )
-            records.append(ended)
         asked.begun = True
         asked.answer()
         row_id = uuid5(asked.row_id, "answer")
         records.append(tool_result(run, row_id, message, content=content))
     return records
+
+
+def tools_done(run: Run, inputs: Any, *, content: bool) -> list[Record]:
+    """What whoever asks tells of tools that the run before asked for.
+
+    The app's client did what they ask for, or a person forbade it. Where it was a tool of
+    LangChain's that had been run, its call has ended already.
+    """
+    told = [
+        message
+        for turn in _last_turns(inputs)
+        for message in takewhile(lambda one: isinstance(one, ToolMessage), reversed(turn))
+    ]
+    return [
+        _told_run(run, uuid5(run.id, f"told {number}"), one.tool_call_id, one, content=content)
+        for number, one in enumerate(told)
+    ]
+
+
+def _told_run(
+    run: Run, row_id: UUID, asked_before: str | None, message: ToolMessage, *, content: bool
+) -> ToolRun:
+    """What became of a tool call of which only a message tells."""
+    failed = message.status == "error"
+    return ToolRun(
+        id=row_id,
+        execution_id=run.id,
+        tool_call_id=asked_before,
+        # Whether what failed had begun nobody says.
+        status="requested" if failed else "completed",
+        error_type="ToolError" if failed else None,
+        error_message=str(message.text) if failed and content else None,
+    )
 
 
 def take_up_tools(run: Run, inputs: Any) -> None:

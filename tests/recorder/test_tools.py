@@ -222,6 +222,31 @@ async def test_what_becomes_of_tools_when_a_person_has_answered(
     books_hold()
 
 
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("status", ["success", "error"])
+async def test_a_client_tells_what_became_of_a_tool(
+    chatter: Chatter, db: Database, provider: Provider, books_hold: Any, status: Any, whole: bool
+) -> None:
+    """The tool is the browser's, or a person forbade it; some apps send the whole talk."""
+    model = model_of(provider).bind_tools([weather])
+
+    def call(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [model.invoke(state["messages"])]}
+
+    saver = None if whole else InMemorySaver()
+    graph: Any = StateGraph(MessagesState).add_node("model", call).add_edge(START, "model")
+    graph = graph.compile(saver)
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    config["callbacks"] = [chatter.recorder()]
+    provider.script = [Reply(tools=(("weather", {"city": "Rome"}),)), Reply("It rains.")]
+    talk = (await graph.ainvoke(question(), config))["messages"]
+    answer = ToolMessage("Rain.", tool_call_id=talk[-1].tool_calls[0]["id"], status=status)
+    await graph.ainvoke({"messages": [*(talk if whole else []), answer]}, config)
+    became = ("completed", None) if status == "success" else ("requested", "Rain.")
+    assert tool_calls(db) == [("weather", became[0], False, None, became[1])]
+    books_hold()
+
+
 @dataclass(slots=True)
 class Objective:
     messages: Annotated[list[AnyMessage], add_messages]
