@@ -91,7 +91,8 @@ class Recorder(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        name = kwargs.get("name")
+        # The iterator of an AgentExecutor says its name here only.
+        name = kwargs.get("name") or (serialized or {}).get("name")
         run = await self._open.begin(run_id, parent_run_id, name, metadata, inputs)
         if run is None:
             return

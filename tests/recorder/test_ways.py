@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from langchain_core.callbacks import CallbackManager
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
@@ -242,3 +243,12 @@ def assert_forgotten(*recorders: Recorder) -> None:
         assert not recorder._open._runs
         assert not recorder._open._watch._awaited
         assert not recorder._open._owners
+
+
+def test_a_chain_may_be_named_by_what_it_is(chatter: Chatter, db: Database) -> None:
+    """As the iterator of an AgentExecutor, which its streams are made of, says it."""
+    manager = CallbackManager.configure([chatter.recorder()])
+    root = manager.on_chain_start({"name": "AgentExecutor"}, {"input": "Rain?"}, name=None)
+    root.on_chain_end({"output": "It rains."})
+    named = db.execute("select workflow_name from chatter.workflow_executions").fetchall()
+    assert named == [("AgentExecutor",)]
