@@ -29,7 +29,6 @@ from chatter_db.recorder.rows import (
     error_columns,
     interrupted_below,
     interrupted_call,
-    is_interrupt,
     is_pause,
     reply,
     requested_tools,
@@ -452,7 +451,6 @@ class OpenRuns:
         run = self._runs.get(run_id)
         if run is None:
             return None
-        run.waits_for_person = run.waits_for_person or is_interrupt(error)
         records = self._below(run, run_id)
         said = asked_rows(run, resumed_in(run, outputs), now(), content=self._given.content)
         if run_id == run.root and not run.asked:

@@ -252,11 +252,6 @@ def is_pause(error: BaseException | None) -> bool:
     return _is_a("GraphBubbleUp", error)
 
 
-def is_interrupt(error: BaseException | None) -> bool:
-    """Whether `error` is how LangGraph stops until a person answers."""
-    return _is_a("GraphInterrupt", error)
-
-
 def updates_of(command: object) -> object:
     """What a LangGraph `Command` puts into the state; None for anything else."""
     return getattr(command, "update", None) if _is_a("Command", command) else None

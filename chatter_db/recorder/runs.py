@@ -129,8 +129,6 @@ class Run:
     """Replies, their last pieces and errors by identity, and when the calls of them started."""
     asked: int = 0
     """How much the person said in it."""
-    waits_for_person: bool = False
-    """Whether a node of it was interrupted."""
     goes_on: bool = False
     """Whether it goes on where an earlier one was interrupted."""
     resumed_by: list[str] = field(default_factory=list)

@@ -84,9 +84,10 @@ def shown_of(run: Run, outputs: Any) -> UUID | None:
 
     Among the messages, by id or, where a node made one of its own of it, by text; a text of the
     state (a topic, a summary) is not what was shown where there are any. Then in whatever else
-    there is, and where the outputs say nothing, the last reply that asked for no tool. One that
-    asks for a tool is an answer where it is how the model fills in an agent's `response_format`
-    (https://docs.langchain.com/oss/python/langchain/structured-output).
+    there is, and where the outputs say nothing, the last reply that asked for no tool. A talk that
+    ends by asking for one says that none was shown: others were guards', routers', summaries. One
+    that asks for a tool is an answer where it is how the model fills in an agent's
+    `response_format` (https://docs.langchain.com/oss/python/langchain/structured-output).
     """
     state = dict(outputs) if isinstance(outputs, Mapping) else {"messages": outputs}
     messages = _items(state.pop("messages", None))
@@ -103,9 +104,8 @@ def shown_of(run: Run, outputs: Any) -> UUID | None:
         (_by_text(run, item) for item in reversed(others)),
     )
     last = messages[-1] if messages else None
-    # Of one that waits for leave to use a tool, other replies were guards' and summaries.
-    waits = run.waits_for_person and isinstance(last, AIMessage) and bool(last.tool_calls)
-    return next(filter(None, shown), None if waits else run.last_reply)
+    asks = isinstance(last, AIMessage) and bool(last.tool_calls)
+    return next(filter(None, shown), None if asks else run.last_reply)
 
 
 def _items(value: Any) -> list[Any]:

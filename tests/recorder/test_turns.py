@@ -10,6 +10,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware, before_model
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
@@ -241,3 +242,28 @@ async def test_a_run_that_waits_for_a_tools_approval_has_shown_nothing(
     assert db.execute(seen).fetchall() == [("Rain?",)]
     await graph.ainvoke(Command(resume={"decisions": [{"type": "approve"}]}), config)
     assert db.execute(seen).fetchall() == [("Rain?",), ("Rain.",)]
+
+
+async def test_a_run_that_ends_by_asking_for_a_tool_has_shown_nothing(
+    chatter: Chatter, provider: Provider, db: Database
+) -> None:
+    """As agents do that have a tool for saying that they are done."""
+
+    @tool
+    def done() -> None:
+        """Ends it."""
+
+    model = model_of(provider)
+
+    async def triage(state: MessagesState) -> dict[str, Any]:
+        await model.ainvoke("Is it worth an answer?")
+        return {}
+
+    async def act(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.bind_tools([done]).ainvoke(state["messages"])]}
+
+    provider.script = [Reply("Yes."), Reply(tools=(("done", {}),))]
+    graph: Any = StateGraph(MessagesState).add_sequence([triage, act]).add_edge(START, "triage")
+    await graph.compile().ainvoke(question(), {"callbacks": [chatter.recorder()]})
+    turns = "select content from chatter.messages where kind = 'turn'"
+    assert db.execute(turns).fetchall() == [("Rain?",)]
