@@ -431,7 +431,7 @@ class OpenRuns:
         records: list[Record] = self._below(run, run_id)
         answer = tool_answer(tool, output)
         if tool.has_row:
-            records.append(tool_run(run, tool, answer, error))
+            records.append(tool_run(run, tool, answer, error, content=self._given.content))
         if answer is not None:
             if tool.requested is not None:
                 tool.requested.answer()
@@ -533,7 +533,7 @@ class OpenRuns:
                 status=status,
                 finished_at=now(),
                 answer_id=answer,
-                **error_columns(error if status == "failed" else None),
+                **error_columns(error if status == "failed" else None, content=self._given.content),
             )
         ]
 

@@ -94,7 +94,7 @@ def reply(
         execution_id=run.id,
         role="assistant",
         kind=kind,
-        content=str(message.text) if content else None,
+        content=str(message.text) if content and came else None,
         tool_calls=[plain(dict(each)) for each in message.tool_calls] or None if content else None,
         provider_used=provider,
         model_used=model,
@@ -117,7 +117,7 @@ def reply(
         correlation_id=run.correlation_id,
         metadata=plain(call.metadata) | _figures(usage, cost),
         created_at=at,
-        **error_columns(error),
+        **error_columns(error, content=content),
     )
 
 
@@ -221,7 +221,7 @@ def interrupted_call(
         message,
         usage,
         kind="step",
-        content=content and bool(message.content),
+        content=content,
         estimate=estimate,
         status="cancelled" if cancelled else "failed",
         error=None if cancelled else error,
@@ -244,7 +244,9 @@ def interrupted_below(
         for call in reversed(own)
     ]
     cancelled = asyncio.CancelledError()
-    return rows + [tool_run(run, tool, None, cancelled) for tool in tools if tool.has_row]
+    return rows + [
+        tool_run(run, tool, None, cancelled, content=content) for tool in tools if tool.has_row
+    ]
 
 
 def is_pause(error: BaseException | None) -> bool:
@@ -435,12 +437,18 @@ def _said(one: Any) -> Any:
 
 
 def tool_run(
-    run: Run, tool: ToolExecution, answer: ToolMessage | None, error: BaseException | None
+    run: Run,
+    tool: ToolExecution,
+    answer: ToolMessage | None,
+    error: BaseException | None,
+    *,
+    content: bool,
 ) -> ToolRun:
     failed = error is not None or (answer is not None and answer.status == "error")
-    described = error_columns(None if is_pause(error) else error)
+    described = error_columns(None if is_pause(error) else error, content=content)
     if failed and answer is not None:
-        described = {"error_type": "ToolError", "error_message": str(answer.text)}
+        text = str(answer.text) if content else None
+        described = {"error_type": "ToolError", "error_message": text}
     return ToolRun(
         id=tool.row_id,
         execution_id=run.id,
@@ -476,11 +484,12 @@ def tool_result(run: Run, row_id: UUID, answer: ToolMessage, *, content: bool) -
     )
 
 
-def error_columns(error: BaseException | None) -> dict[str, str | None]:
+def error_columns(error: BaseException | None, *, content: bool = True) -> dict[str, str | None]:
+    """An error's class, and its text where texts are kept: many repeat what was said."""
     if error is None:
         return {"error_type": None, "error_message": None}
     try:
-        message = storable_text(str(error)[:10_000])
+        message = storable_text(str(error)[:10_000]) if content else None
     # An error that can't even be written out must not cost the row.
     except Exception:  # noqa: BLE001
         message = "(this error has no text)"

@@ -372,6 +372,24 @@ async def test_texts_stay_out_of_the_books_where_they_should(
     assert told(db) == [(None, "failed", True)]
 
 
+@pytest.mark.parametrize("node", [ToolNode([fail]), ToolNode([fail], handle_tool_errors=True)])
+async def test_an_error_has_a_text_too(
+    chatter: Chatter, db: Database, provider: Provider, node: Any
+) -> None:
+    """Which repeats what was asked: here of a tool, a model that refuses and the run."""
+    graph = graph_of(provider, node)
+    provider.script = [Reply(tools=(("fail", {"city": "Rome"}),)), Reply(status=400)]
+    run = chatter.recorder(conversation="c", content=False)
+    with pytest.raises(Exception, match=r"Rome|scripted"):
+        await graph.ainvoke(question(), RunnableConfig(callbacks=[run]))
+    for table in ("tool_calls", "messages", "workflow_executions"):
+        said = db.execute(
+            f"select error_message from chatter.{table} where status = 'failed'"
+        ).fetchall()
+        assert {text for (text,) in said} <= {None}
+    assert tool_calls(db) == [("fail", "failed", True, True, None)]
+
+
 async def test_a_schema_that_is_filled_in_is_an_answer(
     chatter: Chatter, db: Database, provider: Provider, books_hold: Any
 ) -> None:
