@@ -9,6 +9,7 @@ from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     HumanMessage,
+    SystemMessage,
     ToolMessage,
     convert_to_messages,
 )
@@ -48,6 +49,9 @@ def asked_of(inputs: Any) -> list[HumanMessage]:
         return []
     asked: list[HumanMessage] = []
     for message in reversed(converted):
+        # Instructions may stand anywhere.
+        if isinstance(message, SystemMessage):
+            continue
         if not isinstance(message, HumanMessage):
             break
         asked.insert(0, message)

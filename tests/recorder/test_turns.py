@@ -218,6 +218,21 @@ async def test_what_a_streamed_chain_is_asked(
     assert turns == [asked, answered, asked, answered, asked]
 
 
+async def test_instructions_may_stand_after_what_is_asked(
+    chatter: Chatter, provider: Provider
+) -> None:
+    model = model_of(provider)
+
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    graph: Any = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer").compile()
+    talk = [("user", "Before."), ("ai", "Yes?"), ("system", "Be brief."), ("user", "Rain?")]
+    talk.append(("system", "The person is in Rome."))
+    await graph.ainvoke({"messages": talk}, {"callbacks": [chatter.recorder()]})
+    assert [row.content for row in await rows(chatter, role="user")] == ["Rain?"]
+
+
 async def test_a_run_that_waits_for_a_tools_approval_has_shown_nothing(
     chatter: Chatter, provider: Provider, db: Database
 ) -> None:
