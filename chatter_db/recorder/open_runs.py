@@ -401,7 +401,7 @@ class OpenRuns:
                 call,
                 message,
                 usage,
-                kind="turn" if alone else "step",
+                kind="turn" if alone and not message.tool_calls else "step",
                 content=self._given.content,
                 estimate=self._given.estimate_usage,
             )

@@ -247,6 +247,24 @@ async def test_a_client_tells_what_became_of_a_tool(
     books_hold()
 
 
+async def test_a_loop_without_a_graph(
+    chatter: Chatter, db: Database, provider: Provider, books_hold: Any
+) -> None:
+    """As LangChain's guides begin: each call is a run, and its reply no answer yet."""
+    model = model_of(provider).bind_tools([weather])
+    provider.script = [Reply(tools=(("weather", {"city": "Rome"}),)), Reply("It rains.")]
+    config = RunnableConfig(callbacks=[chatter.recorder(conversation="c")])
+    talk: list[Any] = [{"role": "user", "content": "Rain?"}]
+    reply = await model.ainvoke(talk, config)
+    [call] = reply.tool_calls
+    answer = {"role": "tool", "content": weather.invoke(call["args"]), "tool_call_id": call["id"]}
+    await model.ainvoke([*talk, reply, answer], config)
+    assert tool_calls(db) == [("weather", "completed", False, None, None)]
+    turns = "select content from chatter.messages where kind = 'turn' order by created_at"
+    assert db.execute(turns).fetchall() == [("Rain?",), ("It rains.",)]
+    books_hold()
+
+
 @dataclass(slots=True)
 class Objective:
     messages: Annotated[list[AnyMessage], add_messages]
