@@ -410,8 +410,8 @@ def _last_turns(state: Any) -> Iterator[list[Any]]:
                 yield from _last_turns(one)
     for value in _values(state):
         talk = value if isinstance(value, list | tuple) else [value]
-        said = takewhile(lambda one: not isinstance(one, HumanMessage), map(_said, reversed(talk)))
-        yield list(said)[::-1]
+        latest = takewhile(lambda one: not isinstance(one, HumanMessage), map(said, reversed(talk)))
+        yield list(latest)[::-1]
 
 
 def _values(state: Any) -> list[Any]:
@@ -425,7 +425,7 @@ def _values(state: Any) -> list[Any]:
     return [state]
 
 
-def _said(one: Any) -> Any:
+def said(one: Any) -> Any:
     """A message as LangChain has it: LangGraph takes dicts and pairs too."""
     role = one[0] if isinstance(one, tuple) and len(one) == 2 else None
     if isinstance(one, Mapping) and "content" in one:

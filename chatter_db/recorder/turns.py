@@ -14,7 +14,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from chatter_db.recorder.rows import resume_of, updates_of
+from chatter_db.recorder.rows import resume_of, said, updates_of
 from chatter_db.recorder.runs import Run
 
 _QUESTION = ("question", "input", "query")
@@ -33,8 +33,8 @@ def asked_of(inputs: Any) -> list[HumanMessage]:
     messages = _stated(state, "messages")
     if messages is None:
         texts = (_stated(state, name) for name in _QUESTION)
-        # A chain may be asked by a text or messages alone.
-        alone = None if isinstance(state, Mapping) else state
+        # A chain may be asked by a text or messages alone, and a message be a dict.
+        alone = said(state)
         messages = next((text for text in texts if isinstance(text, str) and text), alone)
     if isinstance(messages, str):
         return [HumanMessage(messages)]

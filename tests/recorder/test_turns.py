@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
@@ -216,6 +217,23 @@ async def test_what_a_streamed_chain_is_asked(
     ).fetchall()
     asked, answered = ("user", "Rain?"), ("assistant", "All right. ")
     assert turns == [asked, answered, asked, answered, asked]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"role": "user", "content": "Rain?"}, ("user", "Rain?"), HumanMessage("Rain?")]
+)
+async def test_a_message_alone_is_what_is_asked(
+    chatter: Chatter, provider: Provider, asked: Any
+) -> None:
+    """As entrypoints of the functional API are given it."""
+    model = model_of(provider)
+
+    @entrypoint()
+    async def answer(asked: Any) -> str:
+        return str((await model.ainvoke([asked])).text)
+
+    await answer.ainvoke(asked, {"callbacks": [chatter.recorder()]})
+    assert [row.content for row in await rows(chatter, role="user")] == ["Rain?"]
 
 
 async def test_instructions_may_stand_after_what_is_asked(
