@@ -67,6 +67,9 @@ async def test_what_was_refused_or_has_failed_is_sent_as_another_one(
         },
         {"content_type": "text/event-stream", "body": 'event: start\ndata: {"a": 1}\n\nevent: to'},
         {"status": 502, "body": ""},
+        {"status": 409, "headers": {"Retry-After": "1"}, "json": {"detail": "Being answered."}},
+        {"status": 409, "json": {"detail": "Use a new key."}},
+        {"status": 502, "body": ""},
     ]
     keys = []
 
@@ -82,17 +85,22 @@ async def test_what_was_refused_or_has_failed_is_sent_as_another_one(
         await page.route("**/messages", answer)
         text, alert = page.get_by_label("Your message"), page.get_by_role("alert")
         await text.fill("Hello")
-        for told in ("Wait.", "The model failed.", "broke off", "The server answered 502."):
+        for told in (
+            *("Wait.", "The model failed.", "broke off", "The server answered 502."),
+            *("Being answered.", "Use a new key.", "The server answered 502."),
+        ):
             await page.get_by_role("button", name="Send").click()
             await expect(alert).to_contain_text(told)
             await expect(text).to_have_value("Hello")
-        assert len(set(keys)) == 4
+        # A new one where the server says that it is spent, or has begun to answer.
+        distinct = list(dict.fromkeys(keys))
+        assert [distinct.index(key) for key in keys] == [0, 0, 1, 2, 2, 2, 3]
         # Nor is another text the same message.
         answers.append({"status": 502, "body": ""})
         await text.fill("Hello again")
         async with page.expect_response("**/messages"):
             await page.keyboard.press("Enter")
-        assert len(set(keys)) == 5
+        assert keys[-1] not in distinct
 
 
 async def test_what_is_written_meanwhile_belongs_to_the_conversation_that_begins(

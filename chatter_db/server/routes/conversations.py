@@ -426,7 +426,11 @@ def _given_before(
     if earlier.extra.get("idempotency") != digest:
         raise HTTPException(422, "This Idempotency-Key was used for another message.")
     if earlier.status == "running":
-        raise HTTPException(409, "The message of this Idempotency-Key is being answered.")
+        raise HTTPException(
+            409,
+            "The message of this Idempotency-Key is being answered.",
+            headers={"Retry-After": "1"},
+        )
     if answer is None:
         raise HTTPException(
             409,

@@ -3,9 +3,10 @@
 const PATIENCE_MS = 60_000;
 
 export class Problem extends Error {
-  constructor(status, body) {
+  constructor(status, body, later) {
     super(body?.detail ?? `The server answered ${status}.`);
     this.status = status;
+    this.later = later; // whether the same may be asked again
   }
 }
 
@@ -52,5 +53,5 @@ export async function* stream(path, body, key) {
 }
 
 async function problem(response) {
-  return new Problem(response.status, await response.json().catch(() => null));
+  return new Problem(response.status, await response.json().catch(() => null), response.headers.has("Retry-After"));
 }

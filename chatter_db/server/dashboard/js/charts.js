@@ -1,7 +1,7 @@
 // Stacked bars over time, in plain SVG, with the same numbers as a table beside.
 
 import { el, filled, table } from "./dom.js";
-import { counted } from "./format.js";
+import { counted, number } from "./format.js";
 
 const HEIGHT = 230, BOTTOM = 24, TOP = 8, LETTER = 6.5;
 const COLOURS = 6; // the seventh is for the others
@@ -76,7 +76,7 @@ function joined(rows, least) {
   const others = new Map();
   const told = rows.filter((row) => {
     if (!least.has(row.key)) return true;
-    const sum = others.get(row.at) ?? { at: row.at, key: counted(least.size, "other"), value: null };
+    const sum = others.get(row.at) ?? { at: row.at, key: `the ${number(least.size)} least`, value: null };
     if (row.value !== null) sum.value += row.value;
     others.set(row.at, sum);
     return false;

@@ -163,8 +163,8 @@ function conversation(page, id) {
       if (told && told !== "done") throw new Error("The answer broke off.");
       lost = null;
     } catch (error) {
-      // Refused, or begun and left, which ends it: sent again, it is another one.
-      if (error.status < 500 || told) lost = null;
+      // Begun and left, which ends it, or its key is spent: sent again, it is another one.
+      if (told || error.status === 422 || (error.status === 409 && !error.later)) lost = null;
       tell(problem, error.message);
       write(words(text.value) ? `${content}\n${text.value}` : content);
     }
