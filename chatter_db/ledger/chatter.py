@@ -62,7 +62,7 @@ class Chatter:
         recorded, and what waits in the spool is left to who may book it.
 
         Entering the context raises UsageError for a URL that isn't Postgres's,
-        DatabaseUnavailable if nobody answers there (with CHATTER_REQUIRE_DATABASE=false that
+        DatabaseUnavailable if there is no connection (with CHATTER_REQUIRE_DATABASE=false that
         is logged, and what is recorded waits in the spool), SchemaError if the schema is
         missing, older or newer than this code. The embedded server is started
         and migrated as needed.

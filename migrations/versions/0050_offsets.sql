@@ -16,7 +16,7 @@ begin
   -- Postgres reads an offset as POSIX does, UTC+5 as five hours west of Greenwich. These are the
   -- names with a digit that there are; who writes rules with commas knows what they mean.
   if p_time_zone ~ '^[^,]*[0-9][^,]*$'
-    and p_time_zone !~* '^(etc/gmt(0|[-+]([0-9]|1[0-4]))|gmt[-+]?0|(est5e|cst6c|mst7m|pst8p)dt)$'
+    and p_time_zone !~* '^(etc/gmt(0|[+]([0-9]|1[0-2])|-([0-9]|1[0-4]))|gmt[-+]?0|(est5e|cst6c|mst7m|pst8p)dt)$'
   then
     raise exception
       'No time zone %; names are like UTC or Europe/Berlin, and the view pg_timezone_names has them all.',
@@ -24,7 +24,7 @@ begin
     using errcode = 'CH422';
   end if;
   -- Postgres would read over an offset, and over a word that is no part of a date.
-  if p_time ~* '[+]|-.*-.*-|:[0-9].*-'
+  if p_time ~* '[+]|-.*-.*-|:[0-9].*-|[t ][0-9]{6}([.][0-9]+)? *-'
     or regexp_replace(
       translate(p_time, '0123456789', '          '),
       '[[:<:]](t|am|pm|now|today|yesterday|tomorrow|epoch|infinity|ad|bc|jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?'
@@ -33,7 +33,8 @@ begin
       '', 'gi'
     ) ~* '[a-z]'
   then
-    raise exception 'A local time of % has no offset or time zone of its own: %.', p_time_zone, p_time
+    raise exception 'A local time of % is a date or time, with no offset or time zone of its own: %.',
+      p_time_zone, p_time
     using errcode = 'CH422', hint = 'Leave it out, or ask for that time_zone.';
   end if;
   -- If the clocks went on as they did before.

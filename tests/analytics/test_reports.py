@@ -111,7 +111,7 @@ def test_psql_refuses_a_period_that_can_not_be(reader: str) -> None:
             for zoned in (
                 *("T08:00Z", " 8:00:00.5 Asia/Tokyo", " 08:00 CET", " 08:00 PST", " 8:00 EST5EDT"),
                 *(" 08:00 America/Port-au-Prince", " 08:00 Etc/GMT+5", " 08:00 zulu", " +02", "Z"),
-                *(" -02", " 08:00 -02", " 8:00 PM -0230"),
+                *(" -02", " 08:00 -02", " 8:00 PM -0230", "T080000-05", " 080000.5 -05"),
             )
         ),
     )
@@ -324,6 +324,7 @@ def test_readers_read_figures_and_nothing_else(reader: str) -> None:
         ("cost_by_day", {"time_zone": "UTC+5"}, r"No time zone UTC\+5; names are like"),
         ("cost_by_day", {"time_zone": "+05:30"}, r"No time zone \+05:30; names"),
         ("cost_by_day", {"time_zone": "Etc/GMT+5:30"}, r"No time zone Etc/GMT\+5:30; names"),
+        ("cost_by_day", {"time_zone": "Etc/GMT+13"}, r"No time zone Etc/GMT\+13; names"),
         ("cost_by_day", {"time_zone": "Etc/UTC5"}, "No time zone Etc/UTC5; names"),
         (
             "cost_by_user",
