@@ -212,8 +212,9 @@ def stated_cost(block: Reader) -> Decimal | None:
     if own_key is True:
         # With the customer's own key `cost` is OpenRouter's fee; the provider's bill comes on top.
         return None if cost is None or upstream is None else cost + upstream
-    if own_key is None and upstream is not None and cost is not None and cost < upstream:
-        # langchain-openrouter leaves out whose key it was; less than the provider's bill is a fee.
+    if own_key is None and upstream is not None and cost is not None and 2 * cost < upstream:
+        # langchain-openrouter leaves out whose key it was; a small part of the provider's bill is
+        # a fee (https://openrouter.ai/docs/use-cases/byok: 5 %).
         return None
     return cost
 
