@@ -144,10 +144,17 @@ class OpenRuns:
             start = []
         return run, self._submitted(start)
 
-    async def _started(self, run_id: UUID, run: Run, start: "Future[Booked] | None") -> None:
-        """Waits until the start of a run is durable; `run_id` begins then."""
+    async def _started(
+        self,
+        run_id: UUID,
+        run: Run,
+        start: "Future[Booked] | None",
+        begun: "Future[Booked] | None" = None,
+    ) -> None:
+        """Waits until the start of a run is durable, and what `run_id` begins with."""
         try:
             booked = await durable(start)
+            await durable(begun)
         except RecordingFailed:
             return  # The writer has logged it; what the run pays for is to be booked all the same
         except BaseException as error:
@@ -303,8 +310,7 @@ class OpenRuns:
             )
         if opened is not None:
             run, start, begun = opened
-            await self._started(run_id, run, start)
-            await durable(begun)
+            await self._started(run_id, run, start, begun)
 
     def _opened_tool(
         self,

@@ -394,7 +394,15 @@ def _asked_for(one: Any) -> Iterator[Mapping[str, Any]]:
 def _told(outputs: Any) -> Iterator[ToolMessage]:
     """The messages of tools that a tool or a node returns; of a whole talk, of its last turn."""
     for turn in _last_turns(outputs):
-        yield from (each for each in turn if isinstance(each, ToolMessage))
+        told: list[ToolMessage] = []
+        # Some servers give the calls of every step the same ids: what was asked since is not told.
+        asked: set[str | None] = set()
+        for each in reversed(turn):
+            if isinstance(each, AIMessage):
+                asked.update(call["id"] for call in each.tool_calls)
+            elif isinstance(each, ToolMessage) and each.tool_call_id not in asked:
+                told.insert(0, each)
+        yield from told
 
 
 def _last_turns(state: Any) -> Iterator[list[Any]]:

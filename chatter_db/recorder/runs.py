@@ -161,7 +161,7 @@ class Run:
             under_way = {id(tool.requested) for tool in list(self.tools.values())}
             every = [one for same in list(self.requested.values()) for one in same]
             idle = [one for one in every if not one.answered and id(one) not in under_way]
-            found = [one for one in idle if (one.name, one.args) == (name, args)]
+            found = [one for one in idle if one.name == name and _same(one.args, args)]
         begins = next((one for one in found if not one.begun), found[-1] if found else None)
         if begins is not None:
             begins.begun = True
@@ -196,6 +196,14 @@ class Run:
         while parent is not None and parent != ancestor:
             parent = self.parents.get(parent)
         return parent is not None
+
+
+def _same(asked: object, given: object) -> bool:
+    try:
+        return bool(asked == given)
+    # An app may pass a tool whatever it likes, such as arrays, which have no one answer.
+    except Exception:  # noqa: BLE001
+        return False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
@@ -177,14 +177,109 @@ async def test_what_a_node_tells_of_tools(
 def test_each_of_several_is_the_one_with_its_arguments(
     chatter: Chatter, db: Database, provider: Provider
 ) -> None:
-    graph = graph_of(provider, by_invoke)
-    cities = (("weather", {"city": "Rome"}), ("weather", {"city": "Oslo"}))
-    provider.script = [Reply(tools=cities), Reply(tools=cities[:1]), Reply("It rains.")]
+    @tool
+    def snow(city: str) -> str:
+        """Whether it snows."""
+        if city == "Oslo":
+            raise ValueError("too much")
+        return "No."
+
+    def last_first(state: MessagesState) -> dict[str, Any]:
+        messages = []
+        for call in reversed(asked_for(state)):
+            try:
+                messages.append(ToolMessage(snow.invoke(call["args"]), tool_call_id=call["id"]))
+            except ValueError:
+                failed = ToolMessage("Help.", tool_call_id=call["id"], status="error")
+                messages.append(failed)
+        return {"messages": messages}
+
+    graph = graph_of(provider, last_first)
+    cities = tuple(("snow", {"city": city}) for city in ("Rome", "Oslo", "Bern"))
+    provider.script = [Reply(tools=cities), Reply("It snows.")]
     run = chatter.recorder(conversation="c")
     graph.invoke(question(), RunnableConfig(callbacks=[run]))
-    assert tool_calls(db) == [("weather", "completed", True, True, None)] * 3
-    answers = ["Rain in Oslo.", "Rain in Rome.", "Rain in Rome."]
-    assert sorted(content for content, *_ in told(db)) == answers
+    became = db.execute(
+        "select asked -> 'args' ->> 'city', t.status, t.error_message, answer.content "
+        "from chatter.tool_calls t join chatter.messages m on m.id = t.message_id "
+        "cross join jsonb_array_elements(m.tool_calls) asked "
+        "join chatter.messages answer on answer.tool_call_id = t.tool_call_id "
+        "where asked ->> 'id' = t.tool_call_id order by 1"
+    ).fetchall()
+    assert became == [
+        ("Bern", "completed", None, "No."),
+        ("Oslo", "failed", "too much", "Help."),
+        ("Rome", "completed", None, "No."),
+    ]
+
+
+async def test_an_answer_of_an_earlier_step_is_none(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    """Where a server gives the calls of every step the same id."""
+    agent = create_agent(
+        model_of(provider), [weather], interrupt_before=["tools"], checkpointer=InMemorySaver()
+    )
+    provider.script = [
+        Reply(tools=(("weather", {"city": city}),), one_id="call_0") for city in ("Rome", "Oslo")
+    ]
+    config = RunnableConfig(
+        callbacks=[chatter.recorder()], configurable={"thread_id": "several steps"}
+    )
+    await agent.ainvoke({"messages": [HumanMessage("Rain?")]}, config)
+    await agent.ainvoke(None, config)
+    assert sorted(call[:2] for call in tool_calls(db)) == [
+        ("weather", "completed"),
+        ("weather", "requested"),
+    ]
+    assert [row[0] for row in told_alone(db)] == ["Rain in Rome."]
+
+
+async def test_an_answer_in_a_list_that_is_a_talk(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    model = model_of(provider)
+    before: list[AnyMessage] = [
+        AIMessage("", tool_calls=[{"name": "weather", "args": {"city": "Oslo"}, "id": "call_0"}]),
+        ToolMessage("Snow.", tool_call_id="call_0"),
+        HumanMessage("And in Rome?"),
+    ]
+    provider.script = [Reply(tools=(("weather", {"city": "Rome"}),), one_id="call_0")]
+    goes_on: Runnable[Any, Any] = RunnableLambda(lambda talk: [*talk, model.invoke(talk)])
+    await goes_on.ainvoke(before, RunnableConfig(callbacks=[chatter.recorder()]))
+    assert tool_calls(db) == [("weather", "requested", False, None, None)]
+    assert told_alone(db) == []
+
+
+async def test_arguments_that_can_not_be_compared(
+    chatter: Chatter, db: Database, provider: Provider
+) -> None:
+    """Arrays have no one answer to whether they are the same."""
+
+    class Array:
+        def __eq__(self, other: object) -> Any:
+            raise ValueError("the truth value of an array is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    @tool
+    def measure(city: Any) -> str:
+        """Measures it."""
+        return "3 m"
+
+    def by_array(state: MessagesState) -> dict[str, Any]:
+        measure.invoke({"city": Array()})
+        [call] = asked_for(state)
+        return {"messages": [ToolMessage(measure.invoke(call["args"]), tool_call_id=call["id"])]}
+
+    provider.script = [Reply(tools=(("measure", {"city": "Rome"}),)), Reply("It rains.")]
+    config = RunnableConfig(callbacks=[chatter.recorder()])
+    await graph_of(provider, by_array).ainvoke(question(), config)
+    assert tool_calls(db) == [("measure", "completed", True, True, None)]
+
+
+def told_alone(db: Database) -> list[tuple[Any, ...]]:
+    return db.execute("select content from chatter.messages where role = 'tool'").fetchall()
 
 
 @pytest.mark.parametrize("installed", [False, True])
