@@ -17,8 +17,10 @@ from chatter_db.recorder import usage as usage_of
 from chatter_db.recorder.arguments import Given, json_object
 from chatter_db.recorder.doors import callback, durable
 from chatter_db.recorder.open_runs import OpenRuns
-from chatter_db.recorder.rows import first_of, goes_on, take_up_tools
+from chatter_db.recorder.rows import first_of
 from chatter_db.recorder.runs import RunOutcome
+from chatter_db.recorder.states import goes_on
+from chatter_db.recorder.tool_calls import take_up_tools
 from chatter_db.recorder.turns import resumed_by
 from chatter_db.recorder.unparsed import unparsed
 from chatter_db.recorder.writer import Writer

@@ -24,13 +24,17 @@ from chatter_db.recorder.doors import durable
 from chatter_db.recorder.records import Record, RunEnded, RunStarted
 from chatter_db.recorder.rows import (
     CANCELLED,
-    answers_to_tools,
     asked_rows,
     error_columns,
-    interrupted_below,
     interrupted_call,
-    is_pause,
+    interrupted_calls,
     reply,
+)
+from chatter_db.recorder.runs import Ended, ModelCall, Run, RunOutcome, ToolExecution, now
+from chatter_db.recorder.states import is_pause
+from chatter_db.recorder.tool_calls import (
+    answers_to_tools,
+    interrupted_tools,
     requested_tools,
     tool_answer,
     tool_begin,
@@ -38,7 +42,6 @@ from chatter_db.recorder.rows import (
     tool_run,
     tools_done,
 )
-from chatter_db.recorder.runs import Ended, ModelCall, Run, RunOutcome, ToolExecution, now
 from chatter_db.recorder.turns import asked_of, resumed_in, shown_of
 from chatter_db.recorder.unreported import tell_of_unreported_usage
 from chatter_db.recorder.usage import Usage
@@ -503,9 +506,9 @@ class OpenRuns:
         for one in over:
             self._watch.end(one.waiting, one.id)
             self._forget(run, one.id)
-        return interrupted_below(
-            run, calls, tools, content=self._given.content, estimate=self._given.estimate_usage
-        )
+        content, estimate = self._given.content, self._given.estimate_usage
+        cut_off = interrupted_calls(run, calls, content=content, estimate=estimate)
+        return cut_off + interrupted_tools(run, tools, content=content)
 
     def _kept(self, run: Run, records: list[Record]) -> list[Record]:
         """What of `records` is to be booked now: of a run that has no call yet they wait for it."""

@@ -14,8 +14,8 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from chatter_db.recorder.rows import resume_of, said, updates_of
 from chatter_db.recorder.runs import Run
+from chatter_db.recorder.states import resume_of, said, updates_of
 
 _QUESTION = ("question", "input", "query")
 
