@@ -138,8 +138,6 @@ class Worker:
             self._say(WAITS)
             self.failure = None
             await self._pause(LEAD_SECONDS)
-        # Not before: who lacks the rights has heard so by then, and who waits needs no bell.
-        self._hub.watch(self._rung)
         while not self._stopping.is_set():
             self._rung.clear()
             try:
@@ -149,6 +147,8 @@ class Worker:
                 self.failure = None
                 await self._pause(LEAD_SECONDS)
                 continue
+            # Not before: who lacks a right has heard so by then, and who waits needs no bell.
+            self._hub.watch(self._rung)
             self._say(WORKS)
             self._backoff = BACKOFF_SECONDS
             self.failure = None
